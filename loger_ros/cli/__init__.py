@@ -1,0 +1,33 @@
+"""The ``loger`` command line: one module per command, imported only when its command is called.
+
+A command module offers ``add_arguments(parser)`` and ``run(args) -> int`` (the exit code).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "doctor": "say what this machine has and whether the node could run",
+    "weights": "fetch, verify and convert checkpoints",
+    "bench": "measure the model, the stream and the world renderer",
+    "world": "look at and export procedural scenes",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="loger", description="Camera-only odometry and mapping.")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    called = next((word for word in argv if not word.startswith("-")), None)
+    for name, summary in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=summary, description=summary)
+        if name == called:
+            module = importlib.import_module(f"loger_ros.cli.{name}")
+            module.add_arguments(subparser)
+            subparser.set_defaults(run=module.run)
+    args = parser.parse_args(argv)
+    return int(args.run(args))

@@ -1,0 +1,25 @@
+"""``loger bench WHAT``: each benchmark prints what it compared, on what and how often."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+BENCHMARKS = {
+    "model": "time, FLOP/s and memory of one model step; variants as ratios in one run",
+    "stream": "the whole stream against the bare model; memory and time against stream length",
+    "world": "rendered frames per second",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    subparsers = parser.add_subparsers(dest="benchmark", required=True, metavar="WHAT")
+    for name, summary in BENCHMARKS.items():
+        subparser = subparsers.add_parser(name, help=summary, description=summary)
+        module = importlib.import_module(f"loger_ros.cli.bench_{name}")
+        module.add_arguments(subparser)
+        subparser.set_defaults(benchmark_run=module.run)
+
+
+def run(args: argparse.Namespace) -> int:
+    return int(args.benchmark_run(args))
