@@ -1,0 +1,76 @@
+"""Room for images in Fast DDS: with its defaults, best-effort messages above 0.5 MB are nearly all lost.
+
+Call :func:`apply_large_message_profile` before ``rclpy.init``. It needs no ROS to be imported.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from loger_ros.ros.installation import find_ros
+from loger_ros.share import share_file
+
+PROFILE = "config/fastdds_large_messages.xml"
+SHARED_MEMORY = Path("/dev/shm")
+# Every process reserves a segment of 64 MB. Where it finds no room Fast DDS prints errors and falls back to
+# UDP, which is worse than its own default; Docker gives a container 64 MB in all. Two must fit.
+ROOM = 160 * 2**20
+
+# What a user may have set of Fast DDS himself. Each wins over our profile.
+USER_VARIABLES = (
+    "FASTDDS_DEFAULT_PROFILES_FILE",
+    "FASTRTPS_DEFAULT_PROFILES_FILE",
+    "FASTDDS_BUILTIN_TRANSPORTS",
+)
+USER_FILE = "DEFAULT_FASTDDS_PROFILES.xml"  # Fast DDS reads it from the working directory
+ON = "on: 64 MB of shared memory for each process"
+FAST_DDS_2 = ("humble", "iron", "jazzy")
+
+
+@dataclass(frozen=True)
+class LargeMessages:
+    """The decision: the variables to set (none where Fast DDS is left alone) and why."""
+
+    reason: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    cure: str = ""  # what the operator should do where large messages would be lost
+
+
+def large_message_profile(environment: Mapping[str, str] = os.environ) -> LargeMessages:
+    """What :func:`apply_large_message_profile` would do, without doing it."""
+    rmw = environment.get("RMW_IMPLEMENTATION", "")
+    if rmw and not rmw.startswith("rmw_fastrtps"):
+        return LargeMessages(f"not needed: RMW_IMPLEMENTATION is {rmw}")
+    profile = str(share_file(PROFILE))
+    for name in USER_VARIABLES:
+        value = environment.get(name)
+        if value == profile:
+            return LargeMessages(ON)
+        if value:
+            return LargeMessages(f"left to the user: {name}={value}")
+    if Path(USER_FILE).is_file():
+        return LargeMessages(f"left to the user: {USER_FILE} in the working directory")
+    free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
+    if free < ROOM:
+        return LargeMessages(
+            f"off: {SHARED_MEMORY} has {free >> 20} MB free, the profile needs {ROOM >> 20} MB, "
+            f"so best-effort images above 0.5 MB will be lost",
+            cure="give the container more shared memory (docker run --shm-size=1g, or --ipc=host)",
+        )
+    ros = find_ros()
+    # Fast DDS 2 ignores the new name, and Fast DDS 3 complains of the old one; so exactly one is set.
+    old = ros is not None and ros.distribution in FAST_DDS_2
+    return LargeMessages(
+        ON, {"FASTRTPS_DEFAULT_PROFILES_FILE" if old else "FASTDDS_DEFAULT_PROFILES_FILE": profile}
+    )
+
+
+def apply_large_message_profile() -> LargeMessages:
+    """Set the profile for this process and its children, unless the user has settings of his own."""
+    decision = large_message_profile()
+    os.environ.update(decision.environment)
+    return decision

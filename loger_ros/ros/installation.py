@@ -1,0 +1,47 @@
+"""Which ROS 2 this interpreter sees. Imports no ROS, so that it can be asked where ROS is broken."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+# rclpy's first two version numbers; the wheels of PyPI do not set ROS_DISTRO.
+DISTRIBUTION_OF_RCLPY = {"3.3": "humble", "7.1": "jazzy", "9.1": "kilted"}
+
+
+@dataclass(frozen=True)
+class RosInstallation:
+    distribution: str  # "kilted"; "unknown" where neither ROS_DISTRO nor rclpy's version tells
+    rclpy_version: str
+    rclpy_folder: Path
+    from_wheels: bool  # installed from PyPI by pip, not a sourced ROS 2
+
+
+def find_ros() -> RosInstallation | None:
+    """The ROS 2 that ``import rclpy`` would take, or None."""
+    spec = importlib.util.find_spec("rclpy")
+    if spec is None or spec.origin is None:
+        return None
+    try:
+        version = importlib.metadata.version("rclpy")
+    except importlib.metadata.PackageNotFoundError:
+        version = "unknown"
+    guess = DISTRIBUTION_OF_RCLPY.get(".".join(version.split(".")[:2]), "unknown")
+    from_wheels = _installed("ros-rclpy")
+    return RosInstallation(
+        distribution=guess if from_wheels else os.environ.get("ROS_DISTRO", guess),
+        rclpy_version=version,
+        rclpy_folder=Path(spec.origin).parent,
+        from_wheels=from_wheels,
+    )
+
+
+def _installed(project: str) -> bool:
+    try:
+        importlib.metadata.version(project)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
