@@ -1,4 +1,4 @@
-"""The nouns of the package. Stamps are integer nanoseconds; poses ``T_a_b`` take points in b to points in a."""
+"""The nouns of the package. Stamps are integer nanoseconds; poses ``T_a_b`` take points in b to a."""
 
 from __future__ import annotations
 
@@ -23,3 +23,78 @@ class Prediction:
     local_points: Tensor | None  # (B, N, H, W, 3) in each frame's camera: x right, y down, z forward
     confidence: Tensor | None  # (B, N, H, W, 1) logits
     camera_poses: Tensor | None  # (B, N, 4, 4) camera → chunk frame
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A pinhole camera with optional lens distortion, as ROS and OpenCV describe it."""
+
+    width: int  # pixels
+    height: int  # pixels
+    matrix: np.ndarray  # (3, 3), the centre of the first pixel is (0, 0)
+    distortion: tuple[float, ...] = ()  # coefficients in OpenCV's order
+    model: str = "plumb_bob"  # or rational_polynomial, equidistant
+
+
+@dataclass(frozen=True, eq=False)
+class PosedFrame:
+    """Where the camera was when one image was taken."""
+
+    stamp: int  # nanoseconds
+    T_map_camera: np.ndarray  # (4, 4) float64
+    covariance: np.ndarray  # (6, 6): x, y, z, then rotation about x, y, z, in the axes of the map
+    final: bool  # False: a later chunk will say it again
+    segment: int  # poses of one segment belong together; between segments the motion is unknown
+
+
+@dataclass(frozen=True, eq=False)
+class Update:
+    """One chunk, placed in the map. Final frames come before provisional ones.
+
+    Tensors are on the model's device and ordered as ``frames``.
+    """
+
+    frames: tuple[PosedFrame, ...]
+    images: Tensor  # (n, H, W, 3) uint8 RGB as the network saw them
+    local_points: Tensor  # (n, H, W, 3) in each frame's camera, in map units
+    confidence: Tensor  # (n, H, W, 1) logits
+    chunk: int  # counted from the start of the segment
+    T_map_chunk: np.ndarray  # (4, 4) float64, rotation and translation without the scale
+    scale: float  # map units per unit of the chunk
+
+    @property
+    def final_count(self) -> int:
+        return sum(frame.final for frame in self.frames)
+
+    def __getitem__(self, key: slice) -> Update:
+        """Some of the frames."""
+        return Update(
+            self.frames[key],
+            self.images[key],
+            self.local_points[key],
+            self.confidence[key],
+            self.chunk,
+            self.T_map_chunk,
+            self.scale,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """Poses in the order of their stamps."""
+
+    stamps: tuple[int, ...]  # nanoseconds
+    T_map_camera: np.ndarray  # (N, 4, 4) float64
+    segments: tuple[int, ...]  # one per pose
+
+    def __len__(self) -> int:
+        return len(self.stamps)
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something an operator should hear of."""
+
+    name: str
+    stamp: int  # nanoseconds; of the frame concerned
+    message: str  # what happened, and the cure

@@ -1,4 +1,4 @@
-"""Golden numbers of the published model: a subset ships in test/fixtures, the full set is used where it is found."""
+"""Golden numbers of the published model: a subset ships with the tests, the full set is used where found."""
 
 from __future__ import annotations
 

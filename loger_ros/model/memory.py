@@ -1,0 +1,85 @@
+"""What the network carries from chunk to chunk: a value that nobody changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from loger_ros.model.attention import KeyValues
+from loger_ros.model.fast_weights import FastWeights
+
+_FORMAT = "loger_ros.memory.1"
+
+
+class MemoryFileError(ValueError):
+    """A file that holds no memory of ours."""
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """Empty parts mean "nothing remembered yet": learned initial weights, no previous chunk."""
+
+    fast_weights: tuple[FastWeights, ...] = ()  # one per fast-weight layer
+    window: tuple[KeyValues, ...] = ()  # the previous chunk, one per sliding-window layer
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self._tensors().values())
+
+    def without_fast_weights(self) -> Memory:
+        return replace(self, fast_weights=())
+
+    def clone(self) -> Memory:
+        return self._map(Tensor.clone)
+
+    def detach(self) -> Memory:
+        return self._map(Tensor.detach)
+
+    def to(self, device: torch.device | str) -> Memory:
+        return self._map(lambda tensor: tensor.to(device))
+
+    def save(self, path: str | Path) -> None:
+        tensors = {name: tensor.detach().contiguous() for name, tensor in self._tensors().items()}
+        save_file(tensors, path, {"format": _FORMAT})
+
+    @classmethod
+    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Memory:
+        try:
+            with safe_open(path, "pt", device=str(device)) as file:
+                if (file.metadata() or {}).get("format") != _FORMAT:
+                    raise MemoryFileError(f"{path} is not a saved memory: it does not say {_FORMAT!r}")
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise MemoryFileError(f"{path} cannot be read as a saved memory: {error}") from error
+        return cls(
+            _grouped(FastWeights, "fast_weights", tensors),
+            _grouped(KeyValues, "window", tensors),
+        )
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {
+            f"{part}.{i}.{name}": tensor
+            for part in ("fast_weights", "window")
+            for i, group in enumerate(getattr(self, part))
+            for name, tensor in group._asdict().items()
+        }
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Memory:
+        return Memory(
+            tuple(FastWeights(*map(function, group)) for group in self.fast_weights),
+            tuple(KeyValues(*map(function, group)) for group in self.window),
+        )
+
+
+def _grouped(kind: type, part: str, tensors: dict[str, Tensor]) -> tuple:
+    count = len({name.split(".")[1] for name in tensors if name.startswith(f"{part}.")})
+    return tuple(
+        kind(*(tensors[f"{part}.{i}.{name}"] for name in kind._fields))  # type: ignore[attr-defined]
+        for i in range(count)
+    )
