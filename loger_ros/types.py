@@ -23,6 +23,7 @@ class Prediction:
     local_points: Tensor | None  # (B, N, H, W, 3) in each frame's camera: x right, y down, z forward
     confidence: Tensor | None  # (B, N, H, W, 1) logits
     camera_poses: Tensor | None  # (B, N, 4, 4) camera → chunk frame
+    metric_scale: Tensor | None = None  # (B,) applied already; only of models that estimate metres
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ class KeyValues(NamedTuple):
 
 
 class Attention(nn.Module):
-    """``backend`` is "sdpa" (torch) or "flash_attn"; ``set_attention_backend`` of the model chooses it once."""
+    """``backend`` is "sdpa" (torch) or "flash_attn"; the model's ``set_attention_backend`` chooses it."""
 
     def __init__(self, dim: int, num_heads: int, *, qk_norm: bool) -> None:
         super().__init__()

@@ -77,7 +77,7 @@ class Encoder(nn.Module):
         return self.norm(x[:, 0, specials:])
 
     def position_table(self, rows: int, columns: int) -> Tensor:
-        """(1, 1 + rows * columns, C): the learned grid resized; kept per size while it is not being trained."""
+        """(1, 1 + rows * columns, C): the learned grid resized; kept per size while it is not trained."""
         if torch.is_grad_enabled() and self.pos_embed.requires_grad:
             return self._resized_positions(rows, columns)
         source = (

@@ -102,7 +102,7 @@ class LoGeR(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the matrix products; norms, the residual stream, fast weights and outputs are at least float32."""
+        """Of the matrix products; norms, residual stream, fast weights and outputs are float32 at least."""
         return self.decoder[0].attn.qkv.weight.dtype
 
     def initial_memory(self) -> Memory:
@@ -215,10 +215,8 @@ class LoGeR(nn.Module):
         learned: list[FastWeights] = []
         seen: list[KeyValues] = []
         for i, block in enumerate(self.decoder):
-            if i % 2 == 0:  # within each frame
-                x = block(x.flatten(0, 1)[:, None], rope).view(x.shape)
-            else:  # within the chunk
-                x = block(x, rope)
+            frame_wise = i % 2 == 0  # else over the whole chunk
+            x = block(x.flatten(0, 1)[:, None], rope).view(x.shape) if frame_wise else block(x, rope)
             if switches.fast_weights and i in self.config.ttt_insert_after:
                 layer = self.config.ttt_insert_after.index(i)
                 current = memory.fast_weights[layer] if memory.fast_weights else None

@@ -25,7 +25,7 @@ def token_positions(rows: int, columns: int, specials: int, device: torch.device
 
 
 def rope_tables(positions: Tensor, head_dim: int, frequency: float, dtype: torch.dtype) -> RopeTables:
-    """In half precision angles, cosines and sines are rounded like those the published weights grew up with."""
+    """In half precision angles, cosines and sines are rounded as in the training of the published weights."""
     wide = torch.promote_types(dtype, torch.float32)
     quarter = head_dim // 4
     exponents = torch.arange(quarter, device=positions.device, dtype=wide) / quarter
