@@ -20,7 +20,7 @@ from loger_ros.model.layers import Linear
 from loger_ros.model.memory import Memory
 from loger_ros.model.pi3x import ConvolutionalPointHead, MetricDecoder
 from loger_ros.model.rope import RopeTables, rope_tables, token_positions
-from loger_ros.model.sliding_window import SlidingWindowLayer, gated
+from loger_ros.model.sliding_window import SlidingWindowLayer
 from loger_ros.types import Prediction
 
 OUTPUTS = ("local_points", "confidence", "camera_poses")
@@ -41,6 +41,9 @@ class _Switches:
 
 class LoGeR(nn.Module):
     """State-dict names are those of the published checkpoints."""
+
+    image_mean: Tensor
+    image_std: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -103,7 +106,7 @@ class LoGeR(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Of the matrix products; norms, residual stream, fast weights and outputs are float32 at least."""
-        return self.decoder[0].attn.qkv.weight.dtype
+        return self.camera_decoder.projects.weight.dtype
 
     def initial_memory(self) -> Memory:
         return Memory()
@@ -221,13 +224,13 @@ class LoGeR(nn.Module):
                 layer = self.config.ttt_insert_after.index(i)
                 current = memory.fast_weights[layer] if memory.fast_weights else None
                 recalled, updated = self.ttt_layers[layer](x, current, switches.update_fast_weights)
-                x = x + F.silu(self.ttt_gate_projs[layer](x)) * recalled
+                x = x + gated(recalled, self.ttt_gate_projs[layer](x))
                 learned.append(updated)
             if switches.window and i in self.config.attn_insert_after:
                 layer = self.config.attn_insert_after.index(i)
                 history = memory.window[layer] if memory.window else None
-                y, own = self.swa_layers[layer].attend_history(x, rope, history)
-                x = x + gated(y, self.swa_gate_projs[layer])
+                seen_and_own, own = self.swa_layers[layer](x, rope, history)
+                x = x + gated(seen_and_own, self.swa_gate_projs[layer](seen_and_own))
                 seen.append(own)
             if i >= len(self.decoder) - 2:
                 last_two.append(x)
@@ -294,6 +297,10 @@ class LoGeR(nn.Module):
             positions = token_positions(rows, columns, self._specials, self.device)
             self._rope_kept[key] = rope_tables(positions, head_dim, self.config.rope_frequency, self.dtype)
         return self._rope_kept[key]
+
+
+def gated(y: Tensor, gate: Tensor) -> Tensor:
+    return F.silu(gate) * y
 
 
 def place_counts(frames: int, chunk_size: int, overlap: int) -> tuple[int, int, int]:

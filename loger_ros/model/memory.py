@@ -57,10 +57,10 @@ class Memory:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise MemoryFileError(f"{path} cannot be read as a saved memory: {error}") from error
-        return cls(
-            _grouped(FastWeights, "fast_weights", tensors),
-            _grouped(KeyValues, "window", tensors),
-        )
+        try:
+            return cls(_grouped(FastWeights, "fast_weights", tensors), _grouped(KeyValues, "window", tensors))
+        except KeyError as error:
+            raise MemoryFileError(f"{path} is incomplete: the tensor {error} is missing") from error
 
     def _tensors(self) -> dict[str, Tensor]:
         return {

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from loger_ros.model.attention import KeyValues
 from loger_ros.model.blocks import Block
-from loger_ros.model.layers import Linear
 from loger_ros.model.rope import RopeTables
 
 
@@ -17,15 +15,10 @@ class SlidingWindowLayer(Block):
     def __init__(self, dim: int, num_heads: int, mlp_ratio: int) -> None:
         super().__init__(dim, num_heads, mlp_ratio, qk_norm=True, layer_scale=0.01)
 
-    def attend_history(
+    def forward(  # type: ignore[override]
         self, x: Tensor, rope: RopeTables, history: KeyValues | None
     ) -> tuple[Tensor, KeyValues]:
         """x (B, N, S, C) → the block's output and the keys and values that the next chunk will see."""
         q, own = self.attn.project(self.norm1(x), rope)
         x = x + self.ls1(self.attn.attend(q, own, shape=x.shape, history=history))
         return self.feed_forward(x), own
-
-
-def gated(y: Tensor, gate: Linear) -> Tensor:
-    """The layer adds a gated copy of its whole output stream, and the output itself sets the gate."""
-    return F.silu(gate(y)) * y
