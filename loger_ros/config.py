@@ -1,0 +1,256 @@
+"""Every setting of the application, once: default, unit, range and description live on the field.
+
+ROS parameters, command-line flags, YAML files and the reference pages are made from this tree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import yaml
+
+ALIGNMENTS = ("none", "se3", "sim3")
+SCALE_MODES = ("median", "median_all", "trimmed_mean", "trimmed_mean_all", "sim3_avg1")
+
+
+class ConfigError(ValueError):
+    """A setting that cannot work; the message names it, its range and what it means."""
+
+
+def setting(
+    default: Any,
+    description: str,
+    *,
+    unit: str = "",
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    metadata = {
+        "description": description,
+        "unit": unit,
+        "minimum": minimum,
+        "maximum": maximum,
+        "choices": choices,
+    }
+    return field(default=default, metadata=metadata)
+
+
+class Section:
+    """Checks every field against its type and range when made."""
+
+    name = ""
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for item in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = _converted(getattr(self, item.name), hints[item.name])
+            if value is None:
+                raise self.error(item.name, f"must be of type {hints[item.name].__name__} and finite")
+            object.__setattr__(self, item.name, value)
+            low, high, choices = (item.metadata[key] for key in ("minimum", "maximum", "choices"))
+            if choices and value not in choices:
+                raise self.error(item.name, f"must be one of {', '.join(choices)}")
+            if (low is not None and not value >= low) or (high is not None and not value <= high):
+                least = "" if low is None else f"at least {low} "
+                most = "" if high is None else f"at most {high} "
+                raise self.error(
+                    item.name, f"must be {least}{'and ' if least and most else ''}{most}".strip()
+                )
+
+    def error(self, field_name: str, demand: str) -> ConfigError:
+        (item,) = (f for f in dataclasses.fields(self) if f.name == field_name)  # type: ignore[arg-type]
+        unit = f" [{item.metadata['unit']}]" if item.metadata["unit"] else ""
+        value = getattr(self, field_name)
+        return ConfigError(
+            f"{self.name}.{field_name} is {value!r}; it {demand}.{unit} ({item.metadata['description']})"
+        )
+
+
+def _converted(value: Any, wanted: type) -> Any:
+    """The value as the wanted type, or None where that would change its meaning."""
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if wanted is int and isinstance(value, bool):
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, wanted) else None
+
+
+@dataclass(frozen=True)
+class StreamConfig(Section):
+    name = "stream"
+
+    chunk_size: int = setting(32, "Frames the network sees at once", unit="frames", minimum=1, maximum=1024)
+    overlap: int = setting(
+        3, "Frames that a chunk shares with the one before; less than chunk_size", unit="frames", minimum=0
+    )
+    alignment: str = setting(
+        "none",
+        "How a chunk is joined to the one before: by memory alone, rigidly, or with scale",
+        choices=ALIGNMENTS,
+    )
+    scale_mode: str = setting("median", "How sim3 estimates the scale of a chunk", choices=SCALE_MODES)
+    reset_every: int = setting(
+        0, "Forget the fast weights every so many chunks; 0: never", unit="chunks", minimum=0
+    )
+    iterations: int = setting(1, "Passes of the network over each chunk", minimum=1, maximum=16)
+    resolution: str = setting(
+        "auto", "Network image size: auto (about 255,000 pixels), native (as the images come) or WIDTHxHEIGHT"
+    )
+    resize: str = setting(
+        "lanczos",
+        "Image resizing: lanczos equals the published preparation, bicubic costs about a seventh of the time",
+        choices=("lanczos", "bicubic"),
+    )
+    encode_batch: int = setting(
+        1, "Frames encoded together; 1 spreads the work evenly in time", unit="frames", minimum=1, maximum=64
+    )
+    provisional_every: int = setting(
+        0,
+        "Also predict the growing chunk after every so many new frames, for early poses; 0: never",
+        unit="frames",
+        minimum=0,
+    )
+    max_gap: float = setting(
+        10.0, "A longer pause between two frames starts a new memory; 0: no limit", unit="s", minimum=0
+    )
+    journal: str = setting("", "File to which every final pose is appended (TUM format); empty: none")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.overlap >= self.chunk_size:
+            raise self.error("overlap", f"must be less than stream.chunk_size ({self.chunk_size})")
+        if self.provisional_every >= self.chunk_size:
+            raise self.error("provisional_every", f"must be less than stream.chunk_size ({self.chunk_size})")
+        self.size  # noqa: B018 (a resolution that cannot be read is refused here)
+
+    @property
+    def size(self) -> str | tuple[int, int] | None:
+        """``resolution`` as the Reconstructor takes it: None, "auto" or (width, height)."""
+        if self.resolution in ("auto", "native"):
+            return "auto" if self.resolution == "auto" else None
+        width, _, height = self.resolution.partition("x")
+        if not (width.isdecimal() and height.isdecimal() and int(width) > 0 and int(height) > 0):
+            raise self.error("resolution", "must be auto, native or WIDTHxHEIGHT such as 574x434")
+        return int(width), int(height)
+
+
+@dataclass(frozen=True)
+class QueueConfig(Section):
+    name = "queue"
+
+    capacity: int = setting(32, "Frames that may wait", unit="frames", minimum=1, maximum=4096)
+    policy: str = setting(
+        "latest",
+        "A full queue drops its oldest frame (latest) or makes the sender wait (keep_all, for replay)",
+        choices=("latest", "keep_all"),
+    )
+    every_nth: int = setting(1, "Take one frame of every so many", unit="frames", minimum=1)
+    max_rate: float = setting(0.0, "Most frames taken per second; 0: no limit", unit="Hz", minimum=0)
+    min_motion: float = setting(
+        0.0,
+        "Skip frames whose picture moved by less than this since the last one taken; 0: take all",
+        unit="image widths",
+        minimum=0,
+        maximum=1,
+    )
+
+
+@dataclass(frozen=True)
+class CloudConfig(Section):
+    name = "cloud"
+
+    min_confidence: float = setting(0.2, "Least confidence", unit="probability", minimum=0, maximum=1)
+    edge_tolerance: float = setting(
+        0.03,
+        "Drop points where neighbours differ by more than this share of depth; 0: keep",
+        minimum=0,
+    )
+    min_range: float = setting(0.0, "Least depth of a point", unit="map units", minimum=0)
+    max_range: float = setting(0.0, "Greatest depth of a point; 0: no limit", unit="map units", minimum=0)
+    stride: int = setting(2, "Take every so many pixels in both directions", unit="pixels", minimum=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_range and self.max_range <= self.min_range:
+            raise self.error(
+                "max_range", f"must exceed cloud.min_range ({self.min_range}), or be 0 for no limit"
+            )
+
+
+@dataclass(frozen=True)
+class MapConfig(Section):
+    name = "map"
+
+    voxel_size: float = setting(0.05, "Edge of a voxel", unit="map units", minimum=1e-6)
+    max_voxels: int = setting(1_000_000, "Most voxels that the map holds", minimum=16, maximum=100_000_000)
+    eviction: str = setting(
+        "distance",
+        "A full map gives up the voxels farthest from the camera (distance) or longest unseen (age)",
+        choices=("distance", "age"),
+    )
+
+
+ConfigType = TypeVar("ConfigType", bound="Config")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole tree. ``Config()`` is a working configuration."""
+
+    stream: StreamConfig = field(default_factory=StreamConfig)
+    queue: QueueConfig = field(default_factory=QueueConfig)
+    cloud: CloudConfig = field(default_factory=CloudConfig)
+    map: MapConfig = field(default_factory=MapConfig)
+
+    def __post_init__(self) -> None:
+        if self.queue.max_rate and self.stream.max_gap and self.queue.max_rate * self.stream.max_gap <= 1:
+            raise self.queue.error(
+                "max_rate", f"would make every frame a gap: stream.max_gap is {self.stream.max_gap} s"
+            )
+
+    @classmethod
+    def from_dict(cls: type[ConfigType], values: Mapping[str, Any]) -> ConfigType:
+        """Missing settings keep their defaults; unknown ones are refused."""
+        sections = get_type_hints(cls)
+        _refuse_unknown(values, sections, "")
+        made = {}
+        for name, given in values.items():
+            section = sections[name]
+            if not isinstance(given, Mapping):
+                raise ConfigError(f"{name} is {given!r}; it must be a group of settings")
+            _refuse_unknown(given, {f.name for f in dataclasses.fields(section)}, f"{name}.")
+            made[name] = section(**given)
+        return cls(**made)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_yaml(cls: type[ConfigType], path: str | Path) -> ConfigType:
+        try:
+            values = yaml.safe_load(Path(path).read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
+        if not isinstance(values, Mapping | None):
+            raise ConfigError(f"{path} holds {type(values).__name__}; it must hold groups of settings")
+        return cls.from_dict(values or {})
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+
+def _refuse_unknown(given: Mapping[str, Any], known: Any, prefix: str) -> None:
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"did you mean {prefix}{close[0]}?" if close else f"known: {', '.join(sorted(known))}"
+            raise ConfigError(f"{prefix}{name} is no setting; {hint}")
