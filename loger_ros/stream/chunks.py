@@ -1,0 +1,54 @@
+"""Frames → chunks of ``size`` that share ``overlap`` frames with the chunk before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk(Generic[Item]):
+    index: int
+    start: int  # place of the first item in the stream
+    items: tuple[Item, ...]
+
+
+class Chunker(Generic[Item]):
+    """A stream cannot know that a full chunk is its last: a short tail exists only if items came after."""
+
+    def __init__(self, size: int, overlap: int) -> None:
+        if not 0 <= overlap < size:
+            raise ValueError(
+                f"overlap {overlap} with chunk_size {size} would lose frames: take 0 <= overlap < chunk_size"
+            )
+        self.size = size
+        self.overlap = overlap
+        self._growing: Chunk[Item] = Chunk(0, 0, ())
+
+    @property
+    def growing(self) -> Chunk[Item]:
+        """What is there of the next chunk, the shared frames included."""
+        return self._growing
+
+    @property
+    def fresh(self) -> int:
+        """Items that no chunk has had yet."""
+        shared = self.overlap if self._growing.index else 0
+        return len(self._growing.items) - shared
+
+    def push(self, item: Item) -> Chunk[Item] | None:
+        """The chunk that this item completes, if it does."""
+        growing = self._growing
+        full = Chunk(growing.index, growing.start, (*growing.items, item))
+        if len(full.items) < self.size:
+            self._growing = full
+            return None
+        step = self.size - self.overlap
+        self._growing = Chunk(full.index + 1, full.start + step, full.items[step:])
+        return full
+
+    def tail(self) -> Chunk[Item] | None:
+        """The short last chunk, if there is one."""
+        return self._growing if self.fresh else None

@@ -1,0 +1,105 @@
+"""Running the network on one chunk, and what to do when that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from loger_ros.events import EventLog
+from loger_ros.stream.prepare import network_input
+from loger_ros.types import Prediction
+
+Result = TypeVar("Result")
+
+
+class ChunkLost(Exception):
+    """The network has no answer for these frames, also not with a new memory."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    prediction: Prediction
+    memory: Any
+    memory_lost: bool  # the chunk was only understood with a new memory
+
+
+class Inference:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        chunk_size: int,
+        overlap: int,
+        iterations: int,
+        fast_weights: bool,
+        sliding_window: bool,
+        events: EventLog,
+    ) -> None:
+        self._model = model
+        self._iterations = iterations
+        self._events = events
+        self._options = {
+            "chunk_size": chunk_size,
+            "overlap": overlap,
+            "fast_weights": fast_weights,
+            "sliding_window": sliding_window,
+        }
+
+    @torch.no_grad()
+    def encode(self, images: list[Tensor], stamp: int) -> list[Any]:
+        """Images (H, W, 3) uint8 → features, one per image."""
+
+        def encode() -> Any:
+            return self._model.encode(network_input(images, self._model.device))
+
+        features = self._despite_full_memory(encode, stamp)
+        return [features[:, i : i + 1] for i in range(len(images))]
+
+    @torch.no_grad()
+    def predict(self, features: Sequence[Any], memory: Any, stamp: int, *, update_memory: bool) -> Answer:
+        """One chunk. Raises ChunkLost where neither the memory nor a new one leads to usable poses."""
+        joined = type(features[0]).cat(list(features))
+        for attempt, known in enumerate((memory, self._model.initial_memory())):
+
+            def step(known: Any = known) -> tuple[Prediction, Any]:
+                return self._step(joined, known, update_memory)
+
+            prediction, after = self._despite_full_memory(step, stamp)
+            if bool(prediction.camera_poses.isfinite().all()):
+                return Answer(prediction, after, memory_lost=attempt > 0)
+            if attempt == 0:
+                message = "the network answered with numbers that are not finite; trying with a new memory"
+                self._events.add("prediction_not_finite", stamp, message)
+        raise ChunkLost("not finite with a new memory either: check the images, the weights and the dtype")
+
+    def _step(self, features: Any, memory: Any, update_memory: bool) -> tuple[Prediction, Any]:
+        for _ in range(self._iterations - 1):
+            _, memory = self._model.step(features, memory, outputs=(), **self._options)
+        return self._model.step(features, memory, update_memory=update_memory, **self._options)
+
+    def _despite_full_memory(self, run: Callable[[], Result], stamp: int) -> Result:
+        """Once more after giving back cached memory; whoever else filled it may be done by then."""
+        for attempt in range(2):
+            try:
+                return run()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = str(error).partition("\n")[0]
+            # Outside of the handler: the traceback holds the tensors of the failed run.
+            if attempt == 0:
+                message = f"{reason}; trying again with caches freed"
+                self._events.add("out_of_memory", stamp, message)
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+        raise ChunkLost(f"out of memory twice ({reason}): lower chunk_size or resolution")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """On a GPU torch has a type for it, which moved between versions; on a CPU only the message tells."""
+    gpu = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
+    return isinstance(error, (gpu, MemoryError)) or "can't allocate memory" in str(error)

@@ -1,0 +1,410 @@
+"""Frames in, poses and points out, one chunk at a time.
+
+Knows nothing of threads, topics or clocks: whoever calls ``push`` decides when. At any time it holds the
+frames of one growing chunk, the memory, and the predictions of the frames shared with the next chunk;
+nothing grows with the stream unless ``keep_results`` asks for it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from loger_ros.config import StreamConfig
+from loger_ros.events import EventLog
+from loger_ros.stream.align import HOME, Aligner, Placement, join
+from loger_ros.stream.chunks import Chunk, Chunker
+from loger_ros.stream.continuity import Continuity
+from loger_ros.stream.covariance import Uncertainty
+from loger_ros.stream.inference import Answer, ChunkLost, Inference
+from loger_ros.stream.prepare import Preparation, check_image
+from loger_ros.stream.results import Part, Result, gather
+from loger_ros.types import Camera, Frame, PosedFrame, Update
+
+
+class PoseRecord(Protocol):
+    """Where final poses go, such as loger_ros.mapping.journal.Journal."""
+
+    def append(self, frames: tuple[PosedFrame, ...]) -> None: ...
+    def mark(self) -> Any: ...
+    def rewind(self, mark: Any) -> None: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    stamp: int  # nanoseconds
+    image: Tensor  # (H, W, 3) uint8 on the CPU
+    features: Any = None  # of this one frame, on the model's device
+
+
+@dataclass
+class State:
+    """All that changes. Members are replaced or copied, never written into, so a copy is a snapshot."""
+
+    chunker: Chunker[Prepared]
+    continuity: Continuity
+    memory: Any
+    uncertainty: Uncertainty
+    segment: int = 0
+    size: tuple[int, int] | None = None  # (width, height) of network images
+    waiting: tuple[Prepared, ...] = ()  # not encoded yet
+    shared: Update | None = None  # the provisional frames that the next chunk will say again
+    placement: Placement = HOME  # of the newest chunk
+    last_pose: np.ndarray | None = None  # (4, 4) the newest final pose
+    parts: tuple[Part, ...] = ()
+    placements: tuple[Placement, ...] = field(default=())
+
+    def copied(self) -> State:
+        return replace(self, chunker=copy.copy(self.chunker), continuity=copy.copy(self.continuity))
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """For ``restore`` of the same Reconstructor, any number of times."""
+
+    state: State
+    record_mark: Any
+
+
+class Reconstructor:
+    def __init__(
+        self,
+        model: Any,
+        chunk_size: int = StreamConfig.chunk_size,
+        overlap: int = StreamConfig.overlap,
+        alignment: str = StreamConfig.alignment,
+        scale_mode: str = StreamConfig.scale_mode,
+        reset_every: int = StreamConfig.reset_every,
+        resolution: str | tuple[int, int] | None = None,
+        *,
+        iterations: int = StreamConfig.iterations,
+        resize: str = StreamConfig.resize,
+        encode_batch: int = StreamConfig.encode_batch,
+        provisional_every: int = StreamConfig.provisional_every,
+        max_gap: float = StreamConfig.max_gap,
+        fast_weights: bool = True,
+        sliding_window: bool = True,
+        camera: Camera | None = None,
+        record: PoseRecord | None = None,
+        events: EventLog | None = None,
+        keep_results: bool = True,
+    ) -> None:
+        """The settings are those of StreamConfig, which describes them.
+
+        resolution: None (images have network size), "auto" (the published rule) or (width, height).
+        fast_weights, sliding_window: False switches that memory off. camera: undistorts the images where it
+        has distortion. record: receives every final pose once.
+        """
+        self._config = StreamConfig(
+            chunk_size=chunk_size,
+            overlap=overlap,
+            alignment=alignment,
+            scale_mode=scale_mode,
+            reset_every=reset_every,
+            iterations=iterations,
+            resize=resize,
+            encode_batch=encode_batch,
+            provisional_every=provisional_every,
+            max_gap=max_gap,
+        )
+        self.events = events or EventLog()
+        self._model = model
+        self._prepare = Preparation(resolution, patch=model.config.patch_size, method=resize, camera=camera)
+        self._inference = Inference(
+            model,
+            chunk_size=chunk_size,
+            overlap=overlap,
+            iterations=iterations,
+            fast_weights=fast_weights,
+            sliding_window=sliding_window,
+            events=self.events,
+        )
+        self._aligner = Aligner(alignment, scale_mode)
+        self._record = record
+        self._keep_results = keep_results
+        self._state = self._fresh_state()
+
+    @classmethod
+    def from_config(cls, model: Any, config: StreamConfig, **others: Any) -> Reconstructor:
+        """others: what the configuration does not hold (camera, record, events, keep_results)."""
+        return cls(
+            model,
+            config.chunk_size,
+            config.overlap,
+            config.alignment,
+            config.scale_mode,
+            config.reset_every,
+            config.size,
+            iterations=config.iterations,
+            resize=config.resize,
+            encode_batch=config.encode_batch,
+            provisional_every=config.provisional_every,
+            max_gap=config.max_gap,
+            **others,
+        )
+
+    # ---- what callers use -------------------------------------------------------------------------
+
+    def push(self, frame: Frame) -> list[Update]:
+        """What this frame completed: nothing, a chunk, or the end of one segment.
+
+        Raises ValueError for an image that cannot be used, and is then as it was before.
+        """
+        check_image(frame.image)
+        verdict = self._state.continuity.judge(frame)
+        if verdict.drop:
+            self.events.add(verdict.event, frame.stamp, verdict.message)
+            return []
+        size = self._prepare.size_for(frame.image, self._state.size)
+        image = self._prepare(frame.image, size)
+        updates = []
+        if verdict.restart:
+            self.events.add(verdict.event, frame.stamp, verdict.message)
+            updates = self._end_segment()
+        state = self._state
+        state.continuity.accept(frame)
+        state.size = size
+        state.waiting = (*state.waiting, Prepared(frame.stamp, image))
+        return updates + self._advance()
+
+    def flush(self) -> list[Update]:
+        """Ends the stream: the short tail, and all poses final. What is pushed later is another segment."""
+        updates = self._end_segment()
+        self._state.continuity = Continuity(self._config.max_gap)
+        return updates
+
+    def reset(self) -> None:
+        """Forgets memory, map and results, and gives up the unfinished chunk. Recorded poses stay."""
+        self._settle_shared()
+        segment = self._state.segment + 1
+        self._state = self._fresh_state()
+        self._state.segment = segment
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(self._state.copied(), self._record.mark() if self._record else None)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Goes on from there, bit for bit; poses recorded since are taken back."""
+        self._state = snapshot.state.copied()
+        if self._record and snapshot.record_mark is not None:
+            self._record.rewind(snapshot.record_mark)
+
+    def result(self) -> Result:
+        """All frames of all complete chunks; the last ones are provisional until ``flush``."""
+        if not self._keep_results:
+            raise RuntimeError(
+                "nothing was kept: make the Reconstructor with keep_results=True, or use the updates"
+            )
+        state = self._state
+        shared = () if state.shared is None else (Part.of(state.shared),)
+        return gather((*state.parts, *shared), state.placements)
+
+    @property
+    def camera(self) -> Camera | None:
+        """The camera of the network images, once there was an image, where ``camera`` was given."""
+        return self._prepare.camera_at(self._state.size) if self._state.size else None
+
+    # ---- the way of a frame -----------------------------------------------------------------------
+
+    def _advance(self) -> list[Update]:
+        """Encodes, previews and completes what is due now."""
+        config, state = self._config, self._state
+        fresh = state.chunker.fresh + len(state.waiting)
+        complete = len(state.chunker.growing.items) + len(state.waiting) == config.chunk_size
+        preview = config.provisional_every > 0 and fresh % config.provisional_every == 0
+        if not (complete or preview or len(state.waiting) >= config.encode_batch):
+            return []
+        with self._chunk_at_risk() as updates:
+            chunk = self._encode_waiting()
+            if chunk is not None:
+                updates.append(self._complete(chunk, last=False))
+            elif preview:
+                updates += self._preview()
+        return updates
+
+    def _encode_waiting(self) -> Chunk[Prepared] | None:
+        """→ the chunk that the waiting frames complete, if they do."""
+        state = self._state
+        waiting = state.waiting
+        encoded = self._inference.encode([item.image for item in waiting], waiting[-1].stamp)
+        state.waiting = ()
+        for item, features in zip(waiting, encoded, strict=True):
+            chunk = state.chunker.push(replace(item, features=features))
+        return chunk
+
+    def _complete(self, chunk: Chunk[Prepared], last: bool) -> Update:
+        state = self._state
+        answer = self._ask(chunk, update_memory=not last)
+        count = len(chunk.items)
+        update, uncertainty = self._placed(chunk, answer, count if last else count - self._config.overlap)
+        state.memory = answer.memory
+        state.uncertainty = uncertainty
+        state.placement = Placement(update.T_map_chunk, update.scale)
+        if self._keep_results:
+            state.placements = (*state.placements, state.placement)
+        final = update.final_count
+        state.shared = _own(update[final:]) if final < count else None
+        self._settle(update[:final])
+        return update
+
+    def _preview(self) -> list[Update]:
+        """The growing chunk as it looks so far: all provisional, nothing remembered."""
+        chunk = self._state.chunker.growing
+        try:
+            answer = self._ask(chunk, update_memory=False)
+        except ChunkLost as lost:
+            self.events.add("preview_failed", chunk.items[-1].stamp, str(lost))
+            return []
+        return [self._placed(chunk, answer, final=0)[0]]
+
+    def _ask(self, chunk: Chunk[Prepared], update_memory: bool) -> Answer:
+        memory = self._state.memory
+        if self._begins_reset_block(chunk):
+            memory = self._model.reset_fast_weights(memory)
+        features = [item.features for item in chunk.items]
+        return self._inference.predict(features, memory, chunk.items[-1].stamp, update_memory=update_memory)
+
+    def _begins_reset_block(self, chunk: Chunk[Prepared]) -> bool:
+        every = self._config.reset_every
+        return every > 0 and chunk.index > 0 and chunk.index % every == 0
+
+    def _placed(self, chunk: Chunk[Prepared], answer: Answer, final: int) -> tuple[Update, Uncertainty]:
+        """The chunk in the map, its first ``final`` poses for good."""
+        state, prediction = self._state, answer.prediction
+        local_points = prediction.local_points[0]  # (n, H, W, 3)
+        confidence = (
+            torch.zeros_like(local_points[..., :1])  # a model without confidence: even odds everywhere
+            if prediction.confidence is None
+            else prediction.confidence[0]
+        )
+        T_chunk_camera = prediction.camera_poses[0].double().cpu().numpy()
+        placement = self._place(chunk, T_chunk_camera, local_points, answer.memory_lost)
+        if placement.scale != 1:
+            local_points = local_points * placement.scale
+        T_map_camera = placement.poses(T_chunk_camera)
+        covariances, uncertainty = state.uncertainty.after_chunk(
+            T_map_camera,
+            confidence.sigmoid().nan_to_num().flatten(1).mean(1).double().cpu().numpy(),
+            _poses(state.shared),
+        )
+        frames = tuple(
+            PosedFrame(item.stamp, pose, covariance, i < final, state.segment)
+            for i, (item, pose, covariance) in enumerate(
+                zip(chunk.items, T_map_camera, covariances, strict=True)
+            )
+        )
+        images = torch.stack([item.image for item in chunk.items])
+        update = Update(
+            frames,
+            images,
+            local_points,
+            confidence,
+            chunk.index,
+            placement.T_map_chunk,
+            placement.scale,
+        )
+        return update, uncertainty
+
+    def _place(
+        self, chunk: Chunk[Prepared], T_chunk_camera: np.ndarray, local_points: Tensor, memory_lost: bool
+    ) -> Placement:
+        state = self._state
+        if chunk.index == 0:  # a new segment goes on where the camera was last seen
+            return HOME if state.last_pose is None else join(state.last_pose, T_chunk_camera[0])
+        return self._aligner.place(
+            state.placement,
+            state.shared,
+            T_chunk_camera,
+            local_points,
+            memory_lost=memory_lost or self._begins_reset_block(chunk),
+        )
+
+    # ---- ends and losses --------------------------------------------------------------------------
+
+    def _end_segment(self) -> list[Update]:
+        """The short tail or the frames that no chunk will say again; then a new memory."""
+        with self._chunk_at_risk() as updates:
+            if self._state.waiting:
+                self._encode_waiting()
+            tail = self._state.chunker.tail()
+            updates += [self._complete(tail, last=True)] if tail else self._settle_shared()
+            self._begin_segment()
+        return updates
+
+    def _begin_segment(self) -> None:
+        state = self._state
+        if state.chunker.growing.items or state.chunker.growing.index:
+            state.segment += 1
+        state.chunker = Chunker(self._config.chunk_size, self._config.overlap)
+        state.memory = self._model.initial_memory()
+        state.uncertainty = state.uncertainty.new_segment()
+        state.waiting = ()
+        state.placement = HOME
+
+    @contextmanager
+    def _chunk_at_risk(self) -> Iterator[list[Update]]:
+        """Where the network fails, the frames of the growing chunk are lost and nothing else is."""
+        updates: list[Update] = []
+        given_up = [item.stamp for item in (*self._state.chunker.growing.items, *self._state.waiting)]
+        try:
+            yield updates
+        except Exception as error:
+            settled = self._settle_shared()
+            lost = given_up[sum(len(update.frames) for update in settled) :]
+            message = f"{len(lost)} frames have no pose, a new memory begins: {error}"
+            self.events.add("chunk_lost", given_up[-1], message)
+            self._begin_segment()
+            if not isinstance(error, ChunkLost):
+                raise
+            updates += settled
+
+    def _settle_shared(self) -> list[Update]:
+        """No chunk will say the shared frames again: they are final as they are."""
+        shared = self._state.shared
+        if shared is None:
+            return []
+        self._state.shared = None
+        settled = replace(shared, frames=tuple(replace(frame, final=True) for frame in shared.frames))
+        self._settle(settled)
+        return [settled]
+
+    def _settle(self, final: Update) -> None:
+        state = self._state
+        if not final.frames:
+            return
+        state.last_pose = final.frames[-1].T_map_camera
+        if self._record:
+            self._record.append(final.frames)
+        if self._keep_results:
+            state.parts = (*state.parts, Part.of(final))
+
+    def _fresh_state(self) -> State:
+        return State(
+            chunker=Chunker(self._config.chunk_size, self._config.overlap),
+            continuity=Continuity(self._config.max_gap),
+            memory=self._model.initial_memory(),
+            uncertainty=Uncertainty(joined=self._config.alignment != "none"),
+        )
+
+
+def _own(update: Update) -> Update:
+    """In memory of its own, so that the rest of the chunk can be freed."""
+    return replace(
+        update,
+        images=update.images.clone(),
+        local_points=update.local_points.clone(),
+        confidence=update.confidence.clone(),
+    )
+
+
+def _poses(update: Update | None) -> np.ndarray:
+    """(k, 4, 4), k may be 0."""
+    frames = update.frames if update else ()
+    return np.array([frame.T_map_camera for frame in frames]).reshape(-1, 4, 4)
