@@ -1,0 +1,107 @@
+"""The trajectory on disk while it grows: a TUM file that is only ever appended to.
+
+A kill loses at most the poses that were not final yet. A full disk loses nothing as long as the process
+lives: what could not be written waits in memory and follows when there is room again.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from loger_ros.events import EventLog
+from loger_ros.mapping.trajectory_files import SEGMENT_LINE, parse_tum, tum_line
+from loger_ros.types import PosedFrame, Trajectory
+
+HEADER = "# loger_ros trajectory: stamp [s] tx ty tz qx qy qz qw of the camera in the map\n"
+MOST_WAITING = 16 << 20  # bytes, about 150,000 poses
+
+
+class Journal:
+    def __init__(self, path: str | Path, events: EventLog | None = None) -> None:
+        """An existing journal is continued as a new segment; its torn last line, if any, is cut off."""
+        self.path = Path(path)
+        self._events = events or EventLog()
+        self._segment: int | None = None
+        self._failed = False
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._written = self._end_of_whole_lines()
+        self._waiting = b"" if self._written else HEADER.encode()
+
+    def append(self, frames: Sequence[PosedFrame]) -> None:
+        """Final poses in order. The disk's troubles become events, never exceptions."""
+        if not frames:
+            return
+        lines = []
+        for frame in frames:
+            begun = self._segment is not None or self._written > 0
+            if frame.segment != self._segment and begun:
+                lines.append(SEGMENT_LINE)
+            self._segment = frame.segment
+            lines.append(tum_line(frame.stamp, frame.T_map_camera))
+        text = "".join(lines).encode()
+        if len(self._waiting) + len(text) > MOST_WAITING:
+            message = f"{self.path} could not be written for long; {len(frames)} poses are not recorded"
+            self._events.add("journal_overflow", frames[-1].stamp, message)
+        else:
+            self._waiting += text
+        self._write(frames[-1].stamp)
+
+    def mark(self) -> tuple[int, int | None]:
+        """A place to ``rewind`` to."""
+        return self._written + len(self._waiting), self._segment
+
+    def rewind(self, mark: tuple[int, int | None]) -> None:
+        """Takes back what was appended since: the stream goes on from an earlier state."""
+        end, self._segment = mark
+        if end < self._written:
+            os.ftruncate(self._file, end)
+            self._written = end
+        self._waiting = self._waiting[: end - self._written]
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _write(self, stamp: int) -> None:
+        try:
+            while self._waiting:
+                count = os.pwrite(self._file, self._waiting, self._written)
+                self._written += count
+                self._waiting = self._waiting[count:]
+            if stat.S_ISREG(os.fstat(self._file).st_mode):
+                os.fsync(self._file)
+        except OSError as error:
+            self._failed = True
+            message = (
+                f"{self.path} cannot be written ({error.strerror}); poses wait in memory until it can. "
+                "Free disk space or choose another journal"
+            )
+            self._events.add("journal_failed", stamp, message)
+            return
+        if self._failed:
+            self._failed = False
+            self._events.add("journal_recovered", stamp, f"{self.path} is written again; no pose was lost")
+
+    def _end_of_whole_lines(self) -> int:
+        size = os.fstat(self._file).st_size
+        start = os.pread(self._file, len(HEADER), 0) if size else b""
+        if not HEADER.encode().startswith(start):
+            os.close(self._file)
+            raise ValueError(f"{self.path} exists and is no journal; choose another name")
+        if len(start) < len(HEADER):  # killed while the header was written
+            return 0
+        tail = os.pread(self._file, 4096, max(size - 4096, 0))
+        end = size - len(tail) + tail.rfind(b"\n") + 1
+        os.ftruncate(self._file, end)
+        return end
+
+
+def read_journal(path: str | Path) -> Trajectory:
+    """Also of a process that was killed while writing: a torn last line is left out."""
+    text = Path(path).read_text(errors="replace")
+    return parse_tum(text[: text.rfind("\n") + 1], path)

@@ -1,0 +1,114 @@
+"""Trajectories as text: TUM (stamped) and KITTI (unstamped) files.
+
+Stamps are written digit by digit from integer nanoseconds; no float ever holds one.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from loger_ros.geometry import nearest_rotation, quaternion, rotation_of, transform
+from loger_ros.types import Trajectory
+
+SEGMENT_LINE = "# segment: the motion between the poses above and below is unknown\n"
+MOST_BYTES = 2 << 30  # of a file to read
+
+
+def tum_line(stamp: int, T_map_camera: np.ndarray) -> str:
+    """``seconds.nanoseconds tx ty tz qx qy qz qw``"""
+    numbers = (*T_map_camera[:3, 3], *quaternion(T_map_camera[:3, :3]))
+    return f"{stamp_text(stamp)} {' '.join(f'{number:.9f}' for number in numbers)}\n"
+
+
+def stamp_text(stamp: int) -> str:
+    seconds, nanoseconds = divmod(abs(stamp), 1_000_000_000)
+    return f"{'-' if stamp < 0 else ''}{seconds}.{nanoseconds:09d}"
+
+
+def stamp_of(text: str) -> int:
+    """``seconds[.fraction]`` → nanoseconds; digits beyond the ninth are cut."""
+    if "e" in text.lower():  # numpy.savetxt's habit; nothing better than a float was ever in it
+        return round(float(text) * 1e9)
+    seconds, _, fraction = text.lstrip("+-").partition(".")
+    stamp = int(seconds or "0") * 1_000_000_000 + int(fraction[:9].ljust(9, "0"))
+    return -stamp if text.startswith("-") else stamp
+
+
+def write_tum(path: str | Path, trajectory: Trajectory) -> None:
+    lines = []
+    for i, (stamp, pose) in enumerate(zip(trajectory.stamps, trajectory.T_map_camera, strict=True)):
+        if i and trajectory.segments[i] != trajectory.segments[i - 1]:
+            lines.append(SEGMENT_LINE)
+        lines.append(tum_line(stamp, pose))
+    _write(path, "".join(lines))
+
+
+def read_tum(path: str | Path) -> Trajectory:
+    return parse_tum(_read(path), path)
+
+
+def parse_tum(text: str, name: str | Path) -> Trajectory:
+    stamps: list[int] = []
+    rows: list[list[float]] = []
+    segments: list[int] = []
+    segment = 0
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith("#") or not line.strip():
+            segment += bool(rows) and line.strip() == SEGMENT_LINE.strip()
+            continue
+        words = line.replace(",", " ").split()
+        try:
+            stamp, row = stamp_of(words[0]), [float(word) for word in words[1:]]
+        except ValueError:
+            row = []
+        if len(row) != 7 or not np.isfinite(row).all() or not any(row[3:]):
+            raise ValueError(
+                f"{name}, line {number} is no pose `stamp tx ty tz qx qy qz qw`: {line[:80]!r}"
+            )
+        stamps.append(stamp)
+        rows.append(row)
+        segments.append(segment)
+    table = np.array(rows).reshape(-1, 7)
+    poses = transform(rotation_of(table[:, 3:]), table[:, :3])
+    return Trajectory(tuple(stamps), poses, tuple(segments))
+
+
+def write_kitti(path: str | Path, trajectory: Trajectory) -> None:
+    """One line of twelve numbers per pose: the upper 3x4 of the matrix, row by row. Stamps are not kept."""
+    rows = trajectory.T_map_camera[:, :3].reshape(-1, 12)
+    _write(path, "".join(" ".join(f"{number:.12g}" for number in row) + "\n" for row in rows))
+
+
+def read_kitti(path: str | Path) -> np.ndarray:
+    """→ (N, 4, 4)"""
+    rows = []
+    for number, line in enumerate(_read(path).splitlines(), 1):
+        try:
+            row = [float(word) for word in line.split()]
+        except ValueError:
+            row = []
+        if len(row) != 12 or not np.isfinite(row).all():
+            raise ValueError(f"{path}, line {number} is no pose of 12 numbers: {line[:80]!r}")
+        rows.append(row)
+    table = np.array(rows).reshape(-1, 3, 4)
+    return transform(nearest_rotation(table[:, :, :3]), table[:, :, 3])
+
+
+def _read(path: str | Path) -> str:
+    size = Path(path).stat().st_size
+    if size > MOST_BYTES:
+        raise ValueError(f"{path} has {size} bytes, more than the {MOST_BYTES} that are read")
+    return Path(path).read_text(errors="replace")
+
+
+def _write(path: str | Path, text: str) -> None:
+    """Whole or not at all: a full disk leaves an older file of that name as it was."""
+    part = Path(f"{path}.part")
+    try:
+        part.write_text(text)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
