@@ -178,6 +178,12 @@ class LoGeR(nn.Module):
                 module.backend = chosen
         return chosen
 
+    def hold_products(self, dtype: torch.dtype) -> None:
+        """Holds the weights of the large matrix products in ``dtype``, in place."""
+        parameters = dict(self.named_parameters())
+        for name in self.product_weights():
+            parameters[name].data = parameters[name].data.to(dtype)
+
     def product_weights(self) -> frozenset[str]:
         """Names of the parameters that may be held in half precision: those of large matrix products."""
         return frozenset(

@@ -1,0 +1,213 @@
+"""``loger bench model``: one chunk after another through ``step``, variants in turn within one run."""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from loger_ros.cli.arguments import image_size
+from loger_ros.model import PRESETS, LoGeR, build_model, load_model
+from loger_ros.model.flops import PARTS, step_flops
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """``dtype[+flash_attn][+compile][+batchN]``"""
+
+    text: str
+    dtype: torch.dtype
+    attention: str
+    compiled: bool
+    batch: int
+
+    @classmethod
+    def parse(cls, text: str) -> Variant:
+        dtype, *options = text.split("+")
+        batches = [option.removeprefix("batch") for option in options if option.startswith("batch")]
+        unknown = {o for o in options if not o.startswith("batch")} - {"flash_attn", "compile"}
+        if dtype not in _DTYPES or unknown or not all(b.isdigit() and 0 < int(b) <= 64 for b in batches):
+            raise argparse.ArgumentTypeError(
+                f"{text!r}: expected {'|'.join(_DTYPES)}, then any of +flash_attn, +compile, +batchN"
+            )
+        attention = "flash_attn" if "flash_attn" in options else "sdpa"
+        return cls(text, _DTYPES[dtype], attention, "compile" in options, int(batches[-1]) if batches else 1)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", default="loger", help=f"{', '.join(PRESETS)} (random weights) or a checkpoint"
+    )
+    parser.add_argument("--size", type=image_size, default=(504, 280), help="width x height of the images")
+    parser.add_argument(
+        "--frames", type=int, nargs="+", default=[32], help="frames per chunk, one table each"
+    )
+    parser.add_argument("--overlap", type=int, default=3)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--variants",
+        type=Variant.parse,
+        nargs="+",
+        help="dtype[+flash_attn][+compile][+batchN]; the first is the baseline of the ratios",
+    )
+    parser.add_argument(
+        "--repeat", type=int, default=5, help="measured chunks per variant, after one warm-up"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    device = torch.device(args.device)
+    variants = args.variants or [Variant.parse("bfloat16" if device.type == "cuda" else "float32")]
+    width, height = args.size
+    print(
+        f"model {args.model}, {width}x{height}, {_device_name(device)}, torch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads; median of {args.repeat} chunks, variants in turn, "
+        "memory of one chunk carried"
+    )
+    with torch.no_grad():
+        for frames in args.frames:
+            _bench_chunk(args, variants, device, frames)
+    return 0
+
+
+def _bench_chunk(
+    args: argparse.Namespace, variants: list[Variant], device: torch.device, frames: int
+) -> None:
+    width, height = args.size
+    runners = {}
+    for variant in variants:
+        model = _model(args.model, variant, device)
+        images = torch.rand(variant.batch, frames, 3, height, width, device=device)
+        runners[variant.text] = Runner(model, images, args.overlap, variant)
+        runners[variant.text].chunk()  # the second chunk has a memory: this one makes it and warms up
+        runners[variant.text].chunk()
+    seconds: dict[str, list[float]] = defaultdict(list)
+    peaks: dict[str, float] = {}
+    for _ in range(args.repeat):
+        for name, runner in runners.items():
+            _reset_peak(device)
+            seconds[name].append(_timed(runner.chunk, device))
+            peaks[name] = _peak_gib(device)
+
+    config = runners[variants[0].text].model.config
+    flops = step_flops(config, frames, (height, width), history_frames=frames)
+    total = sum(flops.values())
+    print(f"\n{frames} frames per chunk, {total / 1e12:.4g} TFLOP per chunk (analytic)")
+    print(f"{'variant':28} {'ms/chunk':>10} {'ms/frame':>9} {'TFLOP/s':>8} {'peak GiB':>9} {'ratio':>7}")
+    baseline = statistics.median(seconds[variants[0].text]) / variants[0].batch
+    for variant in variants:
+        median = statistics.median(seconds[variant.text]) / variant.batch
+        print(
+            f"{variant.text:28} {median * 1e3:10.2f} {median / frames * 1e3:9.3f} "
+            f"{total / median / 1e12:8.3f} {peaks[variant.text]:9.2f} {median / baseline:7.3f}"
+        )
+
+    first = runners[variants[0].text]
+    if not variants[0].compiled:
+        by_part = _time_parts(first, device)
+        print(f"parts of {variants[0].text}, each waited for:")
+        for part in PARTS:
+            spent = by_part[part]
+            rate = flops[part] * variants[0].batch / spent / 1e12 if spent else 0.0
+            print(f"  {part:18} {flops[part] / 1e12:9.4f} TFLOP {spent * 1e3:9.2f} ms {rate:8.3f} TFLOP/s")
+
+
+class Runner:
+    """One variant and the memory that it carries."""
+
+    def __init__(self, model: LoGeR, images: Tensor, overlap: int, variant: Variant) -> None:
+        self.model, self.images, self.overlap = model, images, overlap
+        self.memory = model.initial_memory()
+        step: Callable = torch.compile(model.step, dynamic=False) if variant.compiled else model.step
+        self._step = step
+
+    def chunk(self) -> None:
+        frames = self.images.shape[1]
+        _, self.memory = self._step(self.images, self.memory, frames, min(self.overlap, frames - 1))
+
+
+def _model(name: str, variant: Variant, device: torch.device) -> LoGeR:
+    if name in PRESETS:
+        with device:
+            model = build_model(name).eval().requires_grad_(False)
+        model.hold_products(variant.dtype)
+    else:
+        model = load_model(name, device=str(device), dtype=str(variant.dtype).removeprefix("torch."))
+    model.set_attention_backend(variant.attention)
+    return model
+
+
+def _time_parts(runner: Runner, device: torch.device) -> dict[str, float]:
+    """Seconds within the modules of each part; waiting for each of them costs some overlap."""
+    spent: dict[str, float] = defaultdict(float)
+    started: dict[nn.Module, float] = {}
+    hooks = []
+
+    def begin(module: nn.Module, _inputs: object) -> None:
+        _wait(device)
+        started[module] = time.perf_counter()
+
+    def end(part: str) -> Callable:
+        def hook(module: nn.Module, _inputs: object, _output: object) -> None:
+            _wait(device)
+            spent[part] += time.perf_counter() - started[module]
+
+        return hook
+
+    for part, module in _modules_of_parts(runner.model):
+        hooks += [module.register_forward_pre_hook(begin), module.register_forward_hook(end(part))]
+    runner.chunk()
+    for hook in hooks:
+        hook.remove()
+    return spent
+
+
+def _modules_of_parts(model: LoGeR) -> Iterator[tuple[str, nn.Module]]:
+    yield "encoder", model.encoder
+    for i, block in enumerate(model.decoder):
+        yield PARTS[1 + i % 2], block
+    for layer in model.ttt_layers:
+        yield "fast weights", layer
+    for layer in model.swa_layers:
+        yield "sliding window", layer
+    for name, child in model.named_children():
+        if name.startswith(("point_", "conf_", "camera_", "metric_")):
+            yield "heads", child
+
+
+def _timed(function: Callable[[], None], device: torch.device) -> float:
+    _wait(device)
+    start = time.perf_counter()
+    function()
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _reset_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _peak_gib(device: torch.device) -> float:
+    """Of the GPU since the last reset; without a GPU, of the process since its start."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
