@@ -52,11 +52,11 @@ class PosedFrame:
 class Update:
     """One chunk, placed in the map. Final frames come before provisional ones.
 
-    Tensors are on the model's device and ordered as ``frames``.
+    Tensors are ordered as ``frames``; those of the network are on its device.
     """
 
     frames: tuple[PosedFrame, ...]
-    images: Tensor  # (n, H, W, 3) uint8 RGB as the network saw them
+    images: Tensor  # (n, H, W, 3) uint8 RGB on the CPU, as the network saw them
     local_points: Tensor  # (n, H, W, 3) in each frame's camera, in map units
     confidence: Tensor  # (n, H, W, 1) logits
     chunk: int  # counted from the start of the segment

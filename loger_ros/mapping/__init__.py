@@ -1,0 +1,1 @@
+"""Placed chunks → clouds, maps and files."""

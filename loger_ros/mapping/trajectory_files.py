@@ -65,9 +65,7 @@ def parse_tum(text: str, name: str | Path) -> Trajectory:
         except ValueError:
             row = []
         if len(row) != 7 or not np.isfinite(row).all() or not any(row[3:]):
-            raise ValueError(
-                f"{name}, line {number} is no pose `stamp tx ty tz qx qy qz qw`: {line[:80]!r}"
-            )
+            raise ValueError(f"{name}, line {number} is no pose `stamp tx ty tz qx qy qz qw`: {line[:80]!r}")
         stamps.append(stamp)
         rows.append(row)
         segments.append(segment)

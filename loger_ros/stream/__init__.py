@@ -1,6 +1,8 @@
 """The causal engine between frames and placed chunks. Knows the model, not ROS."""
 
-from loger_ros.stream.reconstructor import Reconstructor, Snapshot
+from loger_ros.stream.queue import FrameQueue
+from loger_ros.stream.reconstructor import Reconstructor
 from loger_ros.stream.results import Result
+from loger_ros.stream.state import Snapshot
 
-__all__ = ["Reconstructor", "Result", "Snapshot"]
+__all__ = ["FrameQueue", "Reconstructor", "Result", "Snapshot"]

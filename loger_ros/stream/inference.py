@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +23,12 @@ class ChunkLost(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    prediction: Prediction
+    """Of one chunk of n frames, in the network's units and the chunk's frame."""
+
+    T_chunk_camera: np.ndarray  # (n, 4, 4) float64, finite
+    local_points: Tensor  # (n, H, W, 3) in each frame's camera
+    confidence: Tensor  # (n, H, W, 1) logits
+    mean_confidence: np.ndarray  # (n,) float64 in [0, 1]
     memory: Any
     memory_lost: bool  # the chunk was only understood with a new memory
 
@@ -69,12 +75,32 @@ class Inference:
                 return self._step(joined, known, update_memory)
 
             prediction, after = self._despite_full_memory(step, stamp)
-            if bool(prediction.camera_poses.isfinite().all()):
-                return Answer(prediction, after, memory_lost=attempt > 0)
+            assert prediction.camera_poses is not None
+            T_chunk_camera = prediction.camera_poses[0].double().cpu().numpy()
+            if np.isfinite(T_chunk_camera).all():
+                return self._answer(prediction, T_chunk_camera, after, attempt > 0, stamp)
             if attempt == 0:
                 message = "the network answered with numbers that are not finite; trying with a new memory"
                 self._events.add("prediction_not_finite", stamp, message)
         raise ChunkLost("not finite with a new memory either: check the images, the weights and the dtype")
+
+    def _answer(
+        self, prediction: Prediction, T_chunk_camera: np.ndarray, memory: Any, memory_lost: bool, stamp: int
+    ) -> Answer:
+        assert prediction.local_points is not None
+        local_points = prediction.local_points[0]
+        missing = int((~local_points.isfinite().all(-1)).sum())
+        if missing:
+            share = missing / local_points[..., 0].numel()
+            message = f"{share:.1%} of the points of a chunk are not finite and will not reach the map"
+            self._events.add("points_not_finite", stamp, message)
+        confidence = (
+            torch.zeros_like(local_points[..., :1])  # a model without confidence: even odds everywhere
+            if prediction.confidence is None
+            else prediction.confidence[0]
+        )
+        means = confidence.sigmoid().nan_to_num().flatten(1).mean(1).double().cpu().numpy()
+        return Answer(T_chunk_camera, local_points, confidence, means, memory, memory_lost)
 
     def _step(self, features: Any, memory: Any, update_memory: bool) -> tuple[Prediction, Any]:
         for _ in range(self._iterations - 1):

@@ -7,15 +7,13 @@ nothing grows with the stream unless ``keep_results`` asks for it.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from loger_ros.config import StreamConfig
 from loger_ros.events import EventLog
@@ -26,6 +24,7 @@ from loger_ros.stream.covariance import Uncertainty
 from loger_ros.stream.inference import Answer, ChunkLost, Inference
 from loger_ros.stream.prepare import Preparation, check_image
 from loger_ros.stream.results import Part, Result, gather
+from loger_ros.stream.state import Prepared, Snapshot, State
 from loger_ros.types import Camera, Frame, PosedFrame, Update
 
 
@@ -35,42 +34,6 @@ class PoseRecord(Protocol):
     def append(self, frames: tuple[PosedFrame, ...]) -> None: ...
     def mark(self) -> Any: ...
     def rewind(self, mark: Any) -> None: ...
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    stamp: int  # nanoseconds
-    image: Tensor  # (H, W, 3) uint8 on the CPU
-    features: Any = None  # of this one frame, on the model's device
-
-
-@dataclass
-class State:
-    """All that changes. Members are replaced or copied, never written into, so a copy is a snapshot."""
-
-    chunker: Chunker[Prepared]
-    continuity: Continuity
-    memory: Any
-    uncertainty: Uncertainty
-    segment: int = 0
-    size: tuple[int, int] | None = None  # (width, height) of network images
-    waiting: tuple[Prepared, ...] = ()  # not encoded yet
-    shared: Update | None = None  # the provisional frames that the next chunk will say again
-    placement: Placement = HOME  # of the newest chunk
-    last_pose: np.ndarray | None = None  # (4, 4) the newest final pose
-    parts: tuple[Part, ...] = ()
-    placements: tuple[Placement, ...] = field(default=())
-
-    def copied(self) -> State:
-        return replace(self, chunker=copy.copy(self.chunker), continuity=copy.copy(self.continuity))
-
-
-@dataclass(frozen=True, eq=False)
-class Snapshot:
-    """For ``restore`` of the same Reconstructor, any number of times."""
-
-    state: State
-    record_mark: Any
 
 
 class Reconstructor:
@@ -277,22 +240,11 @@ class Reconstructor:
 
     def _placed(self, chunk: Chunk[Prepared], answer: Answer, final: int) -> tuple[Update, Uncertainty]:
         """The chunk in the map, its first ``final`` poses for good."""
-        state, prediction = self._state, answer.prediction
-        local_points = prediction.local_points[0]  # (n, H, W, 3)
-        confidence = (
-            torch.zeros_like(local_points[..., :1])  # a model without confidence: even odds everywhere
-            if prediction.confidence is None
-            else prediction.confidence[0]
-        )
-        T_chunk_camera = prediction.camera_poses[0].double().cpu().numpy()
-        placement = self._place(chunk, T_chunk_camera, local_points, answer.memory_lost)
-        if placement.scale != 1:
-            local_points = local_points * placement.scale
-        T_map_camera = placement.poses(T_chunk_camera)
+        state = self._state
+        placement = self._place(chunk, answer)
+        T_map_camera = placement.poses(answer.T_chunk_camera)
         covariances, uncertainty = state.uncertainty.after_chunk(
-            T_map_camera,
-            confidence.sigmoid().nan_to_num().flatten(1).mean(1).double().cpu().numpy(),
-            _poses(state.shared),
+            T_map_camera, answer.mean_confidence, _poses(state.shared)
         )
         frames = tuple(
             PosedFrame(item.stamp, pose, covariance, i < final, state.segment)
@@ -300,30 +252,27 @@ class Reconstructor:
                 zip(chunk.items, T_map_camera, covariances, strict=True)
             )
         )
-        images = torch.stack([item.image for item in chunk.items])
         update = Update(
             frames,
-            images,
-            local_points,
-            confidence,
+            torch.stack([item.image for item in chunk.items]),
+            answer.local_points if placement.scale == 1 else answer.local_points * placement.scale,
+            answer.confidence,
             chunk.index,
             placement.T_map_chunk,
             placement.scale,
         )
         return update, uncertainty
 
-    def _place(
-        self, chunk: Chunk[Prepared], T_chunk_camera: np.ndarray, local_points: Tensor, memory_lost: bool
-    ) -> Placement:
+    def _place(self, chunk: Chunk[Prepared], answer: Answer) -> Placement:
         state = self._state
         if chunk.index == 0:  # a new segment goes on where the camera was last seen
-            return HOME if state.last_pose is None else join(state.last_pose, T_chunk_camera[0])
+            return HOME if state.last_pose is None else join(state.last_pose, answer.T_chunk_camera[0])
         return self._aligner.place(
             state.placement,
             state.shared,
-            T_chunk_camera,
-            local_points,
-            memory_lost=memory_lost or self._begins_reset_block(chunk),
+            answer.T_chunk_camera,
+            answer.local_points,
+            memory_lost=answer.memory_lost or self._begins_reset_block(chunk),
         )
 
     # ---- ends and losses --------------------------------------------------------------------------

@@ -1,0 +1,62 @@
+"""Placed chunks → points worth keeping, on the device the predictions are on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+
+from loger_ros.config import CloudConfig
+from loger_ros.types import Update
+
+LEAST_CONFIDENCE = 1e-5  # a point with less is never shown, whatever the threshold
+
+
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    points: Tensor  # (M, 3) float32 in the map
+    colours: Tensor  # (M, 3) uint8 RGB
+    confidence: Tensor  # (M,) float32 in [0, 1]
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def cpu(self) -> Cloud:
+        return Cloud(self.points.cpu(), self.colours.cpu(), self.confidence.cpu())
+
+
+def cloud_of(update: Update, config: CloudConfig) -> Cloud:
+    """The confident points of an update's frames, away from depth edges and within range.
+
+    The points of provisional frames come too: give ``update[: update.final_count]`` to leave them out.
+    """
+    every = (slice(None), slice(None, None, config.stride), slice(None, None, config.stride))
+    local = update.local_points
+    depth = local[..., 2]  # (n, H, W)
+    confidence = update.confidence[every][..., 0].float().sigmoid()
+    keep = (confidence >= max(config.min_confidence, LEAST_CONFIDENCE)) & local[every].isfinite().all(-1)
+    keep &= depth[every] > config.min_range
+    if config.max_range:
+        keep &= depth[every] < config.max_range
+    if config.edge_tolerance:
+        keep &= ~depth_edges(depth, config.edge_tolerance)[every]
+    poses = np.array([frame.T_map_camera for frame in update.frames]).reshape(-1, 4, 4)
+    points = world_points(local[every], torch.from_numpy(poses))
+    return Cloud(points[keep], update.images[every].to(local.device)[keep], confidence[keep])
+
+
+def world_points(local_points: Tensor, T_map_camera: Tensor) -> Tensor:
+    """(n, H, W, 3) and (n, 4, 4) → (n, H, W, 3) in the map, float32."""
+    poses = T_map_camera.to(local_points)
+    moved = local_points.flatten(1, 2) @ poses[:, :3, :3].mT + poses[:, None, :3, 3]
+    return moved.view(local_points.shape)
+
+
+def depth_edges(depth: Tensor, tolerance: float) -> Tensor:
+    """(n, H, W) → bool: the 3x3 neighbourhood spans more than ``tolerance`` times the depth there."""
+    known = depth.nan_to_num(nan=0.0)[:, None]
+    span = max_pool2d(known, 3, 1, 1) + max_pool2d(-known, 3, 1, 1)
+    return ((span / known) > tolerance)[:, 0]

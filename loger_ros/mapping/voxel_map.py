@@ -1,0 +1,154 @@
+"""A map that forgets: at most ``max_voxels`` voxels, each the running mean of what fell into it.
+
+Voxels lie densely in slots; a hash table with linear probing, never more than half full, leads from voxel
+to slot. So an insertion costs what its points cost, however large the map is; once the map is full, each
+eviction frees an eighth of it, which spreads the cost of rebuilding the table over as many new voxels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from loger_ros.config import MapConfig
+from loger_ros.mapping.cloud import Cloud
+
+AXIS_BITS = 21  # a key packs three indices of so many bits: 2 million voxels in each direction
+HALF = 1 << (AXIS_BITS - 1)
+EVICTED = 8  # one part in so many leaves a full map at once
+
+
+class VoxelMap:
+    def __init__(self, config: MapConfig | None = None, device: torch.device | str = "cpu") -> None:
+        self._config = config or MapConfig()
+        capacity = self._config.max_voxels
+        self._table = torch.empty(1 << (2 * capacity - 1).bit_length(), dtype=torch.int32, device=device)
+        self._keys = torch.zeros(capacity, dtype=torch.int64, device=device)
+        self._means = torch.zeros(
+            capacity, 7, device=device
+        )  # place in the voxel (0 to 1), colour, confidence
+        self._counts = torch.zeros(capacity, device=device)
+        self._seen = torch.zeros(capacity, dtype=torch.int64, device=device)  # ns
+        self._size = 0
+        self.clear()
+
+    def clear(self) -> None:
+        self._size = 0
+        self._table.fill_(-1)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def insert(self, cloud: Cloud, T_map_camera: np.ndarray, stamp: int) -> None:
+        """Points seen up to ``stamp`` (ns) by a camera that is now at ``T_map_camera``."""
+        keys, counts, means = self._voxels(cloud)
+        slots = self._find(keys)
+        known = slots >= 0
+        self._merge(slots[known], counts[known], means[known], stamp)
+        keys, counts, means = keys[~known], counts[~known], means[~known]
+        if self._size + len(keys) > self._config.max_voxels:
+            kept = self._make_room(keys, torch.as_tensor(T_map_camera[:3, 3]), stamp)
+            keys, counts, means = keys[kept], counts[kept], means[kept]
+        new = slice(self._size, self._size + len(keys))
+        self._keys[new], self._counts[new], self._means[new], self._seen[new] = keys, counts, means, stamp
+        self._size = new.stop
+        self._link(new.start)
+
+    def cloud(self) -> Cloud:
+        """One point per voxel."""
+        means = self._means[: self._size]
+        points = (self._corners(self._keys[: self._size]) + means[:, :3]) * self._config.voxel_size
+        return Cloud(points.float(), means[:, 3:6].round().byte(), means[:, 6].clone())
+
+    # ---- points to voxels -------------------------------------------------------------------------
+
+    def _voxels(self, cloud: Cloud) -> tuple[Tensor, Tensor, Tensor]:
+        """→ keys (k,) that differ, counts (k,) and means (k, 7) of the points in each."""
+        values = torch.cat([cloud.points, cloud.colours.float(), cloud.confidence[:, None]], 1)
+        values = values.to(self._means)
+        scaled = values[:, :3].double() / self._config.voxel_size
+        inside = values.isfinite().all(1) & (scaled >= -HALF).all(1) & (scaled < HALF).all(1)
+        values, scaled = values[inside], scaled[inside]
+        corner = scaled.floor()
+        values[:, :3] = (scaled - corner).float()
+        x, y, z = (corner.long() + HALF).unbind(1)
+        packed = (x << 2 * AXIS_BITS) | (y << AXIS_BITS) | z
+        keys, voxel, counts = packed.unique(return_inverse=True, return_counts=True)
+        sums = values.new_zeros(len(keys), 7).index_add_(0, voxel, values)
+        return keys, counts.float(), sums / counts[:, None]
+
+    def _corners(self, keys: Tensor) -> Tensor:
+        """(k,) → (k, 3) float64 indices along x, y, z."""
+        mask = (1 << AXIS_BITS) - 1
+        indices = torch.stack([keys >> 2 * AXIS_BITS, keys >> AXIS_BITS & mask, keys & mask], 1)
+        return (indices - HALF).double()
+
+    def _merge(self, slots: Tensor, counts: Tensor, means: Tensor, stamp: int) -> None:
+        total = self._counts[slots] + counts
+        self._means[slots] += (means - self._means[slots]) * (counts / total)[:, None]
+        self._counts[slots] = total
+        self._seen[slots] = stamp
+
+    # ---- the hash table ---------------------------------------------------------------------------
+
+    def _find(self, keys: Tensor) -> Tensor:
+        """(k,) → slots (k,), -1 where there is none."""
+        slots = torch.full_like(keys, -1)
+        search = torch.arange(len(keys), device=keys.device)
+        place = self._hash(keys)
+        while len(search):
+            there = self._table[place].long()
+            occupied = there >= 0
+            hit = occupied & (self._keys[there.clamp_min(0)] == keys[search])
+            slots[search[hit]] = there[hit]
+            further = occupied & ~hit
+            search, place = search[further], self._next(place[further])
+        return slots
+
+    def _link(self, start: int) -> None:
+        """Makes the voxels in slots from ``start`` on findable. None of them was before."""
+        slots = torch.arange(start, self._size, dtype=torch.int32, device=self._table.device)
+        place = self._hash(self._keys[start : self._size])
+        while len(slots):
+            free = self._table[place] < 0
+            self._table[place[free]] = slots[free]  # where several want one place, any of them gets it
+            waiting = self._table[place] != slots
+            slots, place = slots[waiting], self._next(place[waiting])
+
+    def _hash(self, keys: Tensor) -> Tensor:
+        mixed = keys * -7046029254386353131  # 2^64 over the golden ratio, as a signed number
+        mixed = (mixed ^ (mixed >> 32)) * -4658895280553007687
+        return (mixed ^ (mixed >> 29)) & (len(self._table) - 1)
+
+    def _next(self, place: Tensor) -> Tensor:
+        return (place + 1) & (len(self._table) - 1)
+
+    # ---- eviction ---------------------------------------------------------------------------------
+
+    def _make_room(self, new_keys: Tensor, position: Tensor, stamp: int) -> Tensor:
+        """Evicts the least wanted of old and new voxels together; → which of the new ones stay."""
+        keys = torch.cat([self._keys[: self._size], new_keys])
+        if self._config.eviction == "distance":
+            centres = (self._corners(keys) + 0.5) * self._config.voxel_size
+            rank = (centres - position.to(centres)).square().sum(1)
+        else:
+            rank = stamp - torch.cat([self._seen[: self._size], torch.full_like(new_keys, stamp)])
+        capacity = self._config.max_voxels
+        kept = _lowest(rank, capacity - max(capacity // EVICTED, 1))
+        stay = kept[: self._size].nonzero()[:, 0]
+        for column in (self._keys, self._means, self._counts, self._seen):
+            column[: len(stay)] = column[stay]
+        self._size = len(stay)
+        self._table.fill_(-1)
+        self._link(0)
+        return kept[len(kept) - len(new_keys) :]
+
+
+def _lowest(rank: Tensor, count: int) -> Tensor:
+    """(k,) → bool: the ``count`` lowest; of equals the first."""
+    limit = rank.kthvalue(count).values
+    chosen = rank < limit
+    equal = (rank == limit).nonzero()[:, 0]
+    chosen[equal[: count - int(chosen.sum())]] = True
+    return chosen

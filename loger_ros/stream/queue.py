@@ -1,0 +1,107 @@
+"""Between the camera's thread and the network's: bounded, ordered, and never silent about what it drops."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from loger_ros.config import QueueConfig
+from loger_ros.events import EventLog
+from loger_ros.stream.continuity import Continuity
+from loger_ros.stream.motion import MotionGate
+from loger_ros.stream.prepare import check_image
+from loger_ros.types import Frame
+
+
+class FrameQueue:
+    """One or many threads ``put``, one or many ``get``. Gaps and jumps pass: whoever gets judges those."""
+
+    def __init__(self, config: QueueConfig | None = None, events: EventLog | None = None) -> None:
+        self._config = config or QueueConfig()
+        self.events = events or EventLog()
+        self._frames: deque[Frame] = deque()
+        self._changed = threading.Condition()
+        self._admission = threading.Lock()  # gates see one frame at a time, in order of arrival
+        self._order = Continuity(max_gap=0)
+        self._motion = MotionGate(self._config.min_motion) if self._config.min_motion else None
+        self._seen = 0
+        self._due: int | None = None  # ns: max_rate lets no earlier frame pass
+        self._closed = False
+
+    def put(self, frame: Frame) -> bool:
+        """Was the frame taken? Policy keep_all waits here until there is room or the queue is closed."""
+        check_image(frame.image)
+        with self._admission:
+            if self._config.policy == "keep_all":
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closed or len(self) < self._config.capacity)
+            if self._closed or not self._admits(frame):
+                return False
+            self._store(frame)
+            return True
+
+    def get(self, timeout: float | None = None) -> Frame | None:
+        """The oldest frame; None after ``timeout`` seconds, or once the queue is closed and empty."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._frames or self._closed, timeout)
+            if not self._frames:
+                return None
+            frame = self._frames.popleft()
+            self._changed.notify_all()
+            return frame
+
+    def close(self) -> None:
+        """Takes no more frames and wakes all who wait; what is there can still be got."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def clear(self) -> None:
+        with self._changed:
+            self._frames.clear()
+            self._changed.notify_all()
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def _admits(self, frame: Frame) -> bool:
+        verdict = self._order.judge(frame)
+        if verdict.drop:
+            self.events.add(verdict.event, frame.stamp, verdict.message)
+            return False
+        self._order.accept(frame)
+        if verdict.restart:
+            self._seen, self._due = 0, None
+        self._seen += 1
+        if (self._seen - 1) % self._config.every_nth:
+            return False
+        if not self._in_time(frame.stamp):
+            return False
+        return self._motion is None or self._motion.passes(frame)
+
+    def _in_time(self, stamp: int) -> bool:
+        if not self._config.max_rate:
+            return True
+        if self._due is not None and stamp < self._due:
+            return False
+        interval = round(1e9 / self._config.max_rate)
+        # Counted from when the frame was due: the camera's own rhythm must not lower the rate further.
+        on_time = self._due is not None and stamp < self._due + interval
+        self._due = (self._due if on_time and self._due is not None else stamp) + interval
+        return True
+
+    def _store(self, frame: Frame) -> None:
+        with self._changed:
+            if len(self._frames) >= self._config.capacity:
+                dropped = self._frames.popleft()
+                message = (
+                    f"{self._config.capacity} frames wait already, the oldest was dropped: the network is "
+                    "slower than the camera. Lower queue.max_rate or stream.resolution"
+                )
+                self.events.add("queue_full", dropped.stamp, message)
+            self._frames.append(frame)
+            self._changed.notify_all()

@@ -1,0 +1,53 @@
+"""All that changes while a stream runs, in one place, so that a snapshot is a copy of it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from loger_ros.stream.align import HOME, Placement
+from loger_ros.stream.chunks import Chunker
+from loger_ros.stream.continuity import Continuity
+from loger_ros.stream.covariance import Uncertainty
+from loger_ros.stream.results import Part
+from loger_ros.types import Update
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    stamp: int  # nanoseconds
+    image: Tensor  # (H, W, 3) uint8 on the CPU
+    features: Any = None  # of this one frame, on the model's device
+
+
+@dataclass
+class State:
+    """Members are replaced or copied, never written into."""
+
+    chunker: Chunker[Prepared]
+    continuity: Continuity
+    memory: Any
+    uncertainty: Uncertainty
+    segment: int = 0
+    size: tuple[int, int] | None = None  # (width, height) of network images
+    waiting: tuple[Prepared, ...] = ()  # not encoded yet
+    shared: Update | None = None  # the provisional frames that the next chunk will say again
+    placement: Placement = HOME  # of the newest chunk
+    last_pose: np.ndarray | None = None  # (4, 4) the newest final pose
+    parts: tuple[Part, ...] = ()
+    placements: tuple[Placement, ...] = ()
+
+    def copied(self) -> State:
+        return replace(self, chunker=copy.copy(self.chunker), continuity=copy.copy(self.continuity))
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """For ``restore`` of the same Reconstructor, any number of times."""
+
+    state: State
+    record_mark: Any
