@@ -1,0 +1,115 @@
+"""Half precision: what is held and computed in it, how far it is from float32, and the attention backends."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from golden import golden, golden_path, rms_error
+from networks import small_model
+
+from loger_ros.model import LoGeR, flash, load_model
+
+NUMBERS = golden("windows_plain_fp32ns")
+HALVES = [torch.bfloat16, torch.float16]
+
+
+def loaded(dtype: torch.dtype, device: str = "cpu", attention: str = "sdpa") -> LoGeR:
+    config = NUMBERS.metadata["config"]
+    return load_model(
+        golden_path("weights_a"), config=config, dtype=dtype, device=device, attention=attention
+    )
+
+
+def run(model: LoGeR, chunks: int):
+    memory = model.initial_memory()
+    images = NUMBERS["images"].to(model.device)
+    for start, end in NUMBERS.metadata["windows"][:chunks]:
+        prediction, memory = model.step(images[:, start:end], memory, 5, 2)
+        yield prediction, memory
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+def test_half_is_held_for_products_alone(dtype):
+    model = loaded(dtype)
+    products = model.product_weights()
+    for name, parameter in model.named_parameters():
+        assert parameter.dtype == (dtype if name in products else torch.float32), name
+    assert {"decoder.0.mlp.fc1.weight", "encoder.patch_embed.proj.weight"} <= products
+    assert not {"camera_head.fc_t.weight", "ttt_layers.0.w0", "decoder.0.norm1.weight"} & products
+    streams = []
+    model.decoder[3].register_forward_pre_hook(lambda _, inputs: streams.append(inputs[0].dtype))
+    (prediction, memory), *_ = run(model, 1)
+    assert streams == [torch.float32]
+    assert prediction.camera_poses.dtype == prediction.local_points.dtype == torch.float32
+    assert memory.fast_weights[0].w0.dtype == torch.float32
+    assert memory.window[0].keys.dtype == dtype
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.bfloat16, 0.15), (torch.float16, 0.03)], ids=str)
+def test_half_is_near_float32(dtype, limit):
+    """The golden weights amplify rounding by design; trained ones do so less."""
+    exact = run(loaded(torch.float32), 3)
+    for (half, _), (full, _) in zip(run(loaded(dtype), 3), exact, strict=True):
+        assert rms_error(half.camera_poses, full.camera_poses) < limit
+        assert rms_error(half.confidence, full.confidence) < limit
+        # exponentials: compared as log depths
+        assert rms_error(half.local_points[..., 2].log(), full.local_points[..., 2].log()) < limit
+        turned = half.camera_poses[..., :3, :3]
+        assert torch.allclose(turned @ turned.mT, torch.eye(3).expand_as(turned), atol=1e-5)
+
+
+def test_flash_layout_against_torch(monkeypatch):
+    """flash-attn wants (B, L, heads, d); a stand-in of its signature checks what we hand over."""
+
+    def stand_in(q, k, v):
+        out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+        return out.transpose(1, 2), None  # some releases return the log-sum-exp as well
+
+    q, k, v = (torch.randn(2, 3, length, 8) for length in (5, 7, 7))
+    monkeypatch.setattr(flash, "_installed", lambda: ("FlashAttention 3", stand_in))
+    assert torch.allclose(flash.flash_attention(q, k, v), F.scaled_dot_product_attention(q, k, v), atol=1e-6)
+
+
+def test_backend_is_chosen_once_and_refused_where_it_cannot_run():
+    model = small_model()
+    assert model.set_attention_backend("auto") == "sdpa"
+    with pytest.raises(ValueError, match="CUDA GPU"):
+        model.set_attention_backend("flash_attn")
+    with pytest.raises(ValueError, match="attention"):
+        model.set_attention_backend("fast")
+    assert flash.why_not_flash(torch.device("cuda"), torch.float32).startswith("it computes in bfloat16")
+
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+
+
+@needs_gpu
+@pytest.mark.parametrize("dtype", [torch.float32, *HALVES], ids=str)
+def test_step_does_not_wait_for_the_gpu(dtype):
+    model = loaded(dtype, "cuda")
+    images = NUMBERS["images"][:, :5].cuda()
+    _, memory = model.step(images, model.initial_memory(), 5, 2)  # libraries load and plan here
+    try:
+        torch.cuda.set_sync_debug_mode("error")
+        model.step(images, memory, 5, 2)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@needs_gpu
+def test_gpu_equals_cpu():
+    for (on_gpu, _), (on_cpu, _) in zip(
+        run(loaded(torch.float32, "cuda"), 3), run(loaded(torch.float32), 3), strict=True
+    ):
+        assert rms_error(on_gpu.camera_poses.cpu(), on_cpu.camera_poses) < 1e-3
+
+
+@needs_gpu
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+def test_flash_attention_equals_torch(dtype):
+    if flash.why_not_flash(torch.device("cuda"), dtype):
+        pytest.skip(flash.why_not_flash(torch.device("cuda"), dtype))
+    flashed = run(loaded(dtype, "cuda", "flash_attn"), 2)
+    for (a, _), (b, _) in zip(flashed, run(loaded(dtype, "cuda"), 2), strict=True):
+        assert rms_error(a.camera_poses, b.camera_poses) < 0.05
