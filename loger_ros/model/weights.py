@@ -1,31 +1,197 @@
-"""Builds models and loads their weights."""
+"""Builds models, and loads their weights straight to the dtype and the device where they will work."""
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+import yaml
+from torch import Tensor
 
-from loger_ros.model.config import PRESETS, ModelConfig
+from loger_ros.model.catalog import NAMES, PACKAGED, PUBLISHED, checkpoint_folders, find_checkpoint
+from loger_ros.model.checkpoint import Checkpoint, CheckpointError, not_finite, open_checkpoint
+from loger_ros.model.config import PRESETS, ConfigError, ModelConfig
+from loger_ros.model.fit import matching_preset, meta_model, misfit, plausible
 from loger_ros.model.loger import LoGeR
+
+DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
+_MAX_YAML = 64 * 2**10  # bytes
+
+_log = logging.getLogger(__name__)
 
 
 def build_model(config: str | ModelConfig) -> LoGeR:
     """A model with random weights, ready for training; works under ``torch.device("meta")``."""
+    if isinstance(config, str) and config not in PRESETS:
+        raise ConfigError(f"no model is called {config!r}; known are {', '.join(PRESETS)}")
     return LoGeR(PRESETS[config] if isinstance(config, str) else config)
 
 
 def load_model(
     name_or_path: str | Path,
     *,
-    config: ModelConfig | Mapping[str, Any] | None = None,
-    device: str = "cpu",
-    dtype: str = "float32",
+    checkpoint: str | Path | None = None,
+    config: ModelConfig | Mapping[str, Any] | str | Path | None = None,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype = "float32",
+    attention: str = "auto",
 ) -> LoGeR:
-    model = build_model(config if isinstance(config, ModelConfig) else ModelConfig.from_dict(config))
-    weights = {k: v for k, v in load_file(name_or_path).items() if ".to_qkv_stack." not in k}
-    model.load_state_dict(weights)
-    return model.eval().requires_grad_(False).to(device)
+    """A model ready to run: "loger", "loger_star" or "tiny", or the path of a checkpoint.
+
+    ``checkpoint`` is the file for a name, where it is not in one of the usual folders. ``config`` (also the
+    path of a YAML file) is needed for a ``.pt`` that is neither LoGeR nor LoGeR*. In half precision only
+    the weights of the large products are half. The weights are copies: the file may go or change afterwards.
+    """
+    started = time.perf_counter()
+    chosen_dtype, chosen_device = _dtype(dtype), _device(device)
+    name = str(name_or_path) if str(name_or_path) in NAMES else None
+    if name is None and checkpoint is not None:
+        raise ValueError(f"checkpoint: {name_or_path} is a path already; give 'checkpoint' with a name only")
+    opened = open_checkpoint(checkpoint or (_located(name) if name else name_or_path))
+    if config is None and name in PRESETS:
+        config = PRESETS[name]
+    model = fitted_model(opened, config, asked_for=PUBLISHED[name].title if name in PUBLISHED else None)
+    _fill(model, opened, chosen_dtype, chosen_device)
+    used = model.eval().requires_grad_(False).set_attention_backend(attention)
+    _log.info(
+        "%s: %s parameters in %s on %s, %s attention, from %s in %.1f s",
+        name or "model",
+        f"{sum(parameter.numel() for parameter in model.parameters()):,}",
+        str(chosen_dtype).removeprefix("torch."),
+        model.device,
+        used,
+        opened.path,
+        time.perf_counter() - started,
+    )
+    return model
+
+
+def fitted_model(
+    checkpoint: Checkpoint,
+    config: ModelConfig | Mapping[str, Any] | str | Path | None = None,
+    asked_for: str | None = None,
+) -> LoGeR:
+    """A model on the meta device whose tensors are exactly those of the checkpoint.
+
+    Without ``config`` the one inside the file counts, then the published model that fits.
+    """
+    if config is not None:
+        chosen = _config(config)
+    elif checkpoint.config is not None:
+        chosen = _embedded(checkpoint)
+    else:
+        preset = matching_preset(checkpoint.tensors)
+        chosen = PRESETS[preset or "loger"]
+        asked_for = "LoGeR, which is assumed where no config is given"
+    if not plausible(chosen, checkpoint.tensors):
+        raise CheckpointError(
+            f"{checkpoint.path}: its {len(checkpoint.tensors)} tensors are too few for a model of "
+            f"{chosen.encoder.depth} encoder and {chosen.decoder.depth} decoder blocks"
+        )
+    model = meta_model(chosen)
+    problem = misfit(checkpoint.tensors, model, asked_for or "its config")
+    if problem:
+        raise CheckpointError(f"{checkpoint.path}: {problem}")
+    return model
+
+
+def held_dtype(name: str, products: frozenset[str], dtype: torch.dtype) -> torch.dtype:
+    """Half precision is for the weights of the large products only."""
+    return dtype if name in products else torch.promote_types(dtype, torch.float32)
+
+
+def _fill(model: LoGeR, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> None:
+    """Tensor by tensor from the file to where it will work, so that there is never a second copy."""
+    products = model.product_weights()
+    state: dict[str, Tensor] = {}
+    as_they_lie = sorted(checkpoint.tensors, key=lambda name: checkpoint.tensors[name].data_ptr())
+    for name in as_they_lie:
+        state[name] = checkpoint.tensors[name].to(
+            device, held_dtype(name, products, dtype), copy=True, memory_format=torch.contiguous_format
+        )
+    broken = not_finite(state)
+    if broken:
+        kind = str(dtype).removeprefix("torch.")
+        raise CheckpointError(
+            f"{checkpoint.path}: {len(broken)} tensors are not finite in {kind}, such as {broken[0]}"
+            + (" (float16 ends at 65504: choose bfloat16)" if dtype == torch.float16 else "")
+        )
+    model.load_state_dict(state, assign=True)
+
+
+def _located(name: str) -> Path:
+    found = find_checkpoint(name)
+    if found is None:
+        places = ", ".join(map(str, checkpoint_folders()))
+        cure = (
+            "this installation came without it: install the package again, or name another checkpoint"
+            if name in PACKAGED
+            else f"run 'loger weights fetch {name}', set LOGER_CHECKPOINTS to the folder that holds it, "
+            f"or give its path as 'checkpoint'"
+        )
+        raise CheckpointError(f"no checkpoint of {name!r} was found in {places}: {cure}")
+    return found
+
+
+def _embedded(checkpoint: Checkpoint) -> ModelConfig:
+    try:
+        return ModelConfig.from_dict(checkpoint.config or {})
+    except ConfigError as error:
+        raise CheckpointError(f"{checkpoint.path}: the config inside cannot be built: {error}") from error
+
+
+def _config(config: ModelConfig | Mapping[str, Any] | str | Path) -> ModelConfig:
+    if isinstance(config, ModelConfig):
+        return config
+    return ModelConfig.from_dict(config if isinstance(config, Mapping) else _read_yaml(Path(config)))
+
+
+def _read_yaml(path: Path) -> Mapping[str, Any]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_MAX_YAML + 1)
+        if len(text) > _MAX_YAML:
+            raise ConfigError(f"{path} is longer than {_MAX_YAML} characters: it is no model config")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise ConfigError(f"{path} uses YAML aliases, which no model config needs and which can explode")
+        values = yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path} is no YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, Mapping) or not isinstance(values.get("model", {}), Mapping):
+        raise ConfigError(f"{path} holds no section of model sizes")
+    return values
+
+
+def _dtype(dtype: str | torch.dtype) -> torch.dtype:
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {name!r}")
+    return DTYPES[name]
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        chosen = torch.device("meta")
+    if chosen.type not in ("cpu", "cuda"):
+        raise ValueError(f"device: expected 'cpu', 'cuda' or 'cuda:0', got {str(device)!r}")
+    if chosen.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if not count:
+            lacks = "is built without CUDA" if torch.version.cuda is None else "finds no GPU with a driver"
+            raise ValueError(
+                f"device: {str(device)!r} was asked for, but torch {torch.__version__} {lacks}. Install a "
+                f"CUDA build of torch and the GPU's driver, or choose device 'cpu'"
+            )
+        if (chosen.index or 0) >= count:
+            raise ValueError(
+                f"device: {str(device)!r} was asked for, but there are {count} GPUs, counted from 0"
+            )
+    return chosen

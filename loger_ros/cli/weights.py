@@ -1,0 +1,176 @@
+"""``loger weights``: fetch, verify and convert checkpoints. Nothing is ever downloaded but by ``fetch``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from loger_ros.download import DownloadError, Request, download
+from loger_ros.model.catalog import PUBLISHED, cache_folder
+from loger_ros.model.checkpoint import CheckpointError, open_checkpoint, save_checkpoint
+from loger_ros.model.verify import CheckpointReport, verify_checkpoint
+from loger_ros.model.weights import DTYPES, fitted_model, held_dtype
+
+_MAX_BYTES = 16 * 10**9  # three times a full LoGeR checkpoint
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest="weights_command", required=True, metavar="WHAT")
+
+    fetch = commands.add_parser("fetch", help="download a published checkpoint, about 5 GB")
+    fetch.add_argument("name", choices=sorted(PUBLISHED))
+    fetch.add_argument(
+        "--to", type=Path, metavar="FOLDER", help="default: $LOGER_CHECKPOINTS or the user's cache"
+    )
+    fetch.add_argument("--url", help="another place to take it from (https)")
+    fetch.add_argument("--sha256", type=_sha256, help="refuse anything else; default: what the hub announces")
+    fetch.set_defaults(weights_run=_fetch)
+
+    verify = commands.add_parser("verify", help="say what a checkpoint is and whether it is whole")
+    verify.add_argument("path", type=Path)
+    verify.set_defaults(weights_run=_verify)
+
+    convert = commands.add_parser("convert", help="write a smaller, self-describing safetensors file")
+    convert.add_argument("source", type=Path, metavar="IN")
+    convert.add_argument("target", type=Path, metavar="OUT")
+    convert.add_argument(
+        "--dtype", choices=[name for name in DTYPES if name != "float64"], default="bfloat16"
+    )
+    convert.add_argument("--config", type=Path, help="YAML, for a .pt that is not LoGeR or LoGeR*")
+    convert.set_defaults(weights_run=_convert)
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        return int(args.weights_run(args))
+    except (CheckpointError, DownloadError, ValueError) as error:
+        print(f"loger weights: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"loger weights: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print(
+            "\nloger weights: stopped; a download goes on from here when it is started again", file=sys.stderr
+        )
+    return 1
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    published = PUBLISHED[args.name]
+    folder = args.to or Path(os.environ.get("LOGER_CHECKPOINTS") or cache_folder()).expanduser()
+    target = folder / f"{args.name}.pt"
+    if target.exists():
+        print(
+            f"{target} is there already; 'loger weights verify' checks it, removing it allows a new download"
+        )
+        return 0
+
+    def check(part: Path) -> None:
+        report = verify_checkpoint(part, contents=False)
+        if not report.ok:
+            raise CheckpointError(report.message)
+        if report.model != args.name:
+            raise CheckpointError(f"{args.url or published.url} is {report.message}, not {published.title}")
+
+    progress = _Progress(args.name)
+    digest = download(
+        Request(
+            args.url or published.url,
+            target,
+            max_bytes=_MAX_BYTES,
+            sha256=args.sha256,
+            check=check,
+            progress=progress,
+            notify=lambda sentence: print(f"\n{sentence}", file=sys.stderr),
+        )
+    )
+    progress.end()
+    print(f"{target}\nSHA-256 {digest}")
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    report = verify_checkpoint(args.path)
+    print(report.message, file=sys.stdout if report.ok else sys.stderr)
+    if report.kind:
+        _describe(report)
+    return 0 if report.ok else 1
+
+
+def _describe(report: CheckpointReport) -> None:
+    rows = {
+        "file": f"{report.kind}, {report.size:,} bytes",
+        "model": report.model,
+        "tensors": f"{report.tensors:,} with {report.parameters:,} parameters",
+        "values": ", ".join(report.dtypes),
+        "not finite": ", ".join(report.not_finite[:20]) or "none",
+        "SHA-256": report.sha256,
+    }
+    for name, value in rows.items():
+        print(f"  {name:<11} {value}")
+
+
+def _convert(args: argparse.Namespace) -> int:
+    if args.target.suffix != ".safetensors":
+        raise ValueError(
+            f"{args.target}: the result is a safetensors file, so its name must end in .safetensors"
+        )
+    if args.target.exists():
+        raise ValueError(f"{args.target} exists already: remove it or choose another name")
+    checkpoint = open_checkpoint(args.source)
+    model = fitted_model(checkpoint, args.config)
+    products, dtype = model.product_weights(), DTYPES[args.dtype]
+    shapes = {
+        name: (held_dtype(name, products, dtype), tensor.shape) for name, tensor in checkpoint.tensors.items()
+    }
+    size = sum(held.itemsize * shape.numel() for held, shape in shapes.values())
+    free = shutil.disk_usage(args.target.resolve().parent).free
+    if free < size:
+        raise ValueError(f"{args.target}: {size / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free")
+    save_checkpoint(
+        args.target, shapes, model.config.to_dict(), lambda name: checkpoint.tensors[name].to(shapes[name][0])
+    )
+    print(f"{args.target}: {args.target.stat().st_size:,} bytes, was {args.source.stat().st_size:,}")
+    return 0
+
+
+def _sha256(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise argparse.ArgumentTypeError("expected 64 hexadecimal digits")
+    return text.lower()
+
+
+class _Progress:
+    """One line that changes in place on a terminal, one line each tenth in a log."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._terminal = sys.stderr.isatty()
+        self._begin: tuple[float, int] | None = None  # when, and how much was there before
+        self._shown = -1.0
+
+    def __call__(self, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if self._begin is None:
+            self._begin = (now, done)
+        step = now * 2 if self._terminal else 10 * done / total if total else done / 1e9
+        if int(step) == int(self._shown) and done != total:
+            return
+        self._shown = step
+        rate = (done - self._begin[1]) / max(now - self._begin[0], 1e-3)
+        line = f"{self._name}: {done / 1e9:.2f} GB"
+        if total:
+            left = (total - done) / rate if rate else 0
+            line += f" of {total / 1e9:.2f}, {100 * done / total:3.0f} %, {left / 60:.0f} min left"
+        line += f", {rate / 1e6:.1f} MB/s"
+        print(
+            f"\r{line}\033[K" if self._terminal else line, end="" if self._terminal else "\n", file=sys.stderr
+        )
+
+    def end(self) -> None:
+        if self._terminal:
+            print(file=sys.stderr)

@@ -1,0 +1,52 @@
+"""The checkpoints known by name, and the folders in which they are looked for."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_HUB = "https://huggingface.co/Junyi42/LoGeR/resolve/main"
+
+
+@dataclass(frozen=True)
+class Published:
+    """Weights that others publish; we neither ship nor mirror them."""
+
+    title: str
+    file: str  # on the hub, and below the folder of checkpoints in the publishers' own instructions
+
+    @property
+    def url(self) -> str:
+        return f"{_HUB}/{self.file}"
+
+
+PUBLISHED = {
+    "loger": Published("LoGeR", "LoGeR/latest.pt"),
+    "loger_star": Published("LoGeR*", "LoGeR_star/latest.pt"),
+}
+PACKAGED = ("tiny",)  # come with this package, in PACKAGE_FOLDER
+NAMES = (*PUBLISHED, *PACKAGED)
+PACKAGE_FOLDER = Path(__file__).resolve().parents[1] / "checkpoints"
+
+
+def checkpoint_folders() -> list[Path]:
+    """In order: $LOGER_CHECKPOINTS if it is set, what came with the package, the user's cache."""
+    chosen = os.environ.get("LOGER_CHECKPOINTS")
+    return [*([Path(chosen).expanduser()] if chosen else []), PACKAGE_FOLDER, cache_folder()]
+
+
+def cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "loger_ros" / "checkpoints"
+
+
+def find_checkpoint(name: str) -> Path | None:
+    """The first of NAME.safetensors, NAME.pt and the published layout in the folders above."""
+    if name not in NAMES:
+        raise ValueError(f"no checkpoint is called {name!r}; known are {', '.join(NAMES)}")
+    files = [f"{name}.safetensors", f"{name}.pt", *([PUBLISHED[name].file] if name in PUBLISHED else [])]
+    return next(
+        (folder / file for folder in checkpoint_folders() for file in files if (folder / file).is_file()),
+        None,
+    )

@@ -1,0 +1,240 @@
+"""Checkpoint files, read without running their code, and neither read nor written by way of a second copy.
+
+The tensors of an open checkpoint are windows into the file. They are for reading at once: whoever keeps
+them must copy them, since a file that is cut short under its windows ends the process (SIGBUS).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from loger_ros.files import appearing_whole
+
+_WRAPPER = "model_state_dict"
+_PREFIX = "module."  # left by torch's data-parallel wrappers
+_DEAD = ".to_qkv_stack."  # published with every LoGeR checkpoint, used by no computation
+_MAX_TENSORS = 100_000
+_MAX_PICKLE = 64 * 2**20  # bytes of structure beside the tensors; a LoGeR checkpoint has 0.2 MB
+_MAX_CONFIG = 64 * 2**10  # bytes
+_SAFETENSORS_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+}
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message says why and what helps."""
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    path: Path
+    kind: str  # "torch" or "safetensors"
+    tensors: dict[str, Tensor]  # windows into the file, named as the model names them
+    config: Mapping[str, Any] | None  # of the model, where the file brings it along
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """Opens a ``.pt`` or ``.safetensors`` file; what it is decides its content, not its name."""
+    path = Path(path)
+    kind = _kind(path)
+    config = None
+    if kind == "torch":
+        found = _read_torch(path)
+    else:
+        found, config = _read_safetensors(path)
+    if len(found) > _MAX_TENSORS:
+        raise CheckpointError(f"{path} holds {len(found):,} tensors: it is no checkpoint of ours")
+    tensors: dict[str, Tensor] = {}
+    for name, value in found.items():
+        short = name.removeprefix(_PREFIX)
+        if _DEAD in short:
+            continue
+        if short in tensors:
+            raise CheckpointError(f"{path} holds {short} twice, with and without the prefix {_PREFIX!r}")
+        tensors[short] = _plain(path, name, value)
+    if sum(tensor.nbytes for tensor in tensors.values()) > path.stat().st_size:
+        raise CheckpointError(f"{path} declares tensors larger than the file itself: it is damaged or forged")
+    return Checkpoint(path, kind, tensors, config)
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors with NaN or infinite values; waits once for a GPU, not once per tensor."""
+    filled = {name: tensor for name, tensor in tensors.items() if tensor.numel()}
+    if not filled:
+        return []
+    extremes = torch.stack([torch.stack(torch.aminmax(tensor)).double() for tensor in filled.values()])
+    return [
+        name for name, finite in zip(filled, extremes.isfinite().all(1).tolist(), strict=True) if not finite
+    ]
+
+
+def save_checkpoint(
+    path: str | Path,
+    shapes: Mapping[str, tuple[torch.dtype, torch.Size]],
+    config: Mapping[str, Any],
+    tensor: Callable[[str], Tensor],
+) -> None:
+    """Writes a safetensors file with its config inside, asking for one tensor at a time.
+
+    The library's own writer wants all of them in memory, twice. The file appears when it is complete.
+    """
+    header: dict[str, Any] = {"__metadata__": {"config": json.dumps(config)}}
+    position = 0
+    for name, (dtype, shape) in shapes.items():
+        end = position + shape.numel() * dtype.itemsize
+        header[name] = {
+            "dtype": _SAFETENSORS_DTYPES[dtype],
+            "shape": list(shape),
+            "data_offsets": [position, end],
+        }
+        position = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 64)
+    with appearing_whole(Path(path)) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name, (dtype, shape) in shapes.items():
+            value = tensor(name)
+            if value.dtype != dtype or value.shape != shape:
+                got = f"{value.dtype} {tuple(value.shape)}"
+                raise ValueError(f"{name}: announced as {dtype} {tuple(shape)}, got {got}")
+            file.write(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+
+
+def _kind(path: Path) -> str:
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder: name the checkpoint file in it")
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist")
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not a regular file")
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    if not head:
+        raise CheckpointError(f"{path} is empty: fetch it again")
+    if head.startswith(b"PK\x03\x04"):
+        return "torch"
+    if head.startswith(b"version https://git-lfs"):
+        raise CheckpointError(
+            f"{path} is a git-lfs pointer, not the weights: run 'git lfs pull' where it was cloned"
+        )
+    if head.lstrip()[:1] == b"<":
+        raise CheckpointError(
+            f"{path} is a web page, not weights: the download got an error or a log-in page. "
+            f"Use the direct link of the file, or 'loger weights fetch'"
+        )
+    if head[8:9] == b"{":
+        return "safetensors"
+    if head.startswith(b"\x80"):
+        raise CheckpointError(
+            f"{path} is a bare pickle, torch's file format before version 1.6, which cannot be mapped: "
+            f"load it once with torch.load(path, weights_only=True) and save that again with torch.save"
+        )
+    raise CheckpointError(f"{path} is neither a torch checkpoint nor a safetensors file")
+
+
+# ---- torch -----------------------------------------------------------------------------------------
+
+
+def _read_torch(path: Path) -> dict[str, Any]:
+    _check_archive(path)
+    try:
+        content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # what unpickling a damaged or hostile file raises has no bounds
+        called = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if called:
+            raise CheckpointError(
+                f"{path} wants {called[1]} to run or to be built while it is read. Weights never need that: "
+                f"nothing was run and the file is refused. If you trust where it comes from, save its "
+                f"tensors alone: torch.save({{'{_WRAPPER}': state_dict}}, path)"
+            ) from None
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} is damaged or no checkpoint of tensors: {reason}") from error
+    if isinstance(content, dict) and isinstance(content.get(_WRAPPER), dict):
+        content = content[_WRAPPER]
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dictionary of tensors")
+    if not any(isinstance(value, Tensor) for value in content.values()):
+        raise CheckpointError(
+            f"{path} holds {_first(map(str, content))}, but neither tensors nor {_WRAPPER!r}: save the "
+            f"model's state_dict() alone"
+        )
+    return content
+
+
+def _check_archive(path: Path) -> None:
+    """What torch does not check: that the archive is whole, plain and no bomb."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise CheckpointError(
+            f"{path} is cut short or damaged ({path.stat().st_size:,} bytes are there): fetch it again"
+        ) from error
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise CheckpointError(f"{path} is a compressed archive; checkpoints that torch saves are not")
+    structure = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
+    if len(structure) != 1 or structure[0].file_size > _MAX_PICKLE:
+        raise CheckpointError(f"{path} is a zip archive, but not one that torch.save has written")
+
+
+# ---- safetensors -----------------------------------------------------------------------------------
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
+    try:
+        with safe_open(str(path), "pt", device="cpu") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+    except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} is cut short, damaged or no safetensors file ({path.stat().st_size:,} bytes are there): "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    return tensors, _embedded_config(path, metadata.get("config"))
+
+
+def _embedded_config(path: Path, text: str | None) -> Mapping[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        config = json.loads(text) if len(text) <= _MAX_CONFIG else None
+    except (json.JSONDecodeError, RecursionError):
+        config = None
+    if not isinstance(config, Mapping):
+        raise CheckpointError(f"{path} brings a 'config' in its metadata that is no JSON object of sizes")
+    return config
+
+
+# ---- both ------------------------------------------------------------------------------------------
+
+
+def _plain(path: Path, name: Any, value: Any) -> Tensor:
+    if not isinstance(name, str) or not isinstance(value, Tensor):
+        raise CheckpointError(f"{path} holds {name!r:.80}, a {type(value).__name__}, among its tensors")
+    if value.layout != torch.strided or value.device.type != "cpu" or value.dtype not in _SAFETENSORS_DTYPES:
+        kind = str(value.dtype).removeprefix("torch.")
+        raise CheckpointError(
+            f"{path}: {name:.80} is {kind}; weights are dense float64, float32, bfloat16 or float16"
+        )
+    return value.detach()
+
+
+def _first(names: Iterator[str], count: int = 3) -> str:
+    shown = [f"{name:.60}" for name in names]
+    return ", ".join(shown[:count]) + (", …" if len(shown) > count else "")
