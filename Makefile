@@ -1,0 +1,25 @@
+# Each target makes the environment first, if that is not done yet; see the head of tools/environment.py.
+PYTHON ?= python3
+RUN := $(PYTHON) tools/environment.py
+
+.PHONY: demo test lint bench doctor clean
+
+demo:  ## see it work
+	@$(RUN) loger demo
+
+test:  ## every test
+	@$(RUN) python -m pytest
+
+lint:  ## format, style and types
+	@$(RUN) ruff format --check .
+	@$(RUN) ruff check .
+	@$(RUN) mypy
+
+bench:  ## measure this machine
+	@$(RUN) loger bench model
+
+doctor:  ## what this machine has, and what it lacks
+	@$(RUN) loger doctor
+
+clean:  ## forget the environment and what was built
+	rm -rf .venv .venv-* build install log

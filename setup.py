@@ -1,0 +1,70 @@
+"""The package for colcon (ament_python) and pip alike; pyproject.toml holds only settings of the tools."""
+
+from glob import glob
+
+from setuptools import find_packages, setup
+
+NAME = "loger_ros"
+
+
+def ros_wheels(rclpy: str, messages: str) -> list:
+    """ROS 2 from PyPI. Each message package needs its own pin, or pip takes the newest distribution's."""
+    names = ("diagnostic-msgs", "geometry-msgs", "nav-msgs", "sensor-msgs", "std-msgs", "std-srvs")
+    return [f"ros-rclpy[fastrtps]~={rclpy}", *(f"ros-{name}~={messages}" for name in names)]
+
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    description="Camera-only odometry and mapping for ROS 2 with a feed-forward network that remembers",
+    author="The loger_ros authors",
+    maintainer="The loger_ros authors",
+    maintainer_email="loger_ros@users.noreply.github.com",
+    license="Apache-2.0",
+    packages=find_packages(include=[NAME, f"{NAME}.*"]),
+    package_data={NAME: ["checkpoints/*"]},
+    python_requires=">=3.10",
+    install_requires=[
+        "numpy>=1.26",
+        "opencv-python-headless>=4.8",
+        "pillow>=10",
+        "pyyaml>=6",
+        "safetensors>=0.4",
+        "torch>=2.4",
+    ],
+    extras_require={
+        # ROS 2 itself, where no ROS 2 is installed. One of the two; never on a machine with a sourced ROS 2.
+        "kilted": ros_wheels("9.1.2", "5.5.1"),
+        "jazzy": ros_wheels("7.1.6", "5.3.6"),
+        "test": [
+            "colcon-bash",
+            "colcon-package-information",
+            "colcon-package-selection",
+            "colcon-ros",
+            "evo",
+            "hypothesis",
+            "pytest>=6.2",
+            "rosbags",
+            "scipy",
+            "setuptools<80",  # later ones cannot do colcon build --symlink-install
+        ],
+        "lint": ["mypy", "ruff", "types-PyYAML"],
+    },
+    # Beside the code: found by loger_ros.share in a colcon workspace, a pip environment and the checkout.
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+        *(
+            (f"share/{NAME}/{folder}", sorted(glob(f"{folder}/*.*")))
+            for folder in ("launch", "config", "rviz")
+        ),
+    ],
+    zip_safe=False,
+    entry_points={
+        "console_scripts": [
+            "loger = loger_ros.cli:main",
+            "loger_node = loger_ros.ros.node:main",
+            "synthetic_camera = loger_ros.ros.synthetic_camera:main",
+        ],
+    },
+)
