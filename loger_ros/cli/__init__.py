@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 COMMANDS = {
+    "demo": "start the node, show what it says of itself and stop it",
     "doctor": "say what this machine has and whether the node could run",
     "weights": "fetch, verify and convert checkpoints",
     "bench": "measure the model, the stream and the world renderer",

@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import subprocess
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-# rclpy's first two version numbers; the wheels of PyPI do not set ROS_DISTRO.
+# By rclpy's first two version numbers: the wheels of PyPI do not set ROS_DISTRO.
 DISTRIBUTION_OF_RCLPY = {"3.3": "humble", "7.1": "jazzy", "9.1": "kilted"}
 
 
@@ -17,7 +20,7 @@ class RosInstallation:
     distribution: str  # "kilted"; "unknown" where neither ROS_DISTRO nor rclpy's version tells
     rclpy_version: str
     rclpy_folder: Path
-    from_wheels: bool  # installed from PyPI by pip, not a sourced ROS 2
+    from_wheels: bool  # from PyPI by pip, not a sourced ROS 2
 
 
 def find_ros() -> RosInstallation | None:
@@ -25,12 +28,9 @@ def find_ros() -> RosInstallation | None:
     spec = importlib.util.find_spec("rclpy")
     if spec is None or spec.origin is None:
         return None
-    try:
-        version = importlib.metadata.version("rclpy")
-    except importlib.metadata.PackageNotFoundError:
-        version = "unknown"
+    version = _version("rclpy") or "unknown"
     guess = DISTRIBUTION_OF_RCLPY.get(".".join(version.split(".")[:2]), "unknown")
-    from_wheels = _installed("ros-rclpy")
+    from_wheels = _version("ros-rclpy") is not None
     return RosInstallation(
         distribution=guess if from_wheels else os.environ.get("ROS_DISTRO", guess),
         rclpy_version=version,
@@ -39,9 +39,20 @@ def find_ros() -> RosInstallation | None:
     )
 
 
-def _installed(project: str) -> bool:
+def import_failure(packages: Iterable[str]) -> str:
+    """Why these packages do not import, in one line; empty if they do. Tried in a process of its own."""
+    code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
+    tried = subprocess.run(
+        [sys.executable, "-c", code, *packages], capture_output=True, text=True, check=False
+    )
+    if tried.returncode == 0:
+        return ""
+    said = tried.stderr.strip().splitlines()
+    return said[-1] if said else f"the import ended with code {tried.returncode}"
+
+
+def _version(project: str) -> str | None:
     try:
-        importlib.metadata.version(project)
+        return importlib.metadata.version(project)
     except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+        return None

@@ -1,0 +1,7 @@
+"""``python -m loger_ros``: the command line where its script is not on the PATH."""
+
+import sys
+
+from loger_ros.cli import main
+
+sys.exit(main())

@@ -1,0 +1,129 @@
+"""What this machine has for the network: one finding for each thing, with the cure where one is needed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+OLDEST_TORCH = (2, 4)
+PYTHONS = ((3, 10), (3, 13))  # oldest and newest that are tested
+
+
+class Verdict(Enum):
+    FINE = "ok"
+    NOTE = "--"  # works, with something to know
+    WRONG = "!!"  # the node could not run
+
+
+@dataclass(frozen=True)
+class Finding:
+    name: str
+    value: str
+    verdict: Verdict = Verdict.FINE
+    cure: str = ""
+
+
+def python() -> Finding:
+    value = f"{platform.python_version()} ({sys.executable})"
+    oldest, newest = PYTHONS
+    if sys.version_info[:2] < oldest:
+        return Finding("Python", value, Verdict.WRONG, "use Python 3.10 or newer")
+    if sys.version_info[:2] > newest:
+        return Finding("Python", value, Verdict.NOTE, "newer than any this was tested with; 3.10 to 3.13 are")
+    return Finding("Python", value)
+
+
+def torch() -> Finding:
+    try:
+        import torch
+    except Exception as error:  # a broken installation raises anything: ImportError, OSError, RuntimeError
+        cure = "make demo installs it in .venv; on a robot, install torch 2.4 or newer for this Python"
+        return Finding("torch", f"does not import: {error}", Verdict.WRONG, cure)
+    version = torch.__version__
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_TORCH:
+        return Finding("torch", version, Verdict.WRONG, "install torch 2.4 or newer")
+    cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+    return Finding("torch", f"{version} ({cuda})")
+
+
+def device() -> Finding:
+    """The device the network would run on. To ask for it initialises CUDA."""
+    try:
+        import torch
+    except Exception:
+        return Finding("device", "unknown without torch", Verdict.NOTE)
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        try:
+            free, total = torch.cuda.mem_get_info(0)
+        except RuntimeError as error:
+            cure = "another process may hold all of the GPU's memory: see nvidia-smi"
+            return Finding("device", f"cuda, {properties.name}: {error}", Verdict.WRONG, cure)
+        value = (
+            f"cuda, {properties.name}, compute capability {properties.major}.{properties.minor}, "
+            f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+        )
+        return Finding("device", value)
+    value = f"cpu, {os.cpu_count()} cores"
+    if not Path("/proc/driver/nvidia/version").exists():
+        return Finding("device", f"{value} (no NVIDIA driver)")
+    if torch.version.cuda is None:
+        cure = "an NVIDIA driver is here but this torch has no CUDA: install a CUDA build to use the GPU"
+    else:
+        cure = (
+            f"an NVIDIA driver is here but CUDA {torch.version.cuda} does not start on it: "
+            f"update the driver, or install a torch built for an older CUDA"
+        )
+    return Finding("device", value, Verdict.NOTE, cure)
+
+
+def numpy() -> Finding:
+    """NumPy, and whether an installed cv_bridge can live with it: one built for NumPy 1 cannot with 2."""
+    try:
+        version = importlib.metadata.version("numpy")
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(
+            "NumPy", "not installed", Verdict.WRONG, "pip install numpy, or apt install python3-numpy"
+        )
+    if importlib.util.find_spec("cv_bridge") is None:
+        return Finding("NumPy", f"{version} (no cv_bridge: not needed for the usual image encodings)")
+    # In a process of its own: a module built for the other NumPy may end the process.
+    code = "from cv_bridge.boost.cv_bridge_boost import cvtColorForDisplay"
+    tried = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if tried.returncode == 0:
+        return Finding("NumPy", f"{version}, and cv_bridge works with it")
+    cure = "needed for unusual image encodings only; if it was built for NumPy 1: pip install 'numpy<2'"
+    return Finding("NumPy", f"{version}, but cv_bridge does not work with it", Verdict.NOTE, cure)
+
+
+def flash_attention() -> Finding:
+    try:
+        return Finding("flash-attn", importlib.metadata.version("flash-attn"))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("flash-attn", "not installed (torch's own attention is used)")
+
+
+def checkpoint() -> Finding:
+    """The checkpoints that are found by name; their structure is verified, not every number in them."""
+    from loger_ros.model.catalog import NAMES, checkpoint_folders, find_checkpoint
+    from loger_ros.model.verify import verify_checkpoint
+
+    paths = [path for name in NAMES if (path := find_checkpoint(name))]
+    if not paths:
+        folders = ", ".join(map(str, checkpoint_folders()))
+        cure = "the network has no weights to see with; `loger weights --help` tells where they come from"
+        return Finding("checkpoint", f"none found in {folders}", Verdict.NOTE, cure)
+    reports = [verify_checkpoint(path, contents=False) for path in paths]
+    value = "; ".join(
+        f"{report.message} in {report.path}" if report.ok else report.message for report in reports
+    )
+    return Finding(
+        "checkpoint", value, Verdict.FINE if all(report.ok for report in reports) else Verdict.WRONG
+    )

@@ -1,0 +1,70 @@
+"""The names, types and QoS of the ROS interface, in one place. They are part of the product.
+
+The names were fixed before all of them are served: ``served`` tells which the node has today, and a test
+holds it against the running node. Relative names follow the node's namespace.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rclpy.qos import QoSProfile
+
+NODE = "loger"
+FRAMES = ("map", "odom", "base_link")  # the TF tree, root first
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic that the node publishes."""
+
+    name: str
+    type: str
+    depth: int
+    reliable: bool = True
+    transient_local: bool = False  # latched: late subscribers get the last one
+    served: bool = False
+
+
+# Clouds and images are reliable with a small depth: large best-effort messages are the first that DDS drops.
+ODOMETRY = Topic("odometry", "nav_msgs/msg/Odometry", depth=10)
+TF = Topic("/tf", "tf2_msgs/msg/TFMessage", depth=100)
+POSE = Topic("pose", "geometry_msgs/msg/PoseWithCovarianceStamped", depth=10)
+PATH = Topic("path", "nav_msgs/msg/Path", depth=1)
+POINTS = Topic("points", "sensor_msgs/msg/PointCloud2", depth=2)
+MAP_POINTS = Topic("map_points", "sensor_msgs/msg/PointCloud2", depth=1, transient_local=True)
+DEPTH_IMAGE = Topic("depth/image", "sensor_msgs/msg/Image", depth=2)
+DEPTH_INFO = Topic("depth/camera_info", "sensor_msgs/msg/CameraInfo", depth=2)
+CONFIDENCE_IMAGE = Topic("confidence/image", "sensor_msgs/msg/Image", depth=2)
+DIAGNOSTICS = Topic("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", depth=10, served=True)
+
+PUBLISHED = (
+    ODOMETRY,
+    TF,
+    POSE,
+    PATH,
+    POINTS,
+    MAP_POINTS,
+    DEPTH_IMAGE,
+    DEPTH_INFO,
+    CONFIDENCE_IMAGE,
+    DIAGNOSTICS,
+)
+
+
+def message_packages() -> list[str]:
+    """The message packages that the interface is made of."""
+    return sorted({topic.type.split("/")[0] for topic in PUBLISHED})
+
+
+def qos_profile(topic: Topic) -> QoSProfile:
+    """The topic's QoS for rclpy."""
+    from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+
+    return QoSProfile(
+        depth=topic.depth,
+        reliability=ReliabilityPolicy.RELIABLE if topic.reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if topic.transient_local else DurabilityPolicy.VOLATILE,
+    )
