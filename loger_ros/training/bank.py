@@ -1,0 +1,97 @@
+"""Training clips: rendered once from the procedural world, kept on one device, cached in a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from loger_ros.training.recipe import Clips
+from loger_ros.world.sequences import SequenceSpec, generate
+
+_log = logging.getLogger(__name__)
+_VERSION = "1"  # of what is rendered; a change makes old cache files unused
+
+
+@dataclass(frozen=True, eq=False)
+class Bank:
+    rgb: Tensor  # (S, F, 3, H, W) uint8
+    depth: Tensor  # (S, F, H, W) float16 metres
+    poses: Tensor  # (S, F, 4, 4) float32 T_world_camera, the world centred on each clip
+    intrinsics: Tensor  # (S, 4) float32 fx, fy, cx, cy in pixels; (0, 0) is the centre of the first
+
+    @property
+    def device(self) -> torch.device:
+        return self.rgb.device
+
+    def __len__(self) -> int:
+        return len(self.rgb)
+
+
+def make_bank(clips: Clips, device: torch.device | str, cache: Path | None = None) -> Bank:
+    """The same clips give the same bank; ``cache`` is a folder."""
+    key = hashlib.sha256(json.dumps([_VERSION, dataclasses.asdict(clips)]).encode()).hexdigest()[:16]
+    file = cache / f"clips-{key}.safetensors" if cache else None
+    if file and file.exists():
+        with safe_open(file, "pt", device=str(device)) as opened:
+            return Bank(*(opened.get_tensor(field.name) for field in dataclasses.fields(Bank)))
+    bank = _render(clips, device)
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(f".part{os.getpid()}")
+        save_file({field.name: getattr(bank, field.name).cpu() for field in dataclasses.fields(Bank)}, part)
+        part.replace(file)
+    return bank
+
+
+def _render(clips: Clips, device: torch.device | str) -> Bank:
+    started, rows = time.monotonic(), []
+    for i in range(clips.count):
+        rows.append(_render_clip(clips, i, device))
+        if i + 1 in (10, clips.count) or (i + 1) % 200 == 0:
+            rate = (i + 1) * clips.frames / (time.monotonic() - started)
+            _log.info("rendered %d of %d clips, %.0f frames/s", i + 1, clips.count, rate)
+    return Bank(*(torch.stack(column) for column in zip(*rows, strict=True)))
+
+
+def _render_clip(clips: Clips, index: int, device: torch.device | str) -> tuple[Tensor, ...]:
+    spec = SequenceSpec(
+        place=clips.places[index % len(clips.places)],
+        motion=clips.motions[index // len(clips.places) % len(clips.motions)],
+        frames=clips.frames,
+        split="train",
+        width=clips.render_size[0],
+        height=clips.render_size[1],
+        hfov=clips.hfov,
+        camera_height=clips.camera_height,
+        camera_pitch=clips.camera_pitch,
+    )
+    sequence = generate(spec, clips.seed, index)
+    clip = sequence.render(device=device)
+    width, height = clips.image_size
+    factor = clips.render_size[0] // width
+    rgb = clip.rgb.permute(0, 3, 1, 2)
+    depth = clip.depth
+    if factor > 1:
+        rgb = avg_pool2d(rgb.float(), factor).round().to(torch.uint8)
+        depth = avg_pool2d(depth[:, None], factor)[:, 0]
+    camera = clip.camera.resized(width, height)
+    poses = torch.from_numpy(clip.T_world_camera).clone()
+    poses[:, :3, 3] -= poses[0, :3, 3].clone()
+    return (
+        rgb.contiguous(),
+        depth.half(),
+        poses.float().to(device),
+        torch.tensor([camera.fx, camera.fy, camera.cx, camera.cy], device=device),
+    )

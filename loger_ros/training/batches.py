@@ -1,0 +1,80 @@
+"""Random samples of a bank. The batch of a step is a function of its seed: nothing to save or to lose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from loger_ros.training.bank import Bank
+
+_MIRROR = torch.diag(torch.tensor([-1.0, 1.0, 1.0, 1.0]))
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    images: Tensor  # (B, L, 3, H, W) float in [0, 1]
+    depth: Tensor  # (B, L, H, W) metres; not finite: sky
+    poses: Tensor  # (B, L, 4, 4) T_world_camera
+    intrinsics: Tensor  # (B, 4) fx, fy, cx, cy
+
+    def part(self, start: int, stop: int) -> Batch:
+        """Some of the frames."""
+        frames = slice(start, stop)
+        return Batch(self.images[:, frames], self.depth[:, frames], self.poses[:, frames], self.intrinsics)
+
+    def slopes(self) -> Tensor:
+        """(B, H, W, 2): x and y per unit of depth at every pixel."""
+        height, width = self.depth.shape[-2:]
+        fx, fy, cx, cy = (value.view(-1, 1, 1) for value in self.intrinsics.unbind(-1))
+        x = torch.arange(width, device=self.depth.device).view(1, 1, -1)
+        y = torch.arange(height, device=self.depth.device).view(1, -1, 1)
+        u, v = torch.broadcast_tensors((x - cx) / fx, (y - cy) / fy)
+        return torch.stack([u, v], -1)
+
+
+def draw(bank: Bank, batch: int, length: int, strides: tuple[int, int], generator: torch.Generator) -> Batch:
+    """``batch`` sub-clips of ``length`` frames, some backwards, mirrored and in another light.
+
+    Numbers are drawn on the CPU, so that every device trains on the same sequence of batches.
+    """
+    clips, frames = bank.rgb.shape[:2]
+    if length > frames:
+        raise ValueError(f"samples of {length} frames do not fit into clips of {frames}")
+
+    def whole(low: int, high: Tensor | int) -> Tensor:
+        """Uniform integers low..high, both included."""
+        span = torch.as_tensor(high) - low + 1
+        return low + (torch.rand(batch, generator=generator) * span).long().clamp(max=span - 1)
+
+    def real(low: float, high: float) -> Tensor:
+        return (
+            (low + (high - low) * torch.rand(batch, generator=generator)).to(bank.device).view(-1, 1, 1, 1, 1)
+        )
+
+    clip = whole(0, clips - 1)
+    longest = max(1, (frames - 1) // max(1, length - 1))
+    stride = whole(min(strides[0], longest), min(strides[1], longest))
+    start = whole(0, frames - 1 - stride * (length - 1))
+    number = start[:, None] + stride[:, None] * torch.arange(length)  # (B, L)
+    backwards = torch.rand(batch, generator=generator) < 0.25
+    number = torch.where(backwards[:, None], number.flip(1), number).to(bank.device)
+    mirrored = (torch.rand(batch, generator=generator) < 0.5).to(bank.device)
+    clip = clip.to(bank.device)
+
+    images = bank.rgb[clip[:, None], number].float() / 255
+    depth = bank.depth[clip[:, None], number].float()
+    poses = bank.poses[clip[:, None], number]
+    intrinsics = bank.intrinsics[clip].clone()
+    mirror = _MIRROR.to(bank.device)
+    images = torch.where(mirrored.view(-1, 1, 1, 1, 1), images.flip(-1), images)
+    depth = torch.where(mirrored.view(-1, 1, 1, 1), depth.flip(-1), depth)
+    poses = torch.where(mirrored.view(-1, 1, 1, 1), mirror @ poses @ mirror, poses)
+    width = images.shape[-1]
+    intrinsics[:, 2] = torch.where(mirrored, width - 1 - intrinsics[:, 2], intrinsics[:, 2])
+
+    gamma, gain, offset = 2 ** real(-0.5, 0.5), real(0.7, 1.3), real(-0.08, 0.08)
+    noise = torch.randn(images.shape, generator=generator).to(bank.device) * real(0, 0.02)
+    images = images.clamp_min(1e-3) ** gamma * gain + offset + noise
+    return Batch(images.clamp(0, 1), depth, poses, intrinsics)

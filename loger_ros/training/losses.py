@@ -1,0 +1,198 @@
+"""The objective: points, relative poses within and across chunks, confidence.
+
+With ``metric`` off, one free scale per sample is taken out before anything is compared. It is one for all
+chunks of the sample: the network must remember what it called a metre.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from loger_ros.training.batches import Batch
+from loger_ros.training.recipe import Stage
+from loger_ros.types import Prediction
+
+_FARTHEST = 60.0  # metres; beyond, depth is not learnt
+_GOOD = 0.1  # relative error of a point below which it deserves confidence
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Of one step, not yet averaged over the ranks or brought to the CPU."""
+
+    loss: Tensor
+    parts: dict[str, Tensor]
+
+
+def objective(predictions: list[Prediction], batches: list[Batch], stage: Stage, metric: bool) -> Report:
+    """predictions and batches: the chunks of the samples, in order."""
+    truths = [true_points(batch) for batch in batches]
+    scale = None if metric else sample_scale(predictions, truths)
+    points, confidence = _point_losses(predictions, truths, scale)
+    poses = [_scaled(prediction.camera_poses, scale) for prediction in predictions]
+    per_chunk = [
+        pose_loss(pose, batch.poses, stage, nearest=1) for pose, batch in zip(poses, batches, strict=True)
+    ]
+    pose = torch.stack(per_chunk).mean()
+    loss = points + pose + stage.confidence_weight * confidence
+    parts = {"points": points, "pose": pose, "confidence": confidence}
+    if stage.chained_weight and len(poses) > 1:
+        chained, true = chain(poses, stage.overlap), whole([batch.poses for batch in batches], stage.overlap)
+        parts["chained"] = pose_loss(chained, true, stage, nearest=poses[0].shape[1])
+        loss = loss + stage.chained_weight * parts["chained"]
+    with torch.no_grad():
+        parts |= ratios(poses, batches)
+    return Report(loss, {name: value.detach() for name, value in parts.items()})
+
+
+def true_points(batch: Batch) -> Tensor:
+    """(B, N, H, W, 3) in each frame's camera; not finite where nothing is to be learnt."""
+    depth = torch.where(batch.depth < _FARTHEST, batch.depth, torch.inf)[..., None]
+    slopes = batch.slopes()[:, None].expand(*depth.shape[:-1], 2)
+    return torch.cat([slopes * depth, depth], -1)
+
+
+def sample_scale(predictions: list[Prediction], truths: list[Tensor]) -> Tensor:
+    """(B,) true units per predicted unit: least squares over all chunks, weighted with 1 / depth²."""
+    products = squares = torch.zeros((), device=truths[0].device)
+    for prediction, truth in zip(predictions, truths, strict=True):
+        valid = truth[..., 2].isfinite()
+        weight = torch.where(valid, 1 / truth[..., 2].clamp_min(0.05), 0)[..., None]
+        p = prediction.local_points * weight
+        g = torch.where(valid[..., None], truth, 0) * weight
+        products = products + (p * g).flatten(1).sum(1)
+        squares = squares + (p * p).flatten(1).sum(1)
+    return products / squares.clamp_min(1e-6)
+
+
+def _point_losses(
+    predictions: list[Prediction], truths: list[Tensor], scale: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    points, confidences = [], []
+    for prediction, truth in zip(predictions, truths, strict=True):
+        predicted = prediction.local_points
+        if scale is not None:
+            predicted = predicted * scale.view(-1, 1, 1, 1, 1)
+        valid = truth[..., 2].isfinite()
+        filled = torch.where(valid[..., None], truth, 1)
+        relative = (predicted - filled).abs() / filled[..., 2:].clamp_min(0.05)  # (B, N, H, W, 3)
+        share = valid.float().sum().clamp_min(1)
+        points.append((relative.mean(-1) * valid).sum() / share)
+        deserved = (relative.detach().norm(dim=-1) < _GOOD) & valid
+        confidences.append(
+            F.binary_cross_entropy_with_logits(prediction.confidence[..., 0], deserved.float())
+        )
+    return torch.stack(points).mean(), torch.stack(confidences).mean()
+
+
+def pose_loss(predicted: Tensor, true: Tensor, stage: Stage, nearest: int) -> Tensor:
+    """Over all pairs of frames at least ``nearest`` apart, weighted with 1 / distance in the sample."""
+    rotation, translation = pose_errors(predicted, true)  # squared, (B, n, n)
+    index = torch.arange(predicted.shape[1], device=predicted.device)
+    gap = (index[:, None] - index).abs()
+    weight = torch.where(gap >= nearest, 1 / gap.clamp_min(1), 0.0)
+    weight = weight / weight.sum()
+    turn = _soft(rotation, stage.rotation_softness * torch.pi / 180)
+    move = _soft(translation, stage.translation_softness)
+    per_pair = stage.rotation_weight * turn + stage.translation_weight * move
+    return (per_pair * weight).sum((1, 2)).mean()
+
+
+def pose_errors(predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared angles (radians, small) and squared distances of all relative poses, each (B, n, n)."""
+    a, b = relative_poses(predicted), relative_poses(true)
+    rotation = (a[..., :3, :3] - b[..., :3, :3]).square().sum((-1, -2)) / 2
+    translation = (a[..., :3, 3] - b[..., :3, 3]).square().sum(-1)
+    return rotation, translation
+
+
+def relative_poses(poses: Tensor) -> Tensor:
+    """(B, n, 4, 4) → (B, n, n, 4, 4): [i, j] takes points of camera j to camera i."""
+    rotation, position = poses[..., :3, :3], poses[..., :3, 3]
+    back = rotation.mT
+    turn = back[:, :, None] @ rotation[:, None]
+    move = back[:, :, None] @ (position[:, None] - position[:, :, None])[..., None]
+    upper = torch.cat([turn, move], -1)
+    last = torch.eye(4, device=poses.device, dtype=poses.dtype)[3].expand(*upper.shape[:-2], 1, 4)
+    return torch.cat([upper, last], -2)
+
+
+def chain(poses: list[Tensor], overlap: int) -> Tensor:
+    """Chunks joined rigidly at the first frame they share → (B, L, 4, 4); shared frames from the later."""
+    if overlap < 1:
+        raise ValueError("chunks without shared frames cannot be joined")
+    joined, placement = [], None
+    for k, chunk in enumerate(poses):
+        placed = chunk if placement is None else placement @ chunk
+        if k + 1 < len(poses):
+            placement = placed[:, -overlap, None] @ _inverse(poses[k + 1][:, :1])
+            placed = placed[:, : placed.shape[1] - overlap]
+        joined.append(placed)
+    return torch.cat(joined, 1)
+
+
+def whole(poses: list[Tensor], overlap: int) -> Tensor:
+    """The true poses of the same frames."""
+    return torch.cat([p[:, : p.shape[1] - overlap] for p in poses[:-1]] + [poses[-1]], 1)
+
+
+def ratios(poses: list[Tensor], batches: list[Batch]) -> dict[str, Tensor]:
+    """Errors from frame to frame over what a network that sees no motion would have: 1 is blind.
+
+    Translation also against the mean motion of the batch.
+    """
+    errors, motions = [], []
+    for pose, batch in zip(poses, batches, strict=True):
+        if pose.shape[1] < 2:
+            continue
+        predicted, true = (_steps(p).flatten(0, 1) for p in (pose, batch.poses))
+        errors.append(torch.cat([predicted, true], -1))
+        motions.append(true)
+    both, true = torch.cat(errors), torch.cat(motions)  # (K, 4, 8), (K, 4, 4)
+    predicted = both[..., :4]
+
+    def angle(a: Tensor, b: Tensor) -> Tensor:
+        return ((a - b)[..., :3, :3].square().sum((-1, -2)) / 2).sqrt().mean()
+
+    still = torch.eye(4, device=true.device).expand_as(true)
+    moved, seen = true[..., :3, 3], predicted[..., :3, 3]
+    error = (seen - moved).norm(dim=-1).mean()
+    return {
+        "rotation °": angle(predicted, true) * 180 / torch.pi,
+        "rotation / still": angle(predicted, true) / angle(still, true).clamp_min(1e-6),
+        "translation": error,
+        "translation / still": error / moved.norm(dim=-1).mean().clamp_min(1e-6),
+        "translation / mean": error / (moved - moved.mean(0)).norm(dim=-1).mean().clamp_min(1e-6),
+    }
+
+
+def _steps(poses: Tensor) -> Tensor:
+    """(B, n, 4, 4) → (B, n - 1, 4, 4) from each frame to the next."""
+    return _inverse(poses[:, :-1]) @ poses[:, 1:]
+
+
+def _inverse(poses: Tensor) -> Tensor:
+    back = poses[..., :3, :3].mT
+    upper = torch.cat([back, -back @ poses[..., :3, 3:]], -1)
+    return torch.cat([upper, poses[..., 3:, :]], -2)
+
+
+def _scaled(poses: Tensor, scale: Tensor | None) -> Tensor:
+    if scale is None:
+        return poses
+    return torch.cat([poses[..., :3], poses[..., 3:] * _column(scale)], -1)
+
+
+def _column(scale: Tensor) -> Tensor:
+    """(B,) → (B, 1, 4, 1): scales a translation and keeps the one below it."""
+    column = torch.stack([scale, scale, scale, torch.ones_like(scale)], -1)
+    return column.view(-1, 1, 4, 1)
+
+
+def _soft(squared: Tensor, softness: float) -> Tensor:
+    """About the error where it is large, its square where it is small (Charbonnier)."""
+    return (squared + softness**2).sqrt() - softness

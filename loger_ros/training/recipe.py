@@ -1,0 +1,120 @@
+"""What to train, on what, and in which order: one YAML file that a run can be repeated from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from loger_ros.model import ModelConfig
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be cooked; the message names the entry."""
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Rendered once, kept on the device that trains."""
+
+    count: int
+    frames: int  # per clip
+    seed: int = 1
+    places: tuple[str, ...] = ("rooms",)
+    motions: tuple[str, ...] = ("robot",)
+    hfov: float | None = None  # degrees; None: drawn per clip
+    camera_height: float | None = None  # metres; None: drawn per clip
+    camera_pitch: float | None = None  # degrees; None: drawn per clip
+    render_size: tuple[int, int] = (112, 84)  # width, height; averaged down to image_size
+    image_size: tuple[int, int] = (56, 42)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One part of the curriculum. The schedule counts frames, so that a run can stop and go on exactly."""
+
+    name: str
+    frames: int  # to train on, each appearance counted
+    frames_per_step: int
+    chunk_sizes: tuple[int, ...]  # one is drawn per step
+    chunks: int = 1  # consecutive chunks per sample, with memory between them
+    overlap: int = 1
+    strides: tuple[int, int] = (1, 3)  # least and most clip frames from one frame to the next
+    learning_rate: float = 1.5e-3  # AdamW
+    muon_rate: float = 2e-3
+    warm_up: float = 0.03  # share of the stage
+    rotation_weight: float = 20.0
+    translation_weight: float = 10.0
+    chained_weight: float = 0.0  # relative poses across chunks, joined as the stream joins them
+    rotation_softness: float = 0.5  # degrees below which errors count quadratically
+    translation_softness: float = 0.01  # metres, or units of the scene where scale is free
+    attention_weight: float = 1.0  # training aid: attention follows true correspondences
+    flow_weight: float = 1.0  # training aid: tokens tell where they went
+    confidence_weight: float = 0.02
+    fast_weights: bool = False
+    sliding_window: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    model: ModelConfig
+    clips: Clips
+    stages: tuple[Stage, ...]
+    seed: int = 0
+    metric: bool = True  # False: one free scale per sample, as in the published objective
+    ema: float = 0.999
+    weight_decay: float = 0.02
+    clip_gradient: float = 1.0
+    memory_gate: float = 0.3  # bias of the gates of a memory when it is first switched on
+    aided_heads: int = 2  # attention heads per global block that follow correspondences
+    source: str = field(default="", compare=False)  # text of the file, kept with the checkpoint
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Recipe:
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+            values = yaml.safe_load(text)
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise RecipeError(f"{path} cannot be read as a recipe: {error}") from error
+        if not isinstance(values, Mapping):
+            raise RecipeError(f"{path} holds no recipe: expected model, clips and stages")
+        values = dict(values)
+        try:
+            model = ModelConfig.from_dict(values.pop("model"))
+            clips = _made(Clips, values.pop("clips"), "clips")
+            stages = tuple(
+                _made(Stage, {"name": name, **stage}, f"stages.{name}")
+                for name, stage in dict(values.pop("stages")).items()
+            )
+        except KeyError as error:
+            raise RecipeError(f"{path}: the section {error} is missing") from error
+        if not stages:
+            raise RecipeError(f"{path}: a recipe needs at least one stage")
+        return _made(
+            cls, {"model": model, "clips": clips, "stages": stages, "source": text, **values}, "recipe"
+        )
+
+    def shortened(self, factor: float) -> Recipe:
+        """The same curriculum on a share (or multiple) of the frames."""
+        return dataclasses.replace(
+            self,
+            stages=tuple(
+                dataclasses.replace(stage, frames=max(stage.frames_per_step, round(stage.frames * factor)))
+                for stage in self.stages
+            ),
+        )
+
+
+def _made(kind: type, values: Mapping[str, Any], where: str) -> Any:
+    known = {f.name for f in dataclasses.fields(kind)}
+    unknown = sorted(values.keys() - known)
+    if unknown:
+        raise RecipeError(f"{where}.{unknown[0]} is no entry; known: {', '.join(sorted(known))}")
+    try:
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    except TypeError as error:
+        raise RecipeError(f"{where}: {error}") from error

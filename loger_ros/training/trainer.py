@@ -1,0 +1,241 @@
+"""The loop: resumable at any moment, exact when resumed, bounded by frames and, today, by minutes."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from loger_ros.model import LoGeR, build_model
+from loger_ros.training.bank import Bank, make_bank
+from loger_ros.training.batches import draw
+from loger_ros.training.initialise import initialise, open_memory
+from loger_ros.training.logbook import Logbook
+from loger_ros.training.optimisers import make_optimisers, set_rates
+from loger_ros.training.recipe import Recipe, Stage
+from loger_ros.training.student import Student
+
+_log = logging.getLogger(__name__)
+_SAVE_EVERY = 60.0  # seconds
+_LOG_EVERY = 50  # steps
+_MATCHED_IMAGES = 128  # that patch filters are matched to
+
+
+class Trainer:
+    """One process per rank. Everything that a later run needs lies in ``folder``."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        *,
+        device: str = "cpu",
+        autocast: bool = False,
+        say: Callable[[str], object] = print,
+    ) -> None:
+        self.recipe, self.folder, self.say = recipe, folder, say
+        self.rank, self.world = _rank_and_world()
+        if self.world > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+        self.device = torch.device(device)
+        if self.device.type == "cuda" and self.world > 1:
+            self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        self.autocast = autocast
+        folder.mkdir(parents=True, exist_ok=True)
+        self.bank: Bank = make_bank(recipe.clips, self.device, folder / "cache")
+        torch.manual_seed(recipe.seed)
+        generator = torch.Generator().manual_seed(recipe.seed)
+        model = build_model(recipe.model)
+        clips = torch.randint(0, len(self.bank), (_MATCHED_IMAGES,), generator=generator)
+        images = self.bank.rgb[clips.to(self.device), 0].float().cpu() / 255
+        initialise(model, images, generator)
+        self.student = Student(model, recipe).to(self.device)
+        self.average = copy.deepcopy(self.student.model).requires_grad_(False)
+        self.stage, self.step, self.frames = 0, 0, 0  # step within the stage, frames over all
+        self.optimisers = make_optimisers(self.student, recipe, recipe.stages[0])
+        self._resume()
+
+    @property
+    def total_steps(self) -> int:
+        return self._steps(self.recipe.stages[self.stage])
+
+    def run(self, minutes: float) -> bool:
+        """Trains on; True when the recipe is finished, False when the time is over."""
+        deadline = time.monotonic() + 60 * minutes
+        saved = time.monotonic()
+        logbook = Logbook(self.folder / "log.csv", self._global_step()) if self.rank == 0 else None
+        learner: nn.Module = self.student
+        if self.world > 1:
+            learner = nn.parallel.DistributedDataParallel(self.student, find_unused_parameters=True)
+        while self.stage < len(self.recipe.stages):
+            stage = self.recipe.stages[self.stage]
+            total = self._steps(stage)
+            while self.step < total:
+                if self._agreed(time.monotonic() > deadline):
+                    self.save()
+                    return False
+                values, count = self._learn(learner, stage, self.step / total)
+                self.step += 1
+                self.frames += count * self.world
+                if logbook:
+                    logbook.add(values, count * self.world)
+                    if self.step % _LOG_EVERY == 0 or self.step == total:
+                        self.say(logbook.write(stage.name, self._global_step(), total, self.frames))
+                if time.monotonic() - saved > _SAVE_EVERY:
+                    self.save()
+                    saved = time.monotonic()
+            self._next_stage()
+            if logbook:
+                logbook.plot(self.folder / "curves.png")
+        return True
+
+    def save(self) -> None:
+        """Atomic: whatever happens, a complete state lies there."""
+        if self.rank:
+            return
+        state = {
+            "recipe": self.recipe.source,
+            "stage": self.stage,
+            "step": self.step,
+            "frames": self.frames,
+            "student": self.student.state_dict(),
+            "average": self.average.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+        }
+        part = self.folder / "state.part"
+        with part.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(self.folder / "state.pt")
+        write_checkpoint(self.average, self.folder / "model.safetensors")
+
+    # ---- one step ---------------------------------------------------------------------------------
+
+    def _learn(self, learner: nn.Module, stage: Stage, progress: float) -> tuple[dict[str, float], int]:
+        generator = torch.Generator().manual_seed(self._seed())
+        size = stage.chunk_sizes[int(torch.randint(len(stage.chunk_sizes), (1,), generator=self._shared()))]
+        length = size + (stage.chunks - 1) * (size - stage.overlap)
+        batch = draw(self.bank, max(1, stage.frames_per_step // length), length, stage.strides, generator)
+        set_rates(self.optimisers, stage, progress)
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        low = torch.autocast(self.device.type, torch.bfloat16) if self.autocast else contextlib.nullcontext()
+        with low:
+            report = learner(batch, stage, size)
+        report.loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.recipe.clip_gradient)
+        values = _numbers(report.parts | {"loss": report.loss.detach(), "gradient": norm})
+        if all(map(_finite, (values["loss"], values["gradient"]))):
+            for optimiser in self.optimisers:
+                optimiser.step()
+            self._follow()
+        return values, batch.images.shape[0] * length
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        seen = self._global_step()
+        decay = min(self.recipe.ema, (1 + seen) / (10 + seen))
+        for mean, now in zip(self.average.parameters(), self.student.model.parameters(), strict=True):
+            mean.lerp_(now, 1 - decay)
+
+    def _seed(self) -> int:
+        return hash_of(self.recipe.seed, self.stage, self.step, self.rank)
+
+    def _shared(self) -> torch.Generator:
+        """The same on all ranks."""
+        return torch.Generator().manual_seed(hash_of(self.recipe.seed, self.stage, self.step, -1))
+
+    # ---- stages and states ------------------------------------------------------------------------
+
+    def _steps(self, stage: Stage) -> int:
+        return max(1, stage.frames // (stage.frames_per_step * self.world))
+
+    def _global_step(self) -> int:
+        return self.step + sum(self._steps(stage) for stage in self.recipe.stages[: self.stage])
+
+    def _next_stage(self) -> None:
+        """The averaged weights go on; a memory that was never used is opened."""
+        before = self.recipe.stages[self.stage]
+        self.student.model.load_state_dict(self.average.state_dict())
+        self.stage, self.step = self.stage + 1, 0
+        if self.stage < len(self.recipe.stages):
+            stage = self.recipe.stages[self.stage]
+            if (stage.fast_weights, stage.sliding_window) != (before.fast_weights, before.sliding_window):
+                open_memory(
+                    self.student.model,
+                    window=stage.sliding_window and not before.sliding_window,
+                    fast_weights=stage.fast_weights and not before.fast_weights,
+                    gate=self.recipe.memory_gate,
+                )
+                self.average.load_state_dict(self.student.model.state_dict())
+            self.optimisers = make_optimisers(self.student, self.recipe, stage)
+        self.save()
+
+    def _resume(self) -> None:
+        path = self.folder / "state.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        if state["recipe"] != self.recipe.source:
+            raise ValueError(
+                f"{path} was trained by another recipe: train into another folder, or give the recipe it had"
+            )
+        self.stage, self.step, self.frames = state["stage"], state["step"], state["frames"]
+        self.student.load_state_dict(state["student"])
+        self.average.load_state_dict(state["average"])
+        if self.stage < len(self.recipe.stages):
+            self.optimisers = make_optimisers(self.student, self.recipe, self.recipe.stages[self.stage])
+            for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+                optimiser.load_state_dict(saved)
+
+    def _agreed(self, over: bool) -> bool:
+        """Rank 0 decides for all."""
+        if self.world == 1:
+            return over
+        vote = torch.tensor([float(over)], device=self.device)
+        dist.broadcast(vote, 0)
+        return bool(vote.item())
+
+
+def write_checkpoint(model: LoGeR, path: Path, dtype: torch.dtype = torch.float32) -> None:
+    """With its config inside, as load_model reads it."""
+    tensors = {
+        name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()
+    }
+    part = path.with_suffix(".part")
+    save_file(tensors, part, {"config": json.dumps(model.config.to_dict())})
+    part.replace(path)
+
+
+def hash_of(*numbers: int) -> int:
+    """A seed that differs for all that differs."""
+    seed = 0x9E3779B97F4A7C15
+    for number in numbers:
+        seed = ((seed ^ (number & 0xFFFFFFFFFFFFFFFF)) * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**64
+        seed ^= seed >> 29
+    return seed % 2**63
+
+
+def _numbers(values: dict[str, Tensor]) -> dict[str, float]:
+    """One transfer for all."""
+    stacked = torch.stack([value.detach().float() for value in values.values()]).tolist()
+    return dict(zip(values, stacked, strict=True))
+
+
+def _finite(value: float) -> bool:
+    return value == value and abs(value) != float("inf")
+
+
+def _rank_and_world() -> tuple[int, int]:
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
