@@ -7,6 +7,7 @@ import importlib
 
 BENCHMARKS = {
     "model": "time, FLOP/s and memory of one model step; variants as ratios in one run",
+    "weights": "memory and seconds of loading and converting a full-size checkpoint",
     "stream": "the whole stream against the bare model; memory and time against stream length",
     "world": "rendered frames per second",
 }

@@ -59,6 +59,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"{path} holds {len(found):,} tensors: it is no checkpoint of ours")
     tensors: dict[str, Tensor] = {}
     for name, value in found.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise CheckpointError(f"{path} holds {name!r:.80}, a {type(value).__name__}, among its tensors")
         short = name.removeprefix(_PREFIX)
         if _DEAD in short:
             continue
@@ -224,9 +226,7 @@ def _embedded_config(path: Path, text: str | None) -> Mapping[str, Any] | None:
 # ---- both ------------------------------------------------------------------------------------------
 
 
-def _plain(path: Path, name: Any, value: Any) -> Tensor:
-    if not isinstance(name, str) or not isinstance(value, Tensor):
-        raise CheckpointError(f"{path} holds {name!r:.80}, a {type(value).__name__}, among its tensors")
+def _plain(path: Path, name: str, value: Tensor) -> Tensor:
     if value.layout != torch.strided or value.device.type != "cpu" or value.dtype not in _SAFETENSORS_DTYPES:
         kind = str(value.dtype).removeprefix("torch.")
         raise CheckpointError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -51,6 +52,7 @@ def misfit(tensors: Mapping[str, Tensor], model: LoGeR, asked_for: str) -> str |
     return sentence.rstrip(".")
 
 
+@lru_cache(maxsize=4)
 def _shapes(config: ModelConfig) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in meta_model(config).state_dict().items()}
 

@@ -19,7 +19,8 @@ from loger_ros.model.fit import matching_preset, meta_model, misfit, plausible
 from loger_ros.model.loger import LoGeR
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
-_MAX_YAML = 64 * 2**10  # bytes
+_MAX_YAML = 64 * 2**10  # characters
+_MAX_DEPTH = 16  # of sections in sections
 
 _log = logging.getLogger(__name__)
 
@@ -156,8 +157,11 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
             text = file.read(_MAX_YAML + 1)
         if len(text) > _MAX_YAML:
             raise ConfigError(f"{path} is longer than {_MAX_YAML} characters: it is no model config")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise ConfigError(f"{path} uses YAML aliases, which no model config needs and which can explode")
+        depth = 0
+        for event in yaml.parse(text):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > _MAX_DEPTH:
+                raise ConfigError(f"{path} uses YAML aliases or deep nesting, which no model config needs")
         values = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error

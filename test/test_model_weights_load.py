@@ -1,0 +1,223 @@
+"""Loading: every way to name a checkpoint and a config, the dtypes, and what the log says."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+
+import pytest
+import torch
+import yaml
+from golden import golden_path
+from networks import SMALL, small_images, small_model
+from safetensors.torch import load_file, save_file
+
+from loger_ros.model import PRESETS, CheckpointError, ConfigError, build_model, find_checkpoint, load_model
+
+STAR = SMALL
+PLAIN = dataclasses.replace(SMALL, ttt_pre_norm=True)
+
+
+@pytest.fixture
+def small_presets(monkeypatch, tmp_path):
+    """The published names stand for small networks; looked in are $LOGER_CHECKPOINTS and a cache."""
+    monkeypatch.setitem(PRESETS, "loger", PLAIN)
+    monkeypatch.setitem(PRESETS, "loger_star", STAR)
+    monkeypatch.setenv("LOGER_CHECKPOINTS", str(tmp_path / "mine"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "mine").mkdir()
+    return tmp_path / "mine"
+
+
+def published_state(model) -> dict[str, torch.Tensor]:
+    """As the publishers save it: data-parallel prefix, dead tensors."""
+    state = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
+    return state | {"module.ttt_layers.0.to_qkv_stack.0.weight": torch.zeros(48, 16)}
+
+
+def same_weights(a, b) -> bool:
+    return all(torch.equal(a.state_dict()[name], tensor) for name, tensor in b.state_dict().items())
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_published_torch_file(small_presets, wrapped):
+    source = small_model(ttt_pre_norm=True)
+    state = published_state(source)
+    (small_presets / "LoGeR").mkdir()
+    torch.save(
+        {"model_state_dict": state, "epoch": 3} if wrapped else state, small_presets / "LoGeR" / "latest.pt"
+    )
+    model = load_model("loger")
+    assert same_weights(model, source)
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    images = small_images(2)
+    ours, _ = model.step(images, model.initial_memory(), 4, 1)
+    theirs, _ = source.step(images, source.initial_memory(), 4, 1)
+    torch.testing.assert_close(ours.local_points, theirs.local_points)
+
+
+def test_a_torch_file_without_config_is_recognised(small_presets, tmp_path):
+    for changes, config in (({"ttt_pre_norm": True}, PLAIN), ({}, STAR)):
+        path = tmp_path / "weights.pth"
+        torch.save(small_model(**changes).state_dict(), path)
+        assert load_model(path).config == config
+
+
+def test_the_wrong_name_is_refused_with_the_right_one(small_presets, tmp_path):
+    torch.save(small_model().state_dict(), tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=r"2 missing.*looks like LoGeR\*: load it as 'loger_star'"):
+        load_model("loger", checkpoint=tmp_path / "x.pt")
+    assert load_model("loger_star", checkpoint=tmp_path / "x.pt").config == STAR
+
+
+def test_search_order(small_presets, tmp_path):
+    assert find_checkpoint("loger") is None
+    cached = tmp_path / "cache" / "loger_ros" / "checkpoints" / "loger.pt"
+    cached.parent.mkdir(parents=True)
+    for path in (
+        cached,
+        small_presets / "LoGeR" / "latest.pt",
+        small_presets / "loger.pt",
+        small_presets / "loger.safetensors",
+    ):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        assert find_checkpoint("loger") == path
+    with pytest.raises(ValueError, match="no checkpoint is called 'huge'"):
+        find_checkpoint("huge")
+
+
+def test_a_name_without_file_says_where_it_looked_and_what_to_do(small_presets):
+    with pytest.raises(CheckpointError, match=r"'loger' was found in .*mine.*loger weights fetch loger"):
+        load_model("loger")
+    with pytest.raises(CheckpointError, match="huge does not exist"):
+        load_model("huge")
+    with pytest.raises(ConfigError, match="no model is called 'huge'; known are loger, loger_star"):
+        build_model("huge")
+    with pytest.raises(ValueError, match="is a path already"):
+        load_model(golden_path("weights_a"), checkpoint="x.pt")
+
+
+def test_embedded_config():
+    model = load_model(golden_path("weights_a"))
+    assert model.config.encoder.img_size == 84
+    assert model.config.attn_insert_after == (2, 6)
+
+
+def test_explicit_config_as_object_mapping_and_yaml(tmp_path):
+    source = small_model(seed=3)
+    save_file(source.state_dict(), tmp_path / "bare.safetensors")
+    values = json.loads(json.dumps(SMALL.to_dict()))
+    (tmp_path / "ours.yaml").write_text(yaml.safe_dump(values))
+    (tmp_path / "published.yaml").write_text(yaml.safe_dump({"model": values | {"se3": True}, "seed": 1}))
+    for config in (
+        SMALL,
+        values,
+        {"model": values},
+        tmp_path / "ours.yaml",
+        str(tmp_path / "published.yaml"),
+    ):
+        assert same_weights(load_model(tmp_path / "bare.safetensors", config=config), source)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a: [1", "no YAML"),
+        ("- 1\n- 2\n", "no section of model sizes"),
+        ("model: 3\n", "no section of model sizes"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nmodel: [*b, *b]\n", "aliases"),
+        ("x: " + "y" * 70_000, "longer than"),
+        ("!!python/object/apply:os.system ['true']", "no YAML"),
+        ("model: {width: 3}", "width: unknown field"),
+        ("[" * 200, "deep nesting"),
+    ],
+)
+def test_a_bad_yaml_is_refused(tmp_path, text, problem):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=problem):
+        load_model(golden_path("weights_a"), config=tmp_path / "config.yaml")
+
+
+def test_a_missing_yaml_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.yaml cannot be read"):
+        load_model(golden_path("weights_a"), config=tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64", torch.bfloat16])
+def test_half_precision_is_for_products_only(dtype):
+    model = load_model(golden_path("weights_a"), dtype=dtype)
+    wanted = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype)
+    wide = torch.float64 if wanted is torch.float64 else torch.float32
+    products = model.product_weights()
+    assert products
+    assert model.dtype == wanted
+    for name, tensor in model.state_dict().items():
+        assert tensor.dtype == (wanted if name in products else wide), name
+        assert tensor.is_contiguous()
+    truth = load_file(golden_path("weights_a"))
+    assert all(torch.equal(t, truth[n].to(t.dtype)) for n, t in model.state_dict().items())
+
+
+def test_a_half_precision_file_may_be_held_wide(tmp_path):
+    source = small_model().bfloat16()
+    save_file(source.state_dict(), tmp_path / "half.safetensors")
+    model = load_model(tmp_path / "half.safetensors", config=SMALL)
+    assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32}
+
+
+def test_values_beyond_float16_are_refused_not_made_infinite(tmp_path):
+    source = small_model()
+    with torch.no_grad():
+        source.decoder[1].mlp.fc1.weight[0, 0] = 1e5
+    save_file(source.state_dict(), tmp_path / "large.safetensors")
+    with pytest.raises(CheckpointError, match=r"1 tensors are not finite in float16.*choose bfloat16"):
+        load_model(tmp_path / "large.safetensors", config=SMALL, dtype="float16")
+    load_model(tmp_path / "large.safetensors", config=SMALL, dtype="bfloat16")
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_the_file_may_be_cut_or_overwritten_under_a_loaded_model(tmp_path, suffix):
+    """A window into the file would follow the change, or end the process."""
+    source, path = small_model(), tmp_path / f"weights.{suffix}"
+    torch.save(source.state_dict(), path) if suffix == "pt" else save_file(source.state_dict(), path)
+    model = load_model(path, config=SMALL)
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.write(os.urandom(size))
+    assert same_weights(model, source)
+    os.truncate(path, 0)
+    assert same_weights(model, source)
+
+
+def test_dtype_device_and_attention_are_checked():
+    path = golden_path("weights_a")
+    with pytest.raises(ValueError, match="dtype: expected one of float32, bfloat16"):
+        load_model(path, dtype="int8")
+    for device in ("gpu", "mps", "cuda:x"):
+        with pytest.raises(ValueError, match="device: expected 'cpu', 'cuda' or 'cuda:0'"):
+            load_model(path, device=device)
+    with pytest.raises(ValueError, match="flash_attn cannot run here"):
+        load_model(path, attention="flash_attn")
+
+
+def test_cuda_without_cuda_names_the_cure(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"'cuda:0' was asked for, but torch .* choose device 'cpu'"):
+        load_model(golden_path("weights_a"), device="cuda:0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match="'cuda:2' was asked for, but there are 2 GPUs"):
+        load_model(golden_path("weights_a"), device="cuda:2")
+
+
+def test_one_line_in_the_log(caplog):
+    with caplog.at_level(logging.INFO, "loger_ros.model"):
+        load_model(golden_path("weights_a"), dtype="bfloat16")
+    (record,) = caplog.records
+    message = record.getMessage()
+    assert "1,068,714 parameters in bfloat16 on cpu, sdpa attention" in message
+    assert "weights_a.safetensors" in message
