@@ -1,0 +1,75 @@
+"""All textures of a split as one packed mip pyramid, and the bilinear look-up in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from loger_ros.world.textures import paint, roster
+
+SIZE = 256  # texels
+RED_BLUE = 0x00FF00FF
+
+
+@dataclass(frozen=True, eq=False)
+class Atlas:
+    """Texture i, at a width of m texels (a power of two), begins at ``texels[2 i size² + m²]``."""
+
+    texels: Tensor  # int32: red in bits 16..23, green in 8..15, blue in 0..7
+    size: int
+    names: tuple[str, ...]
+
+    def sample(
+        self, texture: Tensor, u: Tensor, v: Tensor, footprint: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Red, green, blue (N,) in 0..1 at (u, v) in textures; ``footprint``: width of a pixel in texels."""
+        # The exponent of a float is the floor of its binary logarithm; 1.41 rounds to the nearest level.
+        ratio = (1.41421356 * self.size / footprint.clamp_min(1e-6)).clamp(1, self.size)
+        width = torch.ones_like(texture) << ((ratio.view(torch.int32) >> 23) - 127)
+        wrap = width - 1
+        x, y = u * width - 0.5, v * width - 0.5
+        left, top = x.floor(), y.floor()
+        fx, fy = ((x - left) * 256).int(), ((y - top) * 256).int()
+        left, top = left.int(), top.int()
+        base = texture * (2 * self.size * self.size) + width * width
+        upper, lower = base + (top & wrap) * width, base + ((top + 1) & wrap) * width
+        right = (left + 1) & wrap
+        left = left & wrap
+        w11 = (fx * fy) >> 8
+        weights = (256 - fx - fy + w11, fx - w11, fy - w11, w11)  # their sum is 256
+        red_blue = green = None
+        for index, weight in zip(
+            (upper + left, upper + right, lower + left, lower + right), weights, strict=True
+        ):
+            texel = self.texels.index_select(0, index)
+            rb, g = (texel & RED_BLUE) * weight, ((texel >> 8) & 0xFF) * weight
+            red_blue = rb if red_blue is None else red_blue + rb
+            green = g if green is None else green + g
+        full = 1 / (255 * 256)
+        return ((red_blue >> 16) & 0xFFFF) * full, green * full, (red_blue & 0xFFFF) * full
+
+
+@lru_cache(maxsize=4)
+def atlas(split: str, device: torch.device | str = "cpu") -> Atlas:
+    """Painted once per process and device."""
+    if torch.device(device).type != "cpu":
+        on_cpu = atlas(split)
+        return Atlas(on_cpu.texels.to(device), on_cpu.size, on_cpu.names)
+    names = roster(split)
+    texels = np.zeros((len(names), 2 * SIZE * SIZE), np.int32)
+    for row, name in zip(texels, names, strict=True):
+        image = paint(name, SIZE).astype(np.float32)  # (size, size, 3), 0..255
+        width = SIZE
+        while width >= 1:
+            rounded = (image + 0.5).astype(np.int32)
+            row[width * width : 2 * width * width] = (
+                (rounded[..., 0] << 16) | (rounded[..., 1] << 8) | rounded[..., 2]
+            ).reshape(-1)
+            width //= 2
+            if width:
+                image = image.reshape(width, 2, width, 2, 3).mean((1, 3))
+    return Atlas(torch.from_numpy(texels.reshape(-1)), SIZE, tuple(names))

@@ -1,0 +1,92 @@
+"""A pinhole camera, optionally with plumb-bob distortion. As in ROS, (0, 0) is the centre of a pixel."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+UNDISTORT_STEPS = 20  # fixed-point steps; lenses whose distortion can be inverted at all converge well before
+
+
+@dataclass(frozen=True)
+class Camera:
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    distortion: tuple[float, ...] = ()  # k1, k2, p1, p2, k3; empty: none
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise ValueError(f"a camera needs at least one pixel, got {self.width}x{self.height}")
+        if len(self.distortion) not in (0, 5):
+            raise ValueError(f"distortion has 5 numbers (k1, k2, p1, p2, k3), got {len(self.distortion)}")
+
+    @classmethod
+    def from_fov(cls, width: int, height: int, hfov: float, distortion: tuple[float, ...] = ()) -> Camera:
+        """Square pixels, principal point in the middle; ``hfov`` in degrees, before distortion."""
+        if not 1 <= hfov <= 170:
+            raise ValueError(f"the horizontal field of view must be 1 to 170 degrees, got {hfov}")
+        focal = width / 2 / math.tan(math.radians(hfov) / 2)
+        return cls(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2, distortion)
+
+    def resized(self, width: int, height: int) -> Camera:
+        """The camera of the same image scaled (by area averaging, say) to another size."""
+        sx, sy = width / self.width, height / self.height
+        return replace(
+            self,
+            width=width,
+            height=height,
+            fx=self.fx * sx,
+            fy=self.fy * sy,
+            cx=(self.cx + 0.5) * sx - 0.5,
+            cy=(self.cy + 0.5) * sy - 0.5,
+        )
+
+    def matrix(self) -> np.ndarray:
+        return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1.0]])  # (3, 3)
+
+    def rays(self, device: torch.device | str = "cpu") -> Tensor:
+        """(x, y) of every pixel's viewing direction (x, y, 1)."""
+        rows = torch.arange(self.height, dtype=torch.float64)
+        columns = torch.arange(self.width, dtype=torch.float64)
+        y, x = torch.meshgrid(rows, columns, indexing="ij")
+        return self.unproject(torch.stack([x, y], -1)).float().to(device)  # (H, W, 2)
+
+    def unproject(self, pixels: Tensor) -> Tensor:
+        """Pixels (..., 2) to undistorted directions (x, y) of (x, y, 1)."""
+        distorted = torch.stack(
+            [(pixels[..., 0] - self.cx) / self.fx, (pixels[..., 1] - self.cy) / self.fy], -1
+        )
+        if not any(self.distortion):
+            return distorted
+        ideal = distorted
+        for _ in range(UNDISTORT_STEPS):
+            ideal = ideal + distorted - self._distort(ideal)
+        return ideal
+
+    def project(self, points: Tensor) -> Tensor:
+        """Points (..., 3) in front of the camera to pixels (..., 2)."""
+        ideal = points[..., :2] / points[..., 2:]
+        if any(self.distortion):
+            ideal = self._distort(ideal)
+        return torch.stack([ideal[..., 0] * self.fx + self.cx, ideal[..., 1] * self.fy + self.cy], -1)
+
+    def _distort(self, ideal: Tensor) -> Tensor:
+        k1, k2, p1, p2, k3 = self.distortion
+        x, y = ideal.unbind(-1)
+        r2 = x * x + y * y
+        radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
+        return torch.stack(
+            [
+                x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
+                y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
+            ],
+            -1,
+        )

@@ -1,0 +1,45 @@
+"""Families of procedural textures. A member is painted from its name alone, and belongs to one split.
+
+The test split wears members, and a few whole families, that training never shows.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+SPLITS = ("train", "test")
+TEST_MEMBER = 100  # members of the test split are numbered from here
+
+Painter = Callable[
+    [np.random.Generator, int], np.ndarray
+]  # (generator, n) → (n, n, 3), 0..1, row 0 at the bottom
+
+
+@dataclass(frozen=True)
+class Family:
+    paint: Painter
+    role: str
+    members: int = 4
+    splits: tuple[str, ...] = SPLITS
+
+
+FAMILIES: dict[str, Family] = {}
+
+
+def family(role: str, members: int = 4, splits: tuple[str, ...] = SPLITS) -> Callable[[Painter], Painter]:
+    def register(paint: Painter) -> Painter:
+        FAMILIES[paint.__name__] = Family(paint, role, members, splits)
+        return paint
+
+    return register
+
+
+def paint(name: str, size: int) -> np.ndarray:
+    """(size, size, 3) uint8."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    image = FAMILIES[name.split(".")[0]].paint(rng, size)
+    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)

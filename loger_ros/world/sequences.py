@@ -1,0 +1,203 @@
+"""Sequences: a place, a camera and its way through it, all from (specification, seed, index).
+
+Images are rendered when they are asked for, so that a sequence of any length costs little memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from loger_ros.geometry import nearest_rotation
+from loger_ros.types import Frame
+from loger_ros.world.camera import Camera
+from loger_ros.world.cast import Views
+from loger_ros.world.effects import BLUR_SAMPLES, Effects, develop
+from loger_ros.world.render import Rendered, render
+from loger_ros.world.scene import Scene
+from loger_ros.world.stage import Stage, build_stage
+from loger_ros.world.tiling import tile_rays
+from loger_ros.world.trajectories import Motion, Mount
+
+PLACES = ("rooms", "corridor", "street")
+MOTIONS = ("robot", "handheld", "flying")
+BATCH = 16  # frames rendered at once when a sequence is iterated
+
+
+@dataclass(frozen=True)
+class SequenceSpec:
+    """What to make. None: drawn anew for every sequence."""
+
+    place: str = "rooms"
+    motion: str = "robot"
+    frames: int = 100
+    split: str = "train"
+    closed: bool = False  # end where it began, in the same direction
+    width: int = 112
+    height: int = 84
+    hfov: float | None = None  # degrees; drawn: 60..100
+    distortion: tuple[float, ...] = ()
+    camera_height: float | None = None  # metres, robot; drawn: 0.2..1.2
+    camera_pitch: float | None = None  # degrees down, robot; drawn: 0..20
+    rate: float = 10.0  # frames per second, for the stamps
+    movers: int = 0  # how many walkers one tries to place
+    effects: Effects = field(default_factory=Effects)
+
+    def __post_init__(self) -> None:
+        if self.place not in PLACES:
+            raise ValueError(f"place must be one of {PLACES}, got {self.place!r}")
+        if self.motion not in MOTIONS:
+            raise ValueError(f"motion must be one of {MOTIONS}, got {self.motion!r}")
+        if self.frames < 1:
+            raise ValueError(f"a sequence needs at least one frame, got {self.frames}")
+        if self.closed and self.frames < 100:
+            raise ValueError(f"a closed loop takes at least 100 frames, got {self.frames}")
+        if not 0.1 <= self.rate <= 1000:
+            raise ValueError(f"the rate must be 0.1 to 1000 frames per second, got {self.rate}")
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Some rendered frames and the truth about them."""
+
+    rgb: Tensor  # (F, H, W, 3) uint8
+    depth: Tensor  # (F, H, W) float32 metres along the optical axis, infinite in the sky
+    moving: Tensor  # (F, H, W) bool: surfaces that move of themselves
+    T_world_camera: np.ndarray  # (F, 4, 4) float64; x right, y down, z forward; world z up
+    stamps: np.ndarray  # (F,) int64 nanoseconds
+    camera: Camera
+
+    def __len__(self) -> int:
+        return len(self.stamps)
+
+    def frames(self) -> Iterator[Frame]:
+        images = self.rgb.cpu().numpy()
+        for stamp, image in zip(self.stamps, images, strict=True):
+            yield Frame(int(stamp), image)
+
+
+@dataclass(frozen=True, eq=False)
+class Sequence:
+    spec: SequenceSpec
+    seed: int
+    index: int
+    scene: Scene
+    camera: Camera
+    motion: Motion
+    mount: Mount | None  # how a robot carries the camera
+    stamps: np.ndarray  # (F,) int64 nanoseconds, from 0
+
+    def __len__(self) -> int:
+        return len(self.stamps)
+
+    @property
+    def T_world_camera(self) -> np.ndarray:
+        return self.motion.camera
+
+    def render(self, start: int = 0, stop: int | None = None, device: torch.device | str = "cpu") -> Clip:
+        """Frames ``start`` to ``stop`` as the camera delivers them."""
+        stop = len(self) if stop is None else stop
+        if not 0 <= start < stop <= len(self):
+            raise ValueError(f"frames {start} to {stop} are not in a sequence of {len(self)}")
+        numbers = torch.arange(start, stop)
+        rendered = self._look(numbers.double(), device)
+        light = rendered.rgb
+        if self.spec.effects.blur > 0:
+            light = self._exposed(numbers, device)
+        rgb = develop(light, self.spec.effects, numbers, self._effects_seed())
+        return Clip(
+            rgb,
+            rendered.depth,
+            rendered.moving,
+            self.motion.camera[start:stop],
+            self.stamps[start:stop],
+            self.camera,
+        )
+
+    def clips(self, size: int = BATCH, device: torch.device | str = "cpu") -> Iterator[Clip]:
+        """The whole sequence, ``size`` frames at a time."""
+        for start in range(0, len(self), size):
+            yield self.render(start, min(start + size, len(self)), device)
+
+    def frames(self, device: torch.device | str = "cpu") -> Iterator[Frame]:
+        for clip in self.clips(device=device):
+            yield from clip.frames()
+
+    def _exposed(self, numbers: Tensor, device: torch.device | str) -> Tensor:
+        """The mean light while the shutter is open, around the stamp."""
+        moments = ((torch.arange(BLUR_SAMPLES) + 0.5) / BLUR_SAMPLES - 0.5) * self.spec.effects.blur
+        times = (numbers[:, None] + moments).clamp(0, len(self) - 1)  # (F, samples)
+        rgb = self._look(times.flatten().double(), device).rgb
+        return rgb.view(len(numbers), BLUR_SAMPLES, *rgb.shape[1:]).mean(1)
+
+    def _look(self, times: Tensor, device: torch.device | str) -> Rendered:
+        """Render at frame numbers that may lie between frames."""
+        stage = _stage(self, torch.device(device))
+        pose = torch.from_numpy(_between(self.motion.camera, times.numpy())).to(device)
+        zeros = torch.zeros(len(times), dtype=torch.int64, device=device)
+        views = Views(zeros, pose, zeros, (times / self.spec.rate).to(device))
+        return render(stage, views, _rays(self.camera, torch.device(device)))
+
+    def _effects_seed(self) -> int:
+        return int(np.random.SeedSequence([self.seed, self.index]).generate_state(1)[0])
+
+
+@lru_cache(maxsize=4)
+def _stage(sequence: Sequence, device: torch.device) -> Stage:
+    return build_stage([sequence.scene], device)
+
+
+@lru_cache(maxsize=8)
+def _rays(camera: Camera, device: torch.device):
+    return tile_rays(camera.rays(device)[None])
+
+
+def _between(poses: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Poses at fractional indices: the mean of the neighbours, its rotation made orthonormal. (B, 4, 4)"""
+    low = np.clip(np.floor(times).astype(int), 0, len(poses) - 1)
+    high = np.minimum(low + 1, len(poses) - 1)
+    share = (times - low)[:, None, None]
+    if not share.any():
+        return poses[low]
+    mean = poses[low] * (1 - share) + poses[high] * share
+    mean[:, :3, :3] = nearest_rotation(mean[:, :3, :3])
+    return mean
+
+
+def render_batch(
+    sequences: list[Sequence], start: int, stop: int, device: torch.device | str = "cpu"
+) -> list[Clip]:
+    """The same frames of many sequences at once, for a GPU that wants to be filled.
+
+    Their images must be of one size. Equal to rendering them one by one.
+    """
+    stage = build_stage([sequence.scene for sequence in sequences], device)
+    rays = tile_rays(torch.stack([sequence.camera.rays(device) for sequence in sequences]))
+    count = stop - start
+    which = torch.arange(len(sequences), device=device).repeat_interleave(count)
+    pose = torch.from_numpy(np.concatenate([sequence.motion.camera[start:stop] for sequence in sequences]))
+    seconds = torch.cat([torch.arange(start, stop).double() / sequence.spec.rate for sequence in sequences])
+    rendered = render(stage, Views(which, pose.to(device), which, seconds.to(device)), rays)
+    clips = []
+    for i, sequence in enumerate(sequences):
+        if sequence.spec.effects.blur > 0:
+            raise ValueError("motion blur is rendered one sequence at a time: use Sequence.render")
+        part = slice(i * count, (i + 1) * count)
+        numbers = torch.arange(start, stop)
+        rgb = develop(rendered.rgb[part], sequence.spec.effects, numbers, sequence._effects_seed())
+        clips.append(
+            Clip(
+                rgb,
+                rendered.depth[part],
+                rendered.moving[part],
+                sequence.motion.camera[start:stop],
+                sequence.stamps[start:stop],
+                sequence.camera,
+            )
+        )
+    return clips

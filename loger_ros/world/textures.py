@@ -1,0 +1,29 @@
+"""All families of textures, by name and by role."""
+
+from __future__ import annotations
+
+from loger_ros.world import painted_rooms, painted_streets, painted_things  # noqa: F401  they register themselves
+from loger_ros.world.families import FAMILIES, SPLITS, TEST_MEMBER, paint
+
+__all__ = ["FAMILIES", "SPLITS", "by_role", "paint", "roster"]
+
+
+def roster(split: str) -> list[str]:
+    """The names of a split's textures, such as ``brick.2``, in the order of the atlas."""
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
+    first = 0 if split == "train" else TEST_MEMBER
+    return [
+        f"{name}.{first + i}"
+        for name, entry in FAMILIES.items()
+        if split in entry.splits
+        for i in range(entry.members)
+    ]
+
+
+def by_role(split: str) -> dict[str, list[int]]:
+    """Numbers of the textures in the split's atlas, by what they are for."""
+    roles: dict[str, list[int]] = {}
+    for number, name in enumerate(roster(split)):
+        roles.setdefault(FAMILIES[name.split(".")[0]].role, []).append(number)
+    return roles
