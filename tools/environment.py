@@ -21,8 +21,9 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, NamedTuple  # noqa: UP035 (an old Python must get as far as our message)
+from typing import Callable, Iterator, NamedTuple  # noqa: UP035 (an old Python must get as far as our message)
 
 from machine import (
     SetupError,
@@ -90,18 +91,13 @@ class Environment:
         check_python()
         if not self.ros:
             check_wheels()
-        lock = os.open(ROOT, os.O_RDONLY)
-        fcntl.flock(
-            lock, fcntl.LOCK_EX
-        )  # of two makes at once the second waits here, and finds the work done
         start = time.monotonic()
-        while pending := self.undone(steps):
-            index, stamp = pending[0]
-            self.run_step(steps[index], f"[{index + 1}/{len(steps)}]")
-            stamps = [*self.read_stamps()[:index], stamp]
-            self.stamps_file.write_text(json.dumps(stamps))
+        with lock(ROOT):  # of two makes at once the second waits here, and finds the work done
+            while pending := self.undone(steps):
+                index, stamp = pending[0]
+                self.run_step(steps[index], f"[{index + 1}/{len(steps)}]")
+                self.stamps_file.write_text(json.dumps([*self.read_stamps()[:index], stamp]))
         print(f"==> {self.folder} is ready after {time.monotonic() - start:.0f} s", flush=True)
-        os.close(lock)
 
     def steps(self) -> list[Step]:
         ros = f"the sourced ROS 2 {self.ros}" if self.ros else f"ROS 2 {self.wheels} from PyPI"
@@ -234,6 +230,16 @@ class Environment:
             raise SetupError(f"{explain(said)}\nAll that was said is in {self.log_file}")
 
 
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def explain(said: list[str]) -> str:
     text = "\n".join(said)
     for pattern, meaning in FAILURES:
@@ -269,7 +275,7 @@ def main(command: list[str]) -> int:
         environment = Environment()
         environment.make()
         return run(command, environment.variables()) if command else 0
-    except SetupError as error:
+    except (SetupError, OSError) as error:
         print(f"\nSTOP: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

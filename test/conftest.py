@@ -1,0 +1,28 @@
+"""Fixtures for tests that meet ROS or other processes."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+_domains = itertools.count(os.getpid())
+
+
+@pytest.fixture
+def ros_environment(tmp_path: Path) -> dict[str, str]:
+    """Variables for a process in a ROS domain of its own, unheard outside this machine."""
+    environment = dict(os.environ)
+    for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE", "ROS_NAMESPACE"):
+        environment.pop(name, None)
+    environment |= {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "ROS_LOCALHOST_ONLY": "1",
+        "ROS_DOMAIN_ID": str(1 + next(_domains) % 101),  # above 101 its ports collide with ephemeral ones
+        "ROS_LOG_DIR": str(tmp_path / "ros_log"),
+    }
+    return environment

@@ -1,0 +1,144 @@
+"""``loger doctor``: right where all is well, and a cure where something is wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from loger_ros import inventory
+from loger_ros.cli import doctor
+from loger_ros.inventory import Finding, Verdict
+from loger_ros.ros import installation
+
+ROS_IS_HERE = importlib.util.find_spec("rclpy") is not None
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_cure_stands_below_what_is_wrong() -> None:
+    text = doctor.report([Finding("torch", "2.13"), Finding("ROS 2", "none", Verdict.WRONG, "install it")])
+    first, second, third = text.splitlines()
+    assert first.startswith("ok  torch")
+    assert second.startswith("!!  ROS 2")
+    assert third.strip() == "→ install it"
+
+
+@pytest.mark.skipif(not ROS_IS_HERE, reason="needs ROS 2")
+def test_it_finds_this_environment_fit() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "loger_ros", "doctor"], capture_output=True, text=True, cwd=ROOT, timeout=300
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    lines = ran.stdout.splitlines()
+    for name in (
+        "Python",
+        "ROS 2",
+        "messages",
+        "RMW",
+        "large messages",
+        "NumPy",
+        "torch",
+        "device",
+        "checkpoint",
+    ):
+        assert sum(line[4:].startswith(name) for line in lines) == 1, name
+    assert torch.__version__ in ran.stdout
+    assert not any(line.startswith(Verdict.WRONG.value) for line in lines)
+
+
+def test_without_ros_it_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(doctor, "find_ros", lambda: None)
+    assert doctor.run(Namespace()) == 1
+    said = capsys.readouterr().out
+    assert "!!  ROS 2" in said
+    assert "setup.bash" in said
+
+
+def test_a_missing_message_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "message_packages", lambda: ["not_there_msgs"])
+    finding = doctor.messages(from_wheels=False)
+    assert finding.verdict is Verdict.WRONG
+    assert "not_there_msgs" in finding.value
+
+
+def test_a_torch_that_does_not_import_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    finding = inventory.torch()
+    assert finding.verdict is Verdict.WRONG
+    assert finding.cure
+
+
+@pytest.mark.parametrize(("version", "verdict"), [("2.3.1+cu118", Verdict.WRONG), ("2.10.0", Verdict.FINE)])
+def test_an_old_torch_is_wrong(version: str, verdict: Verdict, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = SimpleNamespace(__version__=version, version=SimpleNamespace(cuda=None))
+    monkeypatch.setitem(sys.modules, "torch", old)
+    assert inventory.torch().verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("works", "verdict"),
+    [("cvtColorForDisplay = None", Verdict.FINE), ("raise ImportError('_ARRAY_API')", Verdict.NOTE)],
+)
+def test_a_cv_bridge_is_tried_with_this_numpy(
+    works: str, verdict: Verdict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "cv_bridge" / "boost"
+    package.mkdir(parents=True)
+    (tmp_path / "cv_bridge" / "__init__.py").touch()
+    (package / "__init__.py").touch()
+    (package / "cv_bridge_boost.py").write_text(works)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    finding = inventory.numpy()
+    assert finding.verdict is verdict
+    assert "cv_bridge" in finding.value
+
+
+def test_a_damaged_checkpoint_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tiny.safetensors").write_bytes(b"not a checkpoint")
+    monkeypatch.setenv("LOGER_CHECKPOINTS", str(tmp_path))
+    finding = inventory.checkpoint()
+    assert finding.verdict is Verdict.WRONG
+    assert str(tmp_path) in finding.value
+
+
+def test_no_checkpoint_is_said_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loger_ros.model.catalog.find_checkpoint", lambda name: None)
+    finding = inventory.checkpoint()
+    assert finding.verdict is Verdict.NOTE
+    assert "none found" in finding.value
+    assert finding.cure
+
+
+@pytest.mark.parametrize(
+    ("version", "variable", "from_wheels", "expected"),
+    [
+        ("9.1.2", None, True, "kilted"),
+        ("7.1.6", "kilted", True, "jazzy"),  # a leftover variable does not change what the wheels are
+        ("3.3.13", None, False, "humble"),
+        ("99.0.1", "rolling", False, "rolling"),
+        ("99.0.1", None, False, "unknown"),
+    ],
+)
+def test_the_distribution_is_told_from_rclpy(
+    version: str, variable: str | None, from_wheels: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = {"rclpy": version, **({"ros-rclpy": version} if from_wheels else {})}
+    monkeypatch.setattr(installation, "_version", versions.get)
+    spec = SimpleNamespace(origin="/opt/ros/somewhere/rclpy/__init__.py")
+    monkeypatch.setattr(installation.importlib.util, "find_spec", lambda name: spec)
+    if variable:
+        monkeypatch.setenv("ROS_DISTRO", variable)
+    else:
+        monkeypatch.delenv("ROS_DISTRO", raising=False)
+    found = installation.find_ros()
+    assert found is not None
+    assert found.distribution == expected

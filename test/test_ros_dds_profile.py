@@ -1,0 +1,151 @@
+"""The profile for large messages: when it is applied, and that it does what it is for."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from loger_ros.ros import dds_profile
+from loger_ros.ros.dds_profile import PROFILE, ROOM, USER_VARIABLES, large_message_profile
+from loger_ros.share import share_file
+
+FAST_DDS_3, FAST_DDS_2 = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"
+
+
+@pytest.fixture
+def shared_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
+    """A /dev/shm whose free space the test sets, and an empty working directory."""
+    space = SimpleNamespace(free=10 * ROOM)
+    monkeypatch.setattr(dds_profile, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(dds_profile.shutil, "disk_usage", lambda folder: space)
+    monkeypatch.chdir(tmp_path)
+    return space
+
+
+def of(distribution: str) -> object:
+    return lambda: SimpleNamespace(distribution=distribution)
+
+
+@pytest.mark.parametrize(
+    ("distribution", "variable"),
+    [("humble", FAST_DDS_2), ("jazzy", FAST_DDS_2), ("kilted", FAST_DDS_3), ("unknown", FAST_DDS_3)],
+)
+def test_each_distribution_gets_the_one_variable_it_reads(
+    distribution: str, variable: str, shared_memory: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dds_profile, "find_ros", of(distribution))
+    assert large_message_profile({}).environment == {variable: str(share_file(PROFILE))}
+
+
+@pytest.mark.parametrize("variable", USER_VARIABLES)
+def test_a_users_own_setting_wins(variable: str, shared_memory: SimpleNamespace) -> None:
+    decision = large_message_profile({variable: "mine"})
+    assert not decision.environment
+    assert f"{variable}=mine" in decision.reason
+
+
+def test_a_users_own_file_wins(shared_memory: SimpleNamespace) -> None:
+    Path(dds_profile.USER_FILE).touch()
+    assert not large_message_profile({}).environment
+
+
+def test_another_middleware_is_left_alone(shared_memory: SimpleNamespace) -> None:
+    assert not large_message_profile({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}).environment
+
+
+def test_without_room_it_stays_off_and_says_what_to_do(shared_memory: SimpleNamespace) -> None:
+    shared_memory.free = 64 * 2**20
+    decision = large_message_profile({})
+    assert not decision.environment
+    assert "64 MB free" in decision.reason
+    assert "--shm-size" in decision.cure
+
+
+def test_a_child_process_knows_our_own_profile(shared_memory: SimpleNamespace) -> None:
+    decision = large_message_profile({FAST_DDS_3: str(share_file(PROFILE))})
+    assert decision.reason.startswith("on")
+
+
+def test_applying_it_sets_the_environment(
+    shared_memory: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment: dict[str, str] = {}
+    monkeypatch.setattr(dds_profile.os, "environ", environment)
+    monkeypatch.setattr(dds_profile, "large_message_profile", lambda: large_message_profile({}))
+    assert dds_profile.apply_large_message_profile().environment == environment
+    assert len(environment) == 1
+
+
+def test_the_segment_fits_the_room_that_is_asked_for() -> None:
+    size = ElementTree.parse(share_file(PROFILE)).find(".//{*}segment_size")
+    assert size is not None
+    assert 2 * int(size.text) < ROOM
+
+
+SENDER = """
+import time
+from loger_ros.ros.dds_profile import apply_large_message_profile
+apply_large_message_profile()
+import rclpy
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Image
+rclpy.init()
+node = rclpy.create_node("sender")
+publisher = node.create_publisher(Image, "image", qos_profile_sensor_data)
+message = Image(height=480, width=640, encoding="rgb8", step=1920)
+message.data.frombytes(bytes(640 * 480 * 3))
+while not publisher.get_subscription_count():
+    time.sleep(0.05)
+for index in range(40):
+    message.header.stamp.sec = index
+    publisher.publish(message)
+    time.sleep(0.05)
+time.sleep(1)
+node.destroy_node()
+rclpy.shutdown()
+"""
+
+
+def test_best_effort_images_arrive(ros_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the profile almost none of these do: 0 of 150 were counted at this size."""
+    rclpy = pytest.importorskip("rclpy", reason="needs ROS 2")
+    from rclpy.context import Context
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import Image
+
+    if not large_message_profile(ros_environment).environment:
+        pytest.skip(large_message_profile(ros_environment).reason)
+    if shutil.disk_usage("/dev/shm").free < 4 * ROOM:
+        pytest.skip("too little shared memory for two more processes")
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    monkeypatch.setenv("ROS_LOG_DIR", ros_environment["ROS_LOG_DIR"])
+    context = Context()
+    rclpy.init(context=context, domain_id=int(ros_environment["ROS_DOMAIN_ID"]))
+    node = rclpy.create_node("receiver", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    received: set[int] = set()
+    node.create_subscription(
+        Image, "image", lambda message: received.add(message.header.stamp.sec), qos_profile_sensor_data
+    )
+    sender = subprocess.Popen([sys.executable, "-c", SENDER], env=ros_environment)
+    try:
+        deadline = time.monotonic() + 120
+        while sender.poll() is None and time.monotonic() < deadline:
+            executor.spin_once(timeout_sec=0.1)
+        assert sender.returncode == 0
+    finally:
+        sender.kill()
+        sender.wait()
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown(context=context)
+    assert len(received) >= 20

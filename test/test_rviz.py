@@ -1,0 +1,76 @@
+"""The RViz file against our interface. Whether it renders needs RViz; that its settings agree does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from loger_ros.ros.interface import FRAMES, PUBLISHED, Topic
+from loger_ros.share import share_file
+
+RVIZ = yaml.safe_load(share_file("rviz/loger.rviz").read_text())
+MANAGER = RVIZ["Visualization Manager"]
+TOPICS = {topic.name: topic for topic in PUBLISHED}
+
+# Class of a display → type of message it shows
+DISPLAYS = {
+    "rviz_default_plugins/Odometry": "nav_msgs/msg/Odometry",
+    "rviz_default_plugins/Path": "nav_msgs/msg/Path",
+    "rviz_default_plugins/PoseWithCovariance": "geometry_msgs/msg/PoseWithCovarianceStamped",
+    "rviz_default_plugins/PointCloud2": "sensor_msgs/msg/PointCloud2",
+    "rviz_default_plugins/Image": "sensor_msgs/msg/Image",
+}
+OTHER_CLASSES = {
+    *(f"rviz_common/{name}" for name in ("Displays", "Views", "Time", "Selection", "Tool Properties")),
+    *(f"rviz_default_plugins/{name}" for name in ("Grid", "TF", "Axes", "Orbit", "XYOrbit", "TopDownOrtho")),
+    *(f"rviz_default_plugins/{name}" for name in ("MoveCamera", "Select", "FocusCamera", "Measure")),
+    *("rviz_default_plugins/SetInitialPose", ""),
+}
+
+
+def with_class(node: object) -> Iterator[dict]:
+    if isinstance(node, dict):
+        if "Class" in node:
+            yield node
+        for value in node.values():
+            yield from with_class(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from with_class(value)
+
+
+def displays() -> list:
+    return [
+        pytest.param(display, id=display["Name"]) for display in MANAGER["Displays"] if "Topic" in display
+    ]
+
+
+def compatible(display: dict, topic: Topic) -> bool:
+    """A subscriber may ask for no more than the publisher offers."""
+    asks_reliable = display["Topic"]["Reliability Policy"] == "Reliable"
+    asks_latched = display["Topic"]["Durability Policy"] == "Transient Local"
+    return (topic.reliable or not asks_reliable) and (topic.transient_local or not asks_latched)
+
+
+def test_every_class_is_one_of_rviz2() -> None:
+    classes = {node["Class"] for node in with_class(RVIZ)}
+    assert classes <= {*DISPLAYS, *OTHER_CLASSES}
+
+
+@pytest.mark.parametrize("display", displays())
+def test_a_display_shows_a_topic_of_ours_with_a_qos_that_matches(display: dict) -> None:
+    topic = TOPICS[display["Topic"]["Value"]]
+    assert topic.type == DISPLAYS[display["Class"]]
+    assert compatible(display, topic)
+
+
+def test_a_late_rviz_gets_the_map() -> None:
+    (shown,) = [display for display in MANAGER["Displays"] if display.get("Name") == "Map"]
+    assert shown["Topic"]["Durability Policy"] == "Transient Local"
+
+
+def test_frames_are_in_our_tree() -> None:
+    assert MANAGER["Global Options"]["Fixed Frame"] == FRAMES[0]
+    assert MANAGER["Views"]["Current"]["Target Frame"] in FRAMES
