@@ -6,6 +6,8 @@ import dataclasses
 import json
 import logging
 import os
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from networks import SMALL, small_images, small_model
 from safetensors.torch import load_file, save_file
 
 from loger_ros.model import PRESETS, CheckpointError, ConfigError, build_model, find_checkpoint, load_model
+from loger_ros.model.checkpoint import open_checkpoint
 
 STAR = SMALL
 PLAIN = dataclasses.replace(SMALL, ttt_pre_norm=True)
@@ -191,6 +194,25 @@ def test_the_file_may_be_cut_or_overwritten_under_a_loaded_model(tmp_path, suffi
     assert same_weights(model, source)
     os.truncate(path, 0)
     assert same_weights(model, source)
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_memory_behind_a_window_is_let_go_and_can_be_read_again(tmp_path, suffix):
+    values, path = torch.randn(2_000_000), tmp_path / f"weights.{suffix}"
+    torch.save({"a": values}, path) if suffix == "pt" else save_file({"a": values}, path)
+    checkpoint = open_checkpoint(path)
+    for _ in range(2):
+        before = resident_file_pages()
+        assert torch.equal(checkpoint.tensors["a"], values)
+        read = resident_file_pages()
+        assert torch.equal(checkpoint.copy("a", torch.float32), values)
+        assert read - before > 7_000
+        assert resident_file_pages() - before < 1_000
+
+
+def resident_file_pages() -> int:
+    """kB of this process."""
+    return int(re.search(r"RssFile:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
 
 
 def test_dtype_device_and_attention_are_checked():

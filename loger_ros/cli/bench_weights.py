@@ -119,7 +119,7 @@ def _load(preset: str, path: Path, dtype: str) -> _Loaded:
         prediction, _ = model.step(images, model.initial_memory(), chunk_size=2, overlap=1)
     step = time.perf_counter() - started
     outputs = (prediction.local_points, prediction.confidence, prediction.camera_poses)
-    if not all(output.isfinite().all() for output in outputs):
+    if not all(output is not None and output.isfinite().all() for output in outputs):
         raise RuntimeError(f"{path} as {dtype}: the outputs are not finite")
     return _Loaded(mapped, cost, weights, step)
 

@@ -6,7 +6,9 @@ them must copy them, since a file that is cut short under its windows ends the p
 
 from __future__ import annotations
 
+import ctypes
 import json
+import mmap
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +34,7 @@ _SAFETENSORS_DTYPES = {
     torch.bfloat16: "BF16",
     torch.float16: "F16",
 }
+_LIBC = ctypes.CDLL(None) if hasattr(mmap, "MADV_DONTNEED") else None
 
 
 class CheckpointError(ValueError):
@@ -44,6 +47,13 @@ class Checkpoint:
     kind: str  # "torch" or "safetensors"
     tensors: dict[str, Tensor]  # windows into the file, named as the model names them
     config: Mapping[str, Any] | None  # of the model, where the file brings it along
+
+    def copy(self, name: str, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
+        """A tensor of its own; the memory behind the window is let go, so that the file never fills it."""
+        window = self.tensors[name]
+        copied = window.to(device, dtype, copy=True, memory_format=torch.contiguous_format)
+        _release(window)
+        return copied
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
@@ -113,6 +123,14 @@ def save_checkpoint(
                 got = f"{value.dtype} {tuple(value.shape)}"
                 raise ValueError(f"{name}: announced as {dtype} {tuple(shape)}, got {got}")
             file.write(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+
+
+def _release(window: Tensor) -> None:
+    """Unmodified pages of a file: whoever looks again gets them from the file again."""
+    begin = -(-window.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    end = (window.data_ptr() + window.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if _LIBC is not None and end > begin and window.is_contiguous():
+        _LIBC.madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), mmap.MADV_DONTNEED)
 
 
 def _kind(path: Path) -> str:

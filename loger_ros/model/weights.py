@@ -111,9 +111,7 @@ def _fill(model: LoGeR, checkpoint: Checkpoint, dtype: torch.dtype, device: torc
     state: dict[str, Tensor] = {}
     as_they_lie = sorted(checkpoint.tensors, key=lambda name: checkpoint.tensors[name].data_ptr())
     for name in as_they_lie:
-        state[name] = checkpoint.tensors[name].to(
-            device, held_dtype(name, products, dtype), copy=True, memory_format=torch.contiguous_format
-        )
+        state[name] = checkpoint.copy(name, held_dtype(name, products, dtype), device)
     broken = not_finite(state)
     if broken:
         kind = str(dtype).removeprefix("torch.")
