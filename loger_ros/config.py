@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
-ALIGNMENTS = ("none", "se3", "sim3")
+ALIGNMENTS = ("none", "se3", "sim3", "robust")
 SCALE_MODES = ("median", "median_all", "trimmed_mean", "trimmed_mean_all", "sim3_avg1")
 
 

@@ -6,7 +6,8 @@ import torch
 from golden import golden
 
 from loger_ros.geometry import exp_rotation, inverse, transform
-from loger_ros.stream.align import Aligner, join, scale_between, trimmed_mean
+from loger_ros.stream.align import Aligner, join
+from loger_ros.stream.scale import scale_between, trimmed_mean
 
 
 def test_trimmed_mean_is_the_published_one():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from batch_merge import batch, windows
 from fake_model import FakeModel
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from loger_ros.config import ALIGNMENTS, SCALE_MODES, StreamConfig
@@ -58,6 +58,7 @@ def streams(draw):
 )
 def test_a_stream_equals_the_whole_clip_at_once(count, stream, encode_batch, every, seed):
     frames = clip(count, seed)
+    assume(stream["alignment"] != "robust")  # not a published merge
     expected = batch(FakeModel(), tensor(frames), **stream)
     every = min(every, stream["chunk_size"] - 1)
     recon, updates = run(frames, **stream, encode_batch=encode_batch, provisional_every=every)

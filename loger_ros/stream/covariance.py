@@ -1,9 +1,10 @@
 """How far a pose may be off, from how much two chunks disagree about the frames they share.
 
 Every chunk is taken to say the pose of a frame with an independent small error of covariance S in the
-camera's own axes. Two chunks joined at one frame then differ at the others by 4 S (two errors at the join,
-two at the frame), two chunks that nothing joined by 2 S; so the mean square of the difference tells S. Each
-join adds 2 S to everything after it, carried along by the adjoint of the motion; each frame adds its own S.
+camera's own axes. Two chunks joined at one of k shared frames then differ at the others by 4 S (two errors
+at the join, two at the frame), joined at all of them by 2 S (k - 1)/k, joined by nothing by 2 S; so the mean
+square of the differences tells S. Each join adds 2 S (2 S/k if at all frames) to everything after it, carried
+along by the adjoint of the motion; each frame adds its own S.
 A frame whose mean confidence is lower than usual counts as proportionally worse. docs/covariance.md has the
 derivation and what it cannot see.
 """
@@ -17,7 +18,7 @@ import numpy as np
 from loger_ros.geometry import adjoint, difference, inverse
 
 FORGET = 0.95  # weight of what was known before, at each join: the last twenty joins count
-PRIOR_WEIGHT = 3.0  # disagreements that the prior is worth
+PRIOR_WEIGHT = 3.0  # disagreements that the prior is worth at first
 PRIOR_ROTATION = np.deg2rad(0.5)
 PRIOR_TRANSLATION = 0.02  # of the chunk's path length
 LEAST = 1e-3  # rad and map units: no pose is claimed to be better
@@ -28,9 +29,10 @@ LEAST_CONFIDENCE = 0.01
 class Uncertainty:
     """A value: ``after_chunk`` returns the next one."""
 
-    joined: bool  # chunks are joined at the first shared frame
+    alignment: str  # as of StreamConfig
     moment: np.ndarray | None = None  # (6, 6) sum of S as the disagreements tell it
     weight: float = 0.0
+    prior_weight: float = PRIOR_WEIGHT
     confidence: float = 0.0  # sum, of the same weight, of the mean confidence of shared frames
     T_map_join: np.ndarray | None = None  # (4, 4) the camera at the newest join
     at_join: np.ndarray | None = None  # (6, 6) covariance of everything placed there, in that camera's axes
@@ -44,11 +46,12 @@ class Uncertainty:
         what the chunk before said of its first k frames.
         """
         known = self._learned(T_map_camera, confidence, T_map_shared)
-        noise = known._noise(T_map_camera, T_map_shared)
+        noise = known._noise(T_map_camera)
         usual = known.confidence / known.weight if known.weight else float(confidence.mean())
         worse = max(usual, LEAST_CONFIDENCE) / np.maximum(confidence, LEAST_CONFIDENCE)  # (n,)
         if len(T_map_shared):
-            known = known._joined(T_map_shared[0], 2 * worse[0] * noise)
+            errors = 2 / len(T_map_shared) if self.alignment == "robust" else 2
+            known = known._joined(T_map_shared[0], errors * worse[0] * noise)
         own = worse[:, None, None] * noise
         if known.T_map_join is not None:
             carry = adjoint(inverse(T_map_camera) @ known.T_map_join)
@@ -62,25 +65,29 @@ class Uncertainty:
         return replace(self, T_map_join=None, at_join=None)
 
     def _learned(self, poses: np.ndarray, confidence: np.ndarray, shared: np.ndarray) -> Uncertainty:
-        first = 1 if self.joined else 0  # a join makes its own frame agree
-        count = len(shared) - first
-        if count <= 0:
+        by_one = self.alignment in ("se3", "sim3")
+        first = 1 if by_one else 0  # such a join makes its own frame agree
+        compared = len(shared) - first
+        told = compared - (self.alignment == "robust")  # the join itself used one of them up
+        if told <= 0:
             return self
-        errors = difference(shared[first:], poses[first : len(shared)])  # (count, 6)
-        moment = errors.T @ errors / (4 if self.joined else 2)
+        errors = difference(shared[first:], poses[first : len(shared)])  # (compared, 6)
+        moment = errors.T @ errors / (4 if by_one else 2)
         return replace(
             self,
             moment=moment if self.moment is None else FORGET * self.moment + moment,
-            weight=FORGET * self.weight + count,
-            confidence=FORGET * self.confidence + float(confidence[first : len(shared)].sum()),
+            weight=FORGET * self.weight + told,
+            prior_weight=FORGET * self.prior_weight,
+            confidence=FORGET * self.confidence + told * float(confidence[first : len(shared)].mean()),
         )
 
-    def _noise(self, poses: np.ndarray, shared: np.ndarray) -> np.ndarray:
-        """S: the prior, outweighed by what was seen."""
+    def _noise(self, poses: np.ndarray) -> np.ndarray:
+        """S: the prior, outweighed and at last forgotten for what was seen."""
         path = float(np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=-1).sum())
         prior = np.repeat([PRIOR_TRANSLATION * path, PRIOR_ROTATION], 3) ** 2
         seen = 0.0 if self.moment is None else self.moment
-        return (PRIOR_WEIGHT * np.diag(prior) + seen) / (PRIOR_WEIGHT + self.weight) + LEAST**2 * np.eye(6)
+        total = self.prior_weight + self.weight
+        return (self.prior_weight * np.diag(prior) + seen) / total + LEAST**2 * np.eye(6)
 
     def _joined(self, T_map_join: np.ndarray, added: np.ndarray) -> Uncertainty:
         if self.T_map_join is None or self.at_join is None:

@@ -272,6 +272,7 @@ class Reconstructor:
             state.shared,
             answer.T_chunk_camera,
             answer.local_points,
+            answer.confidence,
             memory_lost=answer.memory_lost or self._begins_reset_block(chunk),
         )
 
@@ -339,7 +340,7 @@ class Reconstructor:
             chunker=Chunker(self._config.chunk_size, self._config.overlap),
             continuity=Continuity(self._config.max_gap),
             memory=self._model.initial_memory(),
-            uncertainty=Uncertainty(joined=self._config.alignment != "none"),
+            uncertainty=Uncertainty(self._config.alignment),
         )
 
 

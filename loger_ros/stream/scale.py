@@ -1,0 +1,36 @@
+"""How much larger the map is than a chunk, from depths of the same pixels: the published estimates."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+EPSILON = torch.finfo(torch.float32).eps
+LIMITS = (1e-3, 1e3)
+
+
+def scale_between(depth_map: Tensor, depth_chunk: Tensor, mode: str) -> float:
+    """Map units per unit of the chunk, from depths (frames, H, W)."""
+    frames = min(len(depth_map), len(depth_chunk)) if mode.endswith("_all") else 1
+    known, new = depth_map[:frames], depth_chunk[:frames]
+    valid = known.isfinite() & new.isfinite() & (new.abs() > EPSILON)
+    ratios = (known / new)[valid]
+    if not ratios.numel():
+        return 1.0
+    if mode.startswith("trimmed_mean"):
+        return within_limits(float(trimmed_mean(ratios)))
+    median = float(ratios.median())  # torch's: the lower of two middle values
+    return within_limits((median + 1) / 2 if mode == "sim3_avg1" else median)
+
+
+def trimmed_mean(values: Tensor) -> Tensor:
+    """Of a vector without its lowest and highest quarter."""
+    cut = len(values) // 4
+    return values.sort().values[cut : len(values) - cut].mean()
+
+
+def within_limits(scale: float) -> float:
+    low, high = LIMITS
+    return min(max(scale, low), high) if math.isfinite(scale) else 1.0

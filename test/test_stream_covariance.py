@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from simulated_chunks import Faults, joined, simulate
+
+from loger_ros.geometry import inverse, log_rotation, nearest_rotation, transform
+from loger_ros.stream.align import Aligner
+from loger_ros.stream.covariance import Uncertainty
+
+RIGID = Faults(scale=0, drift=(0, 0), frame_scale=0, pixel=0.01, outliers=0)
+
+
+def errors_and_covariances(alignment, faults, seeds, **settings):
+    """Late frames only: the first chunks live by the prior."""
+    for seed in seeds:
+        truth, chunks = simulate(seed, faults, **settings)
+        chunks[0] = (on_average(chunks[0][0], truth), *chunks[0][1:])  # it decides the frame of the map
+        poses, covariances = joined(chunks, Aligner(alignment), settings["overlap"])
+        for i in range(len(poses) // 2, len(poses), 3):
+            position = poses[i, :3, 3] - truth[i, :3, 3]
+            turn = log_rotation(poses[i, :3, :3] @ truth[i, :3, :3].T)
+            yield np.concatenate([position, turn]), covariances[i]
+
+
+def on_average(poses, truth):
+    """The poses moved as one, to where truth is."""
+    rotation = nearest_rotation((truth[: len(poses)] @ inverse(poses))[:, :3, :3].mean(0))
+    shift = (truth[: len(poses), :3, 3] - poses[:, :3, 3] @ rotation.T).mean(0)
+    return transform(rotation, shift) @ poses
+
+
+@pytest.mark.parametrize("alignment", ["se3", "robust"])
+@pytest.mark.parametrize("pose", [(0.02, 0.004), (0.1, 0.01)])
+def test_errors_are_as_large_as_the_covariance_says(alignment, pose):
+    """For six numbers that follow their covariance the mean of e' C^-1 e is 6."""
+    faults = replace(RIGID, pose=pose)
+    squares = [
+        error @ np.linalg.solve(covariance, error)
+        for error, covariance in errors_and_covariances(alignment, faults, range(12), chunks=24, overlap=4)
+    ]
+    assert 2.5 < np.mean(squares) < 11
+
+
+def line(count, start=0.0):
+    poses = np.repeat(np.eye(4)[None], count, 0)
+    poses[:, 2, 3] = start + np.arange(count)
+    return poses
+
+
+def test_it_grows_along_the_way_and_with_doubt():
+    sure = np.full(6, 0.8)
+    uncertainty, sizes = Uncertainty("se3"), []
+    for chunk in range(5):
+        shared = line(2, 4 * chunk) if chunk else np.zeros((0, 4, 4))
+        covariances, after = uncertainty.after_chunk(line(6, 4 * chunk), sure, shared)
+        doubtful, _ = uncertainty.after_chunk(line(6, 4 * chunk), np.array([0.8] * 5 + [0.2]), shared)
+        assert np.trace(doubtful[5]) > np.trace(covariances[5])
+        sizes.append(np.trace(covariances[0][:3, :3]))
+        uncertainty = after
+    assert sizes == sorted(sizes)
+    # An error of direction at a join moves what comes later sideways, not along the way.
+    assert covariances[5][0, 0] > 1.5 * covariances[5][2, 2]
+
+
+@pytest.mark.parametrize("alignment", ["none", "se3", "sim3", "robust"])
+def test_disagreement_raises_it_and_every_covariance_is_positive(alignment):
+    rng = np.random.default_rng(0)
+    traces = []
+    for noise in (0.0, 0.5):
+        uncertainty = Uncertainty(alignment)
+        shared = np.zeros((0, 4, 4))
+        for chunk in range(8):
+            poses = line(6, 3 * chunk)
+            poses[:, :3, 3] += rng.normal(size=(6, 3)) * noise
+            covariances, uncertainty = uncertainty.after_chunk(poses, rng.random(6), shared)
+            shared = poses[3:]
+            for covariance in covariances:
+                assert np.allclose(covariance, covariance.T)
+                assert np.linalg.eigvalsh(covariance).min() > 0
+        traces.append(np.trace(covariances[-1]))
+    assert traces[1] > 1.5 * traces[0]
+
+
+@pytest.mark.parametrize("alignment", ["none", "se3", "robust"])
+@pytest.mark.parametrize("overlap", [0, 1])
+def test_without_a_second_opinion_the_prior_speaks(alignment, overlap):
+    covariances, uncertainty = Uncertainty(alignment).after_chunk(line(4), np.zeros(4), np.zeros((0, 4, 4)))
+    covariances, _ = uncertainty.after_chunk(line(4, 4 - overlap), np.zeros(4), line(4)[4 - overlap :])
+    assert np.isfinite(covariances).all()
+    assert np.linalg.eigvalsh(covariances[0]).min() > 0
