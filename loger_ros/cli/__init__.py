@@ -16,6 +16,7 @@ COMMANDS = {
     "weights": "fetch, verify and convert checkpoints",
     "bench": "measure the model, the stream and the world renderer",
     "world": "look at and export procedural scenes",
+    "train": "train a model on procedural scenes",
 }
 
 

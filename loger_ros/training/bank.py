@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from loger_ros.training.recipe import Clips
-from loger_ros.world.sequences import SequenceSpec, generate
+from loger_ros.world.generate import generate
+from loger_ros.world.sequences import SequenceSpec
 
 _log = logging.getLogger(__name__)
 _VERSION = "1"  # of what is rendered; a change makes old cache files unused

@@ -26,7 +26,7 @@ from loger_ros.training.recipe import Recipe, Stage
 from loger_ros.training.student import Student
 
 _log = logging.getLogger(__name__)
-_SAVE_EVERY = 60.0  # seconds
+SAVE_EVERY = 60.0  # seconds
 _LOG_EVERY = 50  # steps
 _MATCHED_IMAGES = 128  # that patch filters are matched to
 
@@ -91,7 +91,7 @@ class Trainer:
                     logbook.add(values, count * self.world)
                     if self.step % _LOG_EVERY == 0 or self.step == total:
                         self.say(logbook.write(stage.name, self._global_step(), total, self.frames))
-                if time.monotonic() - saved > _SAVE_EVERY:
+                if time.monotonic() - saved > SAVE_EVERY:
                     self.save()
                     saved = time.monotonic()
             self._next_stage()

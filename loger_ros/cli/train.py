@@ -1,0 +1,39 @@
+"""``loger train RECIPE``: from a recipe to a checkpoint, in as many sittings as it takes."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import torch
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", type=Path, help="a YAML file such as config/training/tiny.yaml")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the run; an unfinished one goes on"
+    )
+    parser.add_argument("--minutes", type=float, default=1e9, help="stop after this time, to go on later")
+    parser.add_argument("--budget", type=float, default=1.0, help="factor on the frames of every stage")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--autocast", action="store_true", help="matrix products in bfloat16 (GPU)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from loger_ros.training.recipe import Recipe, RecipeError
+    from loger_ros.training.trainer import Trainer
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        recipe = Recipe.from_yaml(args.recipe).shortened(args.budget)
+        trainer = Trainer(recipe, args.out, device=args.device, autocast=args.autocast)
+        finished = trainer.run(args.minutes)
+    except (RecipeError, ValueError, RuntimeError) as error:
+        print(f"loger train: {error}")
+        return 1
+    print(
+        f"{'finished' if finished else 'stopped, the same command goes on'}: {trainer.frames:,} frames, "
+        f"checkpoint {args.out / 'model.safetensors'}"
+    )
+    return 0

@@ -1,0 +1,151 @@
+"""What the student is told is true: losses vanish at the truth alone, matches hit what they name."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from networks import small_model
+
+from loger_ros.training.aids import Observed, attention_loss, match, observed
+from loger_ros.training.bank import make_bank
+from loger_ros.training.batches import Batch, draw
+from loger_ros.training.losses import chain, objective, pose_loss, relative_poses, true_points, whole
+from loger_ros.training.recipe import Clips, Stage
+from loger_ros.types import Prediction
+
+STAGE = Stage("test", 100, 10, (4,), chunks=2, overlap=1, chained_weight=1.0)
+
+
+@pytest.fixture(scope="module")
+def bank():
+    return make_bank(Clips(count=2, frames=12, render_size=(56, 42)), "cpu")
+
+
+def sample(bank, length: int = 7, batch: int = 6, seed: int = 0) -> Batch:
+    return draw(bank, batch, length, (1, 2), torch.Generator().manual_seed(seed))
+
+
+def perfect(batch: Batch, scale: float = 1.0) -> Prediction:
+    """The truth in another frame, in other units."""
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
+    frame = torch.eye(4)
+    frame[:3, :3] = turn * torch.linalg.det(turn)
+    frame[:3, 3] = torch.tensor([0.3, -1.0, 2.0])
+    poses = frame @ batch.poses
+    poses[..., :3, 3] *= scale
+    points = torch.where(true_points(batch).isfinite(), true_points(batch), 1.0) * scale
+    return Prediction(points, torch.full((*points.shape[:-1], 1), 20.0), poses)
+
+
+def chunks(batch: Batch) -> list[Batch]:
+    return [batch.part(0, 4), batch.part(3, 7)]
+
+
+@pytest.mark.parametrize(("metric", "scale"), [(True, 1.0), (False, 1.0), (False, 0.3)])
+def test_the_truth_costs_nothing(bank, metric, scale):
+    parts = chunks(sample(bank))
+    report = objective([perfect(part, scale) for part in parts], parts, STAGE, metric)
+    for name in ("points", "pose", "chained", "rotation / still", "translation / still"):
+        assert report.parts[name] < 2e-3, name
+
+
+def test_a_wrong_scale_costs_where_units_are_metres(bank):
+    parts = chunks(sample(bank))
+    report = objective([perfect(part, 1.3) for part in parts], parts, STAGE, metric=True)
+    assert report.parts["points"] > 0.05
+    assert report.parts["translation / still"] == pytest.approx(0.3, rel=0.05)
+
+
+def test_the_scale_of_a_sample_is_one_for_its_chunks(bank):
+    """A network that changes its units from chunk to chunk pays: this is what memory is for."""
+    parts = chunks(sample(bank))
+    consistent = objective([perfect(part, 2.0) for part in parts], parts, STAGE, metric=False)
+    drifting = [perfect(part, scale) for part, scale in zip(parts, (2.0, 2.6), strict=True)]
+    assert objective(drifting, parts, STAGE, metric=False).loss > consistent.loss + 0.1
+
+
+def test_seeing_no_motion_has_ratio_one(bank):
+    parts = chunks(sample(bank))
+    still = [dataclasses.replace(perfect(p), camera_poses=torch.eye(4).expand_as(p.poses)) for p in parts]
+    report = objective(still, parts, STAGE, metric=True)
+    assert report.parts["rotation / still"] == pytest.approx(1.0)
+    assert report.parts["translation / still"] == pytest.approx(1.0)
+
+
+def test_joined_chunks_are_the_whole_stream(bank):
+    batch = sample(bank)
+    parts = chunks(batch)
+    joined = chain([perfect(parts[0]).camera_poses, parts[1].poses], overlap=1)
+    true = whole([part.poses for part in parts], 1)
+    assert torch.equal(true, batch.poses)
+    assert pose_loss(joined, true, STAGE, nearest=1) < 1e-3
+    torch.testing.assert_close(relative_poses(joined), relative_poses(true), atol=1e-4, rtol=0)
+
+
+def test_a_batch_is_a_function_of_its_seed(bank):
+    a, b, other = sample(bank), sample(bank), sample(bank, seed=1)
+    for field in dataclasses.fields(Batch):
+        assert torch.equal(getattr(a, field.name), getattr(b, field.name))
+    assert not torch.equal(a.images, other.images)
+
+
+def test_matches_show_the_same_surface(bank):
+    """Colours agree where the match says, in mirrored and reversed clips as well."""
+    batch = sample(bank, batch=12)
+    matches = match(batch, 7)
+    assert 0.3 < matches.seen.float().mean() < 1
+    own = matches.where.new_tensor([[x, y] for y in range(6) for x in range(8)])
+    still = dataclasses.replace(batch, poses=batch.poses[:, :1].expand_as(batch.poses))
+    nowhere = match(dataclasses.replace(still, depth=batch.depth[:, :1].expand_as(batch.depth)), 7)
+    assert nowhere.seen.all()
+    torch.testing.assert_close(nowhere.where, own.expand_as(nowhere.where), atol=1e-3, rtol=0)
+    moved = (matches.where - own).norm(dim=-1)[matches.seen]
+    assert moved.mean() > 0.05
+    # the colour at both ends, against the colour where it would be without motion
+    colours = torch.nn.functional.avg_pool2d(batch.images.flatten(0, 1), 7, 7).unflatten(0, (12, 7))
+    grid = (matches.where + 0.5) / matches.where.new_tensor([8, 6]) * 2 - 1
+    target = batch.images[:, list(matches.target)].flatten(0, 1)
+    blurred = torch.nn.functional.avg_pool2d(target, 7, 1, 3, count_include_pad=False)
+    found = torch.nn.functional.grid_sample(blurred, grid.flatten(0, 1)[:, None], align_corners=False)
+    found = found[:, :, 0].mT.unflatten(0, (12, 7))
+    here = colours[:, list(matches.source)].flatten(3).mT
+    there = colours[:, list(matches.target)].flatten(3).mT
+    far = matches.seen & ((matches.where - own).norm(dim=-1) > 0.7)
+    assert (found - here)[far].abs().mean() < 0.7 * (there - here)[far].abs().mean()
+
+
+def test_attention_to_the_match_costs_nothing(bank):
+    batch = sample(bank, length=3)
+    still = dataclasses.replace(
+        batch,
+        poses=batch.poses[:, :1].expand_as(batch.poses),
+        depth=batch.depth[:, :1].expand_as(batch.depth),
+    )
+    matches = match(still, 7)
+    patches, specials = 48, 3
+    codes = torch.eye(patches).repeat(3, 1, 1)
+    codes = torch.cat([torch.zeros(3, specials, patches), codes], 1)  # the same patch, the same code
+    frame = torch.zeros(3, specials + patches, 3)
+    for i in range(3):
+        frame[i, :, i] = 1
+    keys = torch.cat([codes, frame], -1).flatten(0, 1)
+    queries = torch.cat([codes, frame[[2, 0, 0]]], -1).flatten(0, 1)  # asks in the partner frame
+    sharp = 200 * keys.shape[-1] ** 0.5
+    seen = Observed((queries * sharp).expand(6, 2, -1, -1), keys.expand(6, 2, -1, -1))
+    blind = Observed(torch.zeros_like(seen.q), seen.k)
+    assert attention_loss([seen], matches, 3) < 0.02
+    assert attention_loss([blind], matches, 3) > 4
+
+
+def test_observing_leaves_the_model_as_it_was():
+    model = small_model()
+    images = torch.rand(1, 3, 3, 12, 16)
+    before, _ = model.step(images, model.initial_memory(), 3, 1)
+    with observed(model, 1) as seen:
+        during, _ = model.step(images, model.initial_memory(), 3, 1)
+    assert len(seen) == 2
+    assert seen[0].q.shape[1] == 1
+    assert "attend" not in vars(model.decoder[1].attn)
+    assert torch.equal(before.camera_poses, during.camera_poses)

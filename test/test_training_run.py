@@ -1,0 +1,165 @@
+"""Training goes on exactly where it was killed, agrees between processes, and leaves "no motion" behind."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import loger_ros
+from loger_ros.model import load_model
+from loger_ros.training.recipe import Recipe, RecipeError
+
+RECIPE = """
+seed: 3
+model:
+  patch_size: 7
+  encoder: {img_size: 28, dim: 32, depth: 1, num_heads: 2, num_registers: 2}
+  decoder: {dim: 32, depth: 4, num_heads: 2, num_registers: 2}
+  heads: {dim: 32, depth: 1, num_heads: 2, camera_dim: 32}
+  ttt_insert_after: [0]
+  attn_insert_after: [2]
+  ttt_head_dim: 16
+clips: {count: 3, frames: 16, render_size: [28, 21], image_size: [28, 21]}
+stages:
+  pairs: {frames: 240, frames_per_step: 8, chunk_sizes: [2]}
+  memory: {frames: 240, frames_per_step: 12, chunk_sizes: [2, 3], chunks: 2, strides: [1, 2],
+           fast_weights: true, sliding_window: true, chained_weight: 0.5}
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe_file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def command(recipe: Path, out: Path, dies_at: int = 0) -> list[str]:
+    """``dies_at``: the process kills itself in that step, some steps after it saved for the last time."""
+    code = (
+        "import os, signal, sys; from loger_ros.cli import main; from loger_ros.training import trainer\n"
+        "learn, save, steps = trainer.Trainer._learn, trainer.Trainer.save, [0]\n"
+        "def mortal(self, *arguments):\n"
+        "    steps[0] += 1\n"
+        f"    if steps[0] == {dies_at}: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return learn(self, *arguments)\n"
+        f"if {dies_at}:\n"
+        "    trainer.Trainer._learn, trainer.SAVE_EVERY = mortal, 0\n"
+        "    trainer.Trainer.save = lambda self: save(self) if self.step % 7 == 0 else None\n"
+        "sys.exit(main())"
+    )
+    return [sys.executable, "-c", code, "train", str(recipe), "--out", str(out), "--device", "cpu"]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(loger_ros.__file__).parents[1])}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(recipe_file, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("uninterrupted")
+    subprocess.run(command(recipe_file, out), env=environment(), check=True, timeout=300)
+    return out
+
+
+def test_killed_and_resumed_is_the_same_run(recipe_file, uninterrupted, tmp_path):
+    for dies_at, resumes_at in ((19, (0, 14)), (27, (1, 7))):  # the second one dies in the second stage
+        process = subprocess.run(
+            command(recipe_file, tmp_path, dies_at), env=environment(), check=False, timeout=300
+        )
+        assert process.returncode == -signal.SIGKILL
+        progress = torch.load(tmp_path / "state.pt", weights_only=True)
+        assert (progress["stage"], progress["step"]) == resumes_at
+    subprocess.run(command(recipe_file, tmp_path), env=environment(), check=True, timeout=300)
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (tmp_path, uninterrupted))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    steps = [int(row["step"]) for row in rows_of(tmp_path)]
+    assert steps == sorted(set(steps)), "a step was logged twice"
+    assert steps[-1] == int(rows_of(uninterrupted)[-1]["step"])
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    path = folder / "log.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_what_comes_out_is_a_checkpoint(uninterrupted):
+    model = load_model(uninterrupted / "model.safetensors")
+    assert model.config.patch_size == 7
+    prediction, _ = model.step(torch.rand(1, 3, 3, 21, 28), model.initial_memory(), 3, 1)
+    assert torch.isfinite(prediction.camera_poses).all()
+    opened = [float(gate.bias.abs()) for gate in (*model.ttt_gate_projs, *model.swa_gate_projs)]
+    assert min(opened) > 0.05, "a memory was never opened"
+
+
+def test_another_recipe_does_not_go_on_with_a_run(uninterrupted, tmp_path):
+    other = tmp_path / "other.yaml"
+    other.write_text(RECIPE.replace("seed: 3", "seed: 4"))
+    result = subprocess.run(
+        command(other, uninterrupted), env=environment(), capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 1
+    assert "another recipe" in result.stdout
+
+
+def test_two_processes_train_one_model(recipe_file, tmp_path):
+    """Gradients are averaged: both ranks hold the same weights, and rank 0 writes them."""
+    code = (
+        "import sys, torch, torch.distributed as dist; from pathlib import Path\n"
+        "from loger_ros.training.recipe import Recipe; from loger_ros.training.trainer import Trainer\n"
+        "recipe = Recipe.from_yaml(sys.argv[1]).shortened(0.2)\n"
+        "trainer = Trainer(recipe, Path(sys.argv[2]), say=lambda line: None)\n"
+        "assert trainer.run(5) and trainer.world == 2\n"
+        "total = torch.cat([p.detach().flatten() for p in trainer.student.parameters()])\n"
+        "both = [torch.empty_like(total) for _ in range(2)]\n"
+        "dist.all_gather(both, total)\n"
+        "assert torch.equal(*both), 'the ranks went apart'\n"
+        "dist.destroy_process_group()\n"
+    )
+    script = tmp_path / "ranks.py"
+    script.write_text(code)
+    arguments = ["--nproc_per_node=2", "--master_addr=127.0.0.1", "--master_port=0", str(script)]
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            *arguments,
+            str(recipe_file),
+            str(tmp_path / "out"),
+        ],
+        env=environment(),
+        check=True,
+        timeout=300,
+    )
+    assert (tmp_path / "out" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("stages:", "stage:"), "stages"),
+        (("frames: 240, frames_per_step: 8", "frame: 240, frames_per_step: 8"), "frame is no entry"),
+        (("patch_size: 7", "patch_size: 6"), "img_size"),
+        (("seed: 3", "seed: [3"), "cannot be read"),
+    ],
+)
+def test_recipes_that_cannot_be_cooked(tmp_path, change, message):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE.replace(*change))
+    with pytest.raises(ValueError, match=message):
+        Recipe.from_yaml(path)
+    assert issubclass(RecipeError, ValueError)
