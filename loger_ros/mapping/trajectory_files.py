@@ -32,7 +32,9 @@ def stamp_of(text: str) -> int:
     """``seconds[.fraction]`` → nanoseconds; digits beyond the ninth are cut."""
     if "e" in text.lower():  # numpy.savetxt's habit; nothing better than a float was ever in it
         return round(float(text) * 1e9)
-    seconds, _, fraction = text.lstrip("+-").partition(".")
+    seconds, _, fraction = text[text[:1] in ("+", "-") :].partition(".")
+    if not (seconds + fraction).isdecimal():
+        raise ValueError(f"{text!r} is no stamp")
     stamp = int(seconds or "0") * 1_000_000_000 + int(fraction[:9].ljust(9, "0"))
     return -stamp if text.startswith("-") else stamp
 

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from golden import golden
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loger_ros.geometry import exp_rotation, quaternion, rotation_of, transform
+from loger_ros.mapping.cloud import Cloud
+from loger_ros.mapping.journal import Journal, read_journal
+from loger_ros.mapping.point_files import read_pcd, read_ply, write_pcd, write_ply
+from loger_ros.mapping.trajectory_files import (
+    read_kitti,
+    read_tum,
+    stamp_of,
+    stamp_text,
+    write_kitti,
+    write_tum,
+)
+from loger_ros.types import PosedFrame, Trajectory
+
+START = 1_700_000_000_123_456_789  # a float of seconds is 100 ns off here
+
+
+def trajectory(count=20, segments=1):
+    rng = np.random.default_rng(0)
+    poses = transform(exp_rotation(rng.normal(size=(count, 3)) * 2), rng.normal(size=(count, 3)) * 10)
+    return Trajectory(
+        tuple(START + i * 33_333_333 for i in range(count)),
+        poses,
+        tuple(i * segments // count for i in range(count)),
+    )
+
+
+def cloud(count=50):
+    generator = torch.Generator().manual_seed(0)
+    return Cloud(
+        torch.randn(count, 3, generator=generator),
+        torch.randint(0, 256, (count, 3), generator=generator, dtype=torch.uint8),
+        torch.rand(count, generator=generator),
+    )
+
+
+def test_quaternions_are_the_published_ones():
+    units = golden("units")
+    assert np.allclose(quaternion(units["quat.R"].numpy()), units["quat.xyzw"].numpy(), atol=1e-6)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(stamp=st.integers(-(2**63), 2**63 - 1))
+def test_stamps_come_back_to_the_nanosecond(stamp):
+    assert stamp_of(stamp_text(stamp)) == stamp
+
+
+def test_stamps_of_other_writers():
+    assert stamp_of("12") == 12_000_000_000
+    assert stamp_of("12.5") == 12_500_000_000
+    assert stamp_of(".25") == 250_000_000
+    assert stamp_of("1.403636579758555520000000000000000000e+09") == round(1403636579.7585555 * 1e9)
+    for text in ("", "x", "1.2.3", "1.x", "nan", "--1", "1_0", "."):
+        with pytest.raises(ValueError, match=r"stamp|float"):
+            stamp_of(text)
+
+
+def test_tum_comes_back(tmp_path):
+    source = trajectory(segments=3)
+    path = tmp_path / "poses.txt"
+    write_tum(path, source)
+    again = read_tum(path)
+    assert again.stamps == source.stamps
+    assert again.segments == source.segments
+    assert np.abs(again.T_map_camera - source.T_map_camera).max() < 1e-8
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_kitti_comes_back(tmp_path):
+    write_kitti(tmp_path / "poses.txt", trajectory())
+    assert np.abs(read_kitti(tmp_path / "poses.txt") - trajectory().T_map_camera).max() < 1e-9
+
+
+def test_evo_reads_what_we_write_and_we_read_what_evo_writes(tmp_path):
+    file_interface = pytest.importorskip("evo.tools.file_interface")
+    source = trajectory(segments=2)
+    write_tum(tmp_path / "tum.txt", source)
+    write_kitti(tmp_path / "kitti.txt", source)
+    tum = file_interface.read_tum_trajectory_file(tmp_path / "tum.txt")
+    assert np.allclose(tum.poses_se3, source.T_map_camera, atol=1e-8)
+    assert np.allclose(tum.timestamps, [stamp / 1e9 for stamp in source.stamps], rtol=0, atol=3e-7)
+    kitti = file_interface.read_kitti_poses_file(tmp_path / "kitti.txt")
+    assert np.allclose(kitti.poses_se3, source.T_map_camera, atol=1e-9)
+    file_interface.write_tum_trajectory_file(tmp_path / "evo.txt", tum)
+    again = read_tum(tmp_path / "evo.txt")
+    assert np.allclose(again.T_map_camera, source.T_map_camera, atol=1e-8)
+    assert np.abs(np.array(again.stamps) - source.stamps).max() < 300  # evo holds stamps as floats
+    file_interface.write_kitti_poses_file(tmp_path / "evo_kitti.txt", kitti)
+    assert np.allclose(read_kitti(tmp_path / "evo_kitti.txt"), source.T_map_camera, atol=1e-8)
+
+
+def test_evo_reads_a_journal(tmp_path):
+    file_interface = pytest.importorskip("evo.tools.file_interface")
+    source = trajectory(segments=2)
+    journal = Journal(tmp_path / "journal.txt")
+    journal.append(
+        [
+            PosedFrame(stamp, pose, np.eye(6), True, segment)
+            for stamp, pose, segment in zip(source.stamps, source.T_map_camera, source.segments, strict=True)
+        ]
+    )
+    read = file_interface.read_tum_trajectory_file(journal.path)
+    assert np.allclose(read.poses_se3, source.T_map_camera, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "line", ["1 2 3", "a 0 0 0 0 0 0 1", "1 0 0 0 0 0 0 0", "1 0 0 nan 0 0 0 1", "1 0 0 0 0 0 0 1 5"]
+)
+def test_a_line_that_is_no_pose_is_named(tmp_path, line):
+    path = tmp_path / "poses.txt"
+    path.write_text(f"# head\n1.5 0 0 0 0 0 0 1\n{line}\n")
+    with pytest.raises(ValueError, match="line 3"):
+        read_tum(path)
+    path.write_text("1 2 3\n")
+    with pytest.raises(ValueError, match="line 1"):
+        read_kitti(path)
+
+
+def frames(start, count, segment=0):
+    poses = trajectory(start + count).T_map_camera
+    return [PosedFrame(START + i, poses[i], np.eye(6), True, segment) for i in range(start, start + count)]
+
+
+def test_a_torn_journal_is_read_up_to_the_tear_and_continued(tmp_path):
+    path = tmp_path / "deep" / "journal.txt"
+    Journal(path).append(frames(0, 4))
+    whole = path.read_bytes()
+    for cut in range(0, len(whole), 3):
+        path.write_bytes(whole[:cut])
+        poses = whole[:cut].count(b"\n") - 1
+        assert len(read_journal(path)) == max(poses, 0)
+        journal = Journal(path)
+        journal.append(frames(5, 2))
+        journal.close()
+        again = read_journal(path)
+        assert again.stamps == (*(START + i for i in range(max(poses, 0))), START + 5, START + 6)
+        assert len(set(again.segments)) == (2 if poses > 0 else 1)
+
+
+def test_a_file_that_is_no_journal_is_left_alone(tmp_path):
+    path = tmp_path / "photo.png"
+    path.write_bytes(b"\x89PNG and more")
+    with pytest.raises(ValueError, match="no journal"):
+        Journal(path)
+    assert path.read_bytes() == b"\x89PNG and more"
+
+
+@pytest.mark.parametrize(("write", "read"), [(write_ply, read_ply), (write_pcd, read_pcd)])
+@pytest.mark.parametrize("count", [0, 1, 50])
+def test_clouds_come_back_exactly(tmp_path, write, read, count):
+    source = cloud(count)
+    write(tmp_path / "cloud", source)
+    again = read(tmp_path / "cloud")
+    assert torch.equal(again.points, source.points)
+    assert torch.equal(again.colours, source.colours)
+    assert torch.equal(again.confidence, source.confidence)
+
+
+@pytest.mark.parametrize(("write", "read"), [(write_ply, read_ply), (write_pcd, read_pcd)])
+def test_no_torn_or_foreign_file_crashes_a_reader(tmp_path, write, read):
+    path = tmp_path / "cloud"
+    write(path, cloud(3))
+    whole = path.read_bytes()
+    for cut in range(len(whole)):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(ValueError, match="cloud"):
+            read(path)
+    for text in (b"POINTS 999999999999", b"element vertex 999999999999"):
+        name = text.split(b" 9")[0]
+        lines = [text if line.startswith(name) else line for line in whole.split(b"\n")]
+        path.write_bytes(b"\n".join(lines))
+        if text in lines:
+            with pytest.raises(ValueError, match="announces"):
+                read(path)
+
+
+def test_a_full_disk_leaves_the_older_file(tmp_path, monkeypatch):
+    path = tmp_path / "cloud.ply"
+    write_ply(path, cloud(3))
+    before = path.read_bytes()
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space"):
+        write_ply(path, cloud(5))
+    with pytest.raises(OSError, match="No space"):
+        write_tum(path, trajectory())
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_open3d_reads_our_clouds_and_we_read_its(tmp_path):
+    try:
+        import open3d
+    except ImportError as error:  # it needs system libraries that few headless machines have
+        pytest.skip(f"Open3D cannot be imported: {error}")
+    source = cloud()
+    for name, write, read in (("c.ply", write_ply, read_ply), ("c.pcd", write_pcd, read_pcd)):
+        write(tmp_path / name, source)
+        loaded = open3d.io.read_point_cloud(str(tmp_path / name))
+        assert np.allclose(loaded.points, source.points)
+        assert np.allclose(np.asarray(loaded.colors) * 255, source.colours, atol=0.51)
+        open3d.io.write_point_cloud(str(tmp_path / name), loaded)
+        again = read(tmp_path / name)
+        assert np.allclose(again.points, source.points)
+        assert np.abs(again.colours.int() - source.colours.int()).max() <= 1
+
+
+def test_rotations_survive_quaternions():
+    rotations = exp_rotation(np.random.default_rng(0).normal(size=(200, 3)) * 3)
+    assert np.allclose(rotation_of(quaternion(rotations)), rotations)
+    half_turn = np.diag([-1.0, 1.0, -1.0])
+    assert np.allclose(rotation_of(quaternion(half_turn)), half_turn)

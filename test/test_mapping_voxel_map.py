@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loger_ros.config import MapConfig
+from loger_ros.geometry import transform
+from loger_ros.mapping.cloud import Cloud
+from loger_ros.mapping.voxel_map import VoxelMap
+
+SOME = settings(max_examples=40, deadline=None, derandomize=True)
+
+
+def random_cloud(count, seed=0, centre=(0.0, 0, 0), spread=2.0):
+    generator = torch.Generator().manual_seed(seed)
+    points = (torch.rand(count, 3, generator=generator) - 0.5) * spread + torch.tensor(centre)
+    colours = torch.randint(0, 256, (count, 3), generator=generator, dtype=torch.uint8)
+    return Cloud(points, colours, torch.rand(count, generator=generator))
+
+
+def at(x, y=0.0, z=0.0):
+    return transform(np.eye(3), np.array([x, y, z]))
+
+
+def plain_means(clouds, size):
+    """{voxel: mean of position, colour, confidence}, point by point."""
+    found = {}
+    for cloud in clouds:
+        for point, colour, confidence in zip(cloud.points, cloud.colours, cloud.confidence, strict=True):
+            key = tuple((point.double() / size).floor().long().tolist())
+            found.setdefault(key, []).append([*point.tolist(), *colour.tolist(), float(confidence)])
+    return {key: np.mean(values, axis=0) for key, values in found.items()}
+
+
+def as_dict(cloud, size):
+    keys = [tuple(key) for key in (cloud.points.double() / size).floor().long().tolist()]
+    values = torch.cat([cloud.points, cloud.colours.float(), cloud.confidence[:, None]], 1).double().numpy()
+    assert len(set(keys)) == len(keys)
+    return dict(zip(keys, values, strict=True))
+
+
+@SOME
+@given(
+    parts=st.lists(st.integers(0, 120), min_size=1, max_size=5),
+    size=st.sampled_from([0.1, 0.37, 1.0]),
+    seed=st.integers(0, 99),
+)
+def test_a_map_that_is_not_full_holds_every_mean(parts, size, seed):
+    clouds = [random_cloud(count, seed + i) for i, count in enumerate(parts)]
+    voxels = VoxelMap(MapConfig(voxel_size=size, max_voxels=1000))
+    for stamp, cloud in enumerate(clouds):
+        voxels.insert(cloud, at(0), stamp)
+    expected, got = plain_means(clouds, size), as_dict(voxels.cloud(), size)
+    assert len(voxels) == len(expected)
+    centre = {tuple(np.floor(np.array(value[:3]) / size).astype(int)): value for value in got.values()}
+    for key, value in expected.items():
+        assert np.allclose(centre[key][:3], value[:3], atol=1e-5)
+        assert np.abs(centre[key][3:6] - value[3:6]).max() <= 0.501  # rounded to whole colours
+        assert centre[key][6] == pytest.approx(value[6], abs=1e-5)
+
+
+@pytest.mark.parametrize("eviction", ["distance", "age"])
+def test_it_never_holds_more_than_it_may(eviction):
+    voxels = VoxelMap(MapConfig(voxel_size=0.1, max_voxels=500, eviction=eviction))
+    for i in range(30):
+        voxels.insert(random_cloud(400, i, (i * 0.5, 0, 0)), at(i * 0.5), i)
+        assert len(voxels) <= 500
+        cloud = voxels.cloud()
+        assert len(as_dict(cloud, 0.1)) == len(voxels)
+    assert len(voxels) > 400
+
+
+def test_far_voxels_go_first():
+    voxels = VoxelMap(MapConfig(voxel_size=0.5, max_voxels=64))
+    places = torch.arange(100.0)
+    for i in range(100):
+        cloud = Cloud(
+            torch.tensor([[i + 0.25, 0.25, 0.25]]), torch.zeros(1, 3, dtype=torch.uint8), torch.ones(1)
+        )
+        voxels.insert(cloud, at(float(places[i])), i)
+    kept = voxels.cloud().points[:, 0].sort().values
+    assert torch.allclose(kept, torch.arange(100 - len(kept), 100) + 0.25)
+    # Going back: what lies ahead is far now.
+    for i in reversed(range(50)):
+        cloud = Cloud(
+            torch.tensor([[i + 0.25, 0.25, 0.25]]), torch.zeros(1, 3, dtype=torch.uint8), torch.ones(1)
+        )
+        voxels.insert(cloud, at(float(i)), 200 - i)
+    assert voxels.cloud().points[:, 0].max() < 70
+    assert voxels.cloud().points[:, 0].min() < 1
+
+
+def test_the_longest_unseen_go_first_by_age():
+    voxels = VoxelMap(MapConfig(voxel_size=1.0, max_voxels=16, eviction="age"))
+    row = torch.zeros(20, 3)
+    row[:, 0] = torch.arange(20) + 0.5
+    for i in range(16):
+        voxels.insert(Cloud(row[i : i + 1], torch.zeros(1, 3).byte(), torch.ones(1)), at(0), i)
+    voxels.insert(
+        Cloud(row[:1], torch.zeros(1, 3).byte(), torch.ones(1)), at(0), 16
+    )  # the oldest is seen again
+    for i in range(16, 18):
+        voxels.insert(Cloud(row[i : i + 1], torch.zeros(1, 3).byte(), torch.ones(1)), at(0), i + 1)
+    kept = voxels.cloud().points[:, 0].floor().int().tolist()
+    assert 0 in kept
+    assert {1, 2} & set(kept) == set()
+    assert {16, 17} <= set(kept)
+
+
+def test_one_insertion_may_be_larger_than_the_map():
+    voxels = VoxelMap(MapConfig(voxel_size=0.05, max_voxels=100))
+    voxels.insert(random_cloud(3000), at(0), 0)
+    assert 80 <= len(voxels) <= 100
+    assert voxels.cloud().points.norm(dim=1).max() < 1.0  # of a cube of half edge 1: the nearest stayed
+
+
+def test_the_same_input_gives_the_same_map_bit_for_bit():
+    maps = []
+    for _ in range(2):
+        voxels = VoxelMap(MapConfig(voxel_size=0.1, max_voxels=2000))
+        for i in range(10):
+            voxels.insert(random_cloud(2000, i, (i * 0.3, 0, 0)), at(i * 0.3), i)
+        maps.append(voxels.cloud())
+    assert torch.equal(maps[0].points, maps[1].points)
+    assert torch.equal(maps[0].colours, maps[1].colours)
+    assert torch.equal(maps[0].confidence, maps[1].confidence)
+
+
+def test_what_lies_outside_of_the_world_is_left_out():
+    voxels = VoxelMap(MapConfig(voxel_size=0.1))
+    points = torch.tensor(
+        [[1.0, 2, 3], [1e9, 0, 0], [0, -1e9, 0], [float("nan"), 0, 0], [float("inf"), 0, 0]]
+    )
+    voxels.insert(Cloud(points, torch.zeros(5, 3).byte(), torch.ones(5)), at(0), 0)
+    assert torch.allclose(voxels.cloud().points, points[:1])
+    voxels.clear()
+    assert len(voxels) == len(voxels.cloud()) == 0
+    voxels.insert(random_cloud(0), at(0), 1)
+    assert len(voxels) == 0
+
+
+def test_far_from_the_origin_means_stay_exact():
+    voxels = VoxelMap(MapConfig(voxel_size=0.05))
+    far = torch.tensor([[50_000.0, -30_000.0, 10.0]])
+    for i in range(200):
+        voxels.insert(Cloud(far, torch.full((1, 3), 7).byte(), torch.ones(1)), at(5e4), i)
+    assert torch.equal(voxels.cloud().points, far)
+    assert voxels.cloud().colours.tolist() == [[7, 7, 7]]
