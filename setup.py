@@ -1,5 +1,6 @@
 """The package for colcon (ament_python) and pip alike; pyproject.toml holds only settings of the tools."""
 
+import os
 from glob import glob
 
 from setuptools import find_packages, setup
@@ -11,6 +12,16 @@ def ros_wheels(rclpy: str, messages: str) -> list:
     """ROS 2 from PyPI. Each message package needs its own pin, or pip takes the newest distribution's."""
     names = ("diagnostic-msgs", "geometry-msgs", "nav-msgs", "sensor-msgs", "std-msgs", "std-srvs")
     return [f"ros-rclpy[fastrtps]~={rclpy}", *(f"ros-{name}~={messages}" for name in names)]
+
+
+def shared(*folders: str) -> list:
+    """Every file below these folders, for the same place below our share folder."""
+    found = {}
+    for folder in folders:
+        for file in sorted(glob(f"{folder}/**/*.*", recursive=True)):
+            if "__pycache__" not in file:
+                found.setdefault(f"share/{NAME}/{os.path.dirname(file)}", []).append(file)
+    return list(found.items())
 
 
 setup(
@@ -54,10 +65,7 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
-        *(
-            (f"share/{NAME}/{folder}", sorted(glob(f"{folder}/*.*")))
-            for folder in ("launch", "config", "rviz")
-        ),
+        *shared("launch", "config", "rviz"),
     ],
     zip_safe=False,
     entry_points={

@@ -41,7 +41,8 @@ def run(command: list, cwd: Path, **variables: str) -> str:
 
 
 def files_in(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir() if path.is_file()}
+    files = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    return {str(file) for file in files if "__pycache__" not in file.parts}
 
 
 def check_share(folder: Path) -> None:

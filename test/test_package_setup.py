@@ -140,6 +140,17 @@ def test_torch_is_chosen_by_the_driver_and_the_user(
     assert Environment().torch()[0] == ["torch==2.6.0", "--index-url", "https://a.place/with space"]
 
 
+def test_pip_gets_a_cache_where_the_home_cannot_be_written(
+    without_ros: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("XDG_CACHE_HOME", "PIP_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Environment().pip_variables() == {}
+    monkeypatch.setattr(machine.os, "statvfs", lambda folder: SimpleNamespace(f_flag=os.ST_RDONLY))
+    assert Environment().pip_variables()["PIP_CACHE_DIR"].startswith(os.environ["LOGER_VENV"])
+
+
 class Recorder(Environment):
     """Steps that only note that they ran; the second can fail."""
 

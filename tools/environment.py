@@ -34,6 +34,7 @@ from machine import (
     has_nvidia_driver,
     runs,
     sourced_ros,
+    writable,
 )
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -200,6 +201,13 @@ class Environment:
         env["VIRTUAL_ENV"] = str(self.folder)
         return env
 
+    def pip_variables(self) -> dict:
+        """pip stops where it cannot write its cache, as in a read-only home; then it gets one here."""
+        usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pip"
+        if writable(usual) or os.environ.get("PIP_CACHE_DIR"):
+            return {}
+        return {"PIP_CACHE_DIR": str(self.folder / "pip_cache")}
+
     def pip(self, *arguments: str) -> None:
         self.call(
             self.python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", *arguments
@@ -218,7 +226,7 @@ class Environment:
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
-                env=self.variables(),
+                env={**self.variables(), **self.pip_variables()},
                 cwd=ROOT,
             )
             for line in process.stdout:

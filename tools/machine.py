@@ -51,10 +51,20 @@ def choose_interpreter() -> str:
     )
 
 
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(parent for parent in (folder, *folder.parents) if parent.exists())
+
+
+def writable(folder: Path) -> bool:
+    place = existing(folder)
+    read_only = os.statvfs(place).f_flag & os.ST_RDONLY
+    return not read_only and os.access(place, os.W_OK)
+
+
 def check_folder(venv: Path) -> None:
-    folder = next(parent for parent in (venv, *venv.parents) if parent.exists())
-    read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
-    if read_only or not os.access(folder, os.W_OK):
+    folder = existing(venv)
+    if not writable(folder):
         raise SetupError(
             f"{folder} is not writable, so the environment cannot be made there.\n"
             f"Copy the checkout to a folder of your own, or name another: LOGER_VENV=/some/folder make test"

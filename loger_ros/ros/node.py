@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -106,7 +106,7 @@ class LogerNode(LifecycleNode):
         self._diagnostics.publish(array)
 
 
-def main(args: Sequence[str] | None = None) -> None:
+def main(args: list[str] | None = None) -> None:
     apply_large_message_profile()
     use_writable_log_folder()
     rclpy.init(args=args)
