@@ -89,11 +89,8 @@ class Inference:
     ) -> Answer:
         assert prediction.local_points is not None
         local_points = prediction.local_points[0]
-        missing = int((~local_points.isfinite().all(-1)).sum())
-        if missing:
-            share = missing / local_points[..., 0].numel()
-            message = f"{share:.1%} of the points of a chunk are not finite and will not reach the map"
-            self._events.add("points_not_finite", stamp, message)
+        if not bool(local_points.sum().isfinite()):  # a tenth of the time of looking at each point
+            self._count_missing(local_points, stamp)
         confidence = (
             torch.zeros_like(local_points[..., :1])  # a model without confidence: even odds everywhere
             if prediction.confidence is None
@@ -101,6 +98,13 @@ class Inference:
         )
         means = confidence.sigmoid().nan_to_num().flatten(1).mean(1).double().cpu().numpy()
         return Answer(T_chunk_camera, local_points, confidence, means, memory, memory_lost)
+
+    def _count_missing(self, local_points: Tensor, stamp: int) -> None:
+        missing = ~local_points.isfinite().all(-1)
+        if bool(missing.any()):
+            share = float(missing.float().mean())
+            message = f"{share:.1%} of the points of a chunk are not finite and will not reach the map"
+            self._events.add("points_not_finite", stamp, message)
 
     def _step(self, features: Any, memory: Any, update_memory: bool) -> tuple[Prediction, Any]:
         for _ in range(self._iterations - 1):
