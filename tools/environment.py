@@ -165,7 +165,9 @@ class Environment:
         wanted = os.environ.get("LOGER_TORCH")
         if wanted:
             return shlex.split(wanted), f"torch as asked for: {wanted}"
-        if self.ros and runs(sys.executable, "import torch"):
+        if self.ros and runs(
+            sys.executable, "from importlib.util import find_spec; assert find_spec('torch')"
+        ):
             return ["torch>=2.4"], "the torch of this machine"
         if has_nvidia_driver():
             return [
@@ -242,7 +244,11 @@ class Environment:
 def lock(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("==> waiting for another set-up of this checkout to end", flush=True)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
