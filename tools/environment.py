@@ -94,8 +94,7 @@ class Environment:
             check_wheels()
         start = time.monotonic()
         with lock(ROOT):  # of two makes at once the second waits here, and finds the work done
-            while pending := self.undone(steps):
-                index, stamp = pending[0]
+            for index, stamp in self.undone(steps):
                 self.run_step(steps[index], f"[{index + 1}/{len(steps)}]")
                 self.stamps_file.write_text(json.dumps([*self.read_stamps()[:index], stamp]))
         print(f"==> {self.folder} is ready after {time.monotonic() - start:.0f} s", flush=True)
@@ -129,14 +128,14 @@ class Environment:
         return steps
 
     def undone(self, steps: list[Step]) -> list[tuple[int, str]]:
-        """Index and stamp of each step that is not done. A stamp includes those before it."""
+        """Index and stamp of each step to do: the first that is not done, and all after it."""
         stamps = self.read_stamps() if self.python.exists() else []
         pending, chain = [], ""
         for index, step in enumerate(steps):
             chain = hashlib.sha256(
                 "\n".join([chain, step.title, *map(str, step.inputs)]).encode()
             ).hexdigest()
-            if stamps[index : index + 1] != [chain]:
+            if pending or stamps[index : index + 1] != [chain]:
                 pending.append((index, chain))
         return pending
 
