@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import multiprocessing
 import re
 import resource
@@ -101,7 +103,9 @@ def _write_published(preset: str, path: Path) -> None:
 
 def _convert(source: Path, target: Path, dtype: str) -> _Cost:
     def convert() -> None:
-        if main(["weights", "convert", str(source), str(target), "--dtype", dtype]):
+        with contextlib.redirect_stdout(io.StringIO()):
+            failed = main(["weights", "convert", str(source), str(target), "--dtype", dtype])
+        if failed:
             raise RuntimeError(f"{source} could not be converted")
 
     return _measured(convert)[1]

@@ -105,7 +105,9 @@ def save_checkpoint(
     """
     header: dict[str, Any] = {"__metadata__": {"config": json.dumps(config)}}
     position = 0
-    for name, (dtype, shape) in shapes.items():
+    aligned = sorted(shapes, key=lambda name: -shapes[name][0].itemsize)  # wide first: every value lies even
+    for name in aligned:
+        dtype, shape = shapes[name]
         end = position + shape.numel() * dtype.itemsize
         header[name] = {
             "dtype": _SAFETENSORS_DTYPES[dtype],
@@ -114,10 +116,11 @@ def save_checkpoint(
         }
         position = end
     text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 64)
+    text += b" " * (-(8 + len(text)) % 64)
     with appearing_whole(Path(path)) as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for name, (dtype, shape) in shapes.items():
+        for name in aligned:
+            dtype, shape = shapes[name]
             value = tensor(name)
             if value.dtype != dtype or value.shape != shape:
                 got = f"{value.dtype} {tuple(value.shape)}"

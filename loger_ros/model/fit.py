@@ -24,7 +24,7 @@ def meta_model(config: ModelConfig) -> LoGeR:
 
 def matching_preset(tensors: Mapping[str, Tensor]) -> str | None:
     """The published model that has exactly these tensors."""
-    candidates = (name for name, config in PRESETS.items() if plausible(config, tensors))
+    candidates = (name for name in PUBLISHED if plausible(PRESETS[name], tensors))
     return next((name for name in candidates if not _differences(tensors, _shapes(PRESETS[name]))), None)
 
 

@@ -81,7 +81,7 @@ def fitted_model(
     Without ``config`` the one inside the file counts, then the published model that fits.
     """
     if config is not None:
-        chosen = _config(config)
+        chosen, asked_for = _config(config), asked_for or "the given config"
     elif checkpoint.config is not None:
         chosen = _embedded(checkpoint)
     else:
