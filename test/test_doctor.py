@@ -102,6 +102,32 @@ def test_a_cv_bridge_is_tried_with_this_numpy(
     assert "cv_bridge" in finding.value
 
 
+def cuda_torch(memory: object) -> SimpleNamespace:
+    properties = SimpleNamespace(name="NVIDIA Something", major=8, minor=7)
+    cuda = SimpleNamespace(
+        is_available=lambda: True, get_device_properties=lambda index: properties, mem_get_info=memory
+    )
+    return SimpleNamespace(__version__="2.6.0", version=SimpleNamespace(cuda="12.4"), cuda=cuda)
+
+
+def test_a_gpu_is_told_with_its_capability_and_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", cuda_torch(lambda index: (3 * 2**30, 8 * 2**30)))
+    finding = inventory.device()
+    assert finding.verdict is Verdict.FINE
+    assert "NVIDIA Something, compute capability 8.7, 3.0 of 8.0 GiB free" in finding.value
+
+
+def test_a_gpu_that_cannot_be_used_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    def memory(index: int) -> tuple[int, int]:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setitem(sys.modules, "torch", cuda_torch(memory))
+    finding = inventory.device()
+    assert finding.verdict is Verdict.WRONG
+    assert "out of memory" in finding.value
+    assert finding.cure
+
+
 def test_a_damaged_checkpoint_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tiny.safetensors").write_bytes(b"not a checkpoint")
     monkeypatch.setenv("LOGER_CHECKPOINTS", str(tmp_path))
