@@ -218,7 +218,7 @@ class Environment:
         """Run quietly, with a line of progress on a terminal; everything is kept in the log."""
         words = [str(word) for word in command]
         said = []
-        with open(self.log_file, "a", encoding="utf-8") as log:
+        with open(self.log_file, "a", buffering=1, encoding="utf-8") as log:
             log.write(f"\n$ {shlex.join(words)}\n")
             process = subprocess.Popen(
                 words,
