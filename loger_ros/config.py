@@ -122,7 +122,6 @@ class StreamConfig(Section):
     max_gap: float = setting(
         10.0, "A longer pause between two frames starts a new memory; 0: no limit", unit="s", minimum=0
     )
-    journal: str = setting("", "File to which every final pose is appended (TUM format); empty: none")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from batch_merge import batch, windows
 from fake_model import FakeModel
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loger_ros.config import ALIGNMENTS, SCALE_MODES, StreamConfig
@@ -15,6 +15,7 @@ from loger_ros.geometry import inverse
 from loger_ros.stream import Reconstructor
 from loger_ros.types import Camera, Frame
 
+FEW = settings(max_examples=12, deadline=None, derandomize=True)
 MANY = settings(max_examples=60, deadline=None, derandomize=True)
 SOME = settings(max_examples=30, deadline=None, derandomize=True)
 STEP = 100_000_000  # ns
@@ -48,7 +49,9 @@ def streams(draw):
     }
 
 
-@MANY
+@pytest.mark.parametrize("reset_every", [0, 1, 3])
+@pytest.mark.parametrize("alignment", ["none", "se3", "sim3"])
+@FEW
 @given(
     count=st.integers(1, 40),
     stream=streams(),
@@ -56,9 +59,11 @@ def streams(draw):
     every=st.integers(0, 4),
     seed=st.integers(0, 9),
 )
-def test_a_stream_equals_the_whole_clip_at_once(count, stream, encode_batch, every, seed):
+def test_a_stream_equals_the_whole_clip_at_once(
+    alignment, reset_every, count, stream, encode_batch, every, seed
+):
+    stream = {**stream, "alignment": alignment, "reset_every": reset_every}
     frames = clip(count, seed)
-    assume(stream["alignment"] != "robust")  # not a published merge
     expected = batch(FakeModel(), tensor(frames), **stream)
     every = min(every, stream["chunk_size"] - 1)
     recon, updates = run(frames, **stream, encode_batch=encode_batch, provisional_every=every)

@@ -1,21 +1,26 @@
 """The trajectory on disk while it grows: a TUM file that is only ever appended to.
 
-A kill loses at most the poses that were not final yet. A full disk loses nothing as long as the process
-lives: what could not be written waits in memory and follows when there is room again.
+A kill loses at most the poses that were not final yet, a power cut those of the last seconds. A full disk
+loses nothing as long as the process lives: what could not be written waits in memory and follows when there is
+room again.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from loger_ros.events import EventLog
-from loger_ros.mapping.trajectory_files import SEGMENT_LINE, parse_tum, tum_line
+from loger_ros.mapping.trajectory_files import SEGMENT_LINE, parse_tum, tum_lines
 from loger_ros.types import PosedFrame, Trajectory
 
 HEADER = "# loger_ros trajectory: stamp [s] tx ty tz qx qy qz qw of the camera in the map\n"
+SYNC_EVERY = 5.0  # s: waiting for the disk costs tens of milliseconds
 MOST_WAITING = 16 << 20  # bytes, about 150,000 poses
 
 
@@ -28,6 +33,8 @@ class Journal:
         self._failed = False
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._regular = stat.S_ISREG(os.fstat(self._file).st_mode)
+        self._synced = time.monotonic()
         self._written = self._end_of_whole_lines()
         self._waiting = b"" if self._written else HEADER.encode()
 
@@ -35,13 +42,14 @@ class Journal:
         """Final poses in order. The disk's troubles become events, never exceptions."""
         if not frames:
             return
+        poses = tum_lines([frame.stamp for frame in frames], np.array([f.T_map_camera for f in frames]))
         lines = []
-        for frame in frames:
+        for frame, line in zip(frames, poses, strict=True):
             begun = self._segment is not None or self._written > 0
             if frame.segment != self._segment and begun:
                 lines.append(SEGMENT_LINE)
             self._segment = frame.segment
-            lines.append(tum_line(frame.stamp, frame.T_map_camera))
+            lines.append(line)
         text = "".join(lines).encode()
         if len(self._waiting) + len(text) > MOST_WAITING:
             message = f"{self.path} could not be written for long; {len(frames)} poses are not recorded"
@@ -64,6 +72,8 @@ class Journal:
 
     def close(self) -> None:
         if self._file >= 0:
+            if self._regular:
+                os.fsync(self._file)
             os.close(self._file)
             self._file = -1
 
@@ -73,8 +83,9 @@ class Journal:
                 count = os.pwrite(self._file, self._waiting, self._written)
                 self._written += count
                 self._waiting = self._waiting[count:]
-            if stat.S_ISREG(os.fstat(self._file).st_mode):
+            if self._regular and time.monotonic() - self._synced > SYNC_EVERY:
                 os.fsync(self._file)
+                self._synced = time.monotonic()
         except OSError as error:
             self._failed = True
             message = (

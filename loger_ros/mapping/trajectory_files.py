@@ -6,6 +6,7 @@ Stamps are written digit by digit from integer nanoseconds; no float ever holds 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,13 @@ SEGMENT_LINE = "# segment: the motion between the poses above and below is unkno
 MOST_BYTES = 2 << 30  # of a file to read
 
 
-def tum_line(stamp: int, T_map_camera: np.ndarray) -> str:
-    """``seconds.nanoseconds tx ty tz qx qy qz qw``"""
-    numbers = (*T_map_camera[:3, 3], *quaternion(T_map_camera[:3, :3]))
-    return f"{stamp_text(stamp)} {' '.join(f'{number:.9f}' for number in numbers)}\n"
+def tum_lines(stamps: Sequence[int], T_map_camera: np.ndarray) -> list[str]:
+    """``seconds.nanoseconds tx ty tz qx qy qz qw`` for each pose of (n, 4, 4)."""
+    rows = np.concatenate([T_map_camera[:, :3, 3], quaternion(T_map_camera[:, :3, :3])], axis=1).tolist()
+    return [
+        f"{stamp_text(stamp)} {' '.join([f'{number:.9f}' for number in row])}\n"
+        for stamp, row in zip(stamps, rows, strict=True)
+    ]
 
 
 def stamp_text(stamp: int) -> str:
@@ -40,11 +44,10 @@ def stamp_of(text: str) -> int:
 
 
 def write_tum(path: str | Path, trajectory: Trajectory) -> None:
-    lines = []
-    for i, (stamp, pose) in enumerate(zip(trajectory.stamps, trajectory.T_map_camera, strict=True)):
-        if i and trajectory.segments[i] != trajectory.segments[i - 1]:
-            lines.append(SEGMENT_LINE)
-        lines.append(tum_line(stamp, pose))
+    lines = tum_lines(trajectory.stamps, trajectory.T_map_camera)
+    for i in reversed(range(1, len(lines))):
+        if trajectory.segments[i] != trajectory.segments[i - 1]:
+            lines.insert(i, SEGMENT_LINE)
     _write(path, "".join(lines))
 
 

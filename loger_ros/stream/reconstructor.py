@@ -302,14 +302,15 @@ class Reconstructor:
     def _chunk_at_risk(self) -> Iterator[list[Update]]:
         """Where the network fails, the frames of the growing chunk are lost and nothing else is."""
         updates: list[Update] = []
-        given_up = [item.stamp for item in (*self._state.chunker.growing.items, *self._state.waiting)]
+        growing, waiting = self._state.chunker.growing.items, self._state.waiting
         try:
             yield updates
         except Exception as error:
             settled = self._settle_shared()
-            lost = given_up[sum(len(update.frames) for update in settled) :]
-            message = f"{len(lost)} frames have no pose, a new memory begins: {error}"
-            self.events.add("chunk_lost", given_up[-1], message)
+            given_up = (*growing, *waiting)
+            lost = len(given_up) - sum(len(update.frames) for update in settled)
+            message = f"{lost} frames have no pose, a new memory begins: {error}"
+            self.events.add("chunk_lost", given_up[-1].stamp, message)
             self._begin_segment()
             if not isinstance(error, ChunkLost):
                 raise
