@@ -1,8 +1,7 @@
 """The trajectory on disk while it grows: a TUM file that is only ever appended to.
 
 A kill loses at most the poses that were not final yet, a power cut those of the last seconds. A full disk
-loses nothing as long as the process lives: what could not be written waits in memory and follows when there is
-room again.
+loses nothing as long as the process lives: what could not be written waits in memory until there is room.
 """
 
 from __future__ import annotations
