@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -22,6 +24,8 @@ class Atlas:
     texels: Tensor  # int32: red in bits 16..23, green in 8..15, blue in 0..7
     size: int
     names: tuple[str, ...]
+    _painted: set[int] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def sample(
         self, texture: Tensor, u: Tensor, v: Tensor, footprint: Tensor
@@ -52,24 +56,32 @@ class Atlas:
         full = 1 / (255 * 256)
         return ((red_blue >> 16) & 0xFFFF) * full, green * full, (red_blue & 0xFFFF) * full
 
+    def ensure(self, numbers: Iterable[int]) -> None:
+        """Paint the textures of these numbers, if that is still to be done."""
+        with self._lock:
+            for number in sorted(set(numbers) - self._painted):
+                row = torch.from_numpy(_pyramid(self.names[number], self.size))
+                self.texels[number * len(row) : (number + 1) * len(row)] = row.to(self.texels.device)
+                self._painted.add(number)
+
 
 @lru_cache(maxsize=4)
-def atlas(split: str, device: torch.device | str = "cpu") -> Atlas:
-    """Painted once per process and device."""
-    if torch.device(device).type != "cpu":
-        on_cpu = atlas(split)
-        return Atlas(on_cpu.texels.to(device), on_cpu.size, on_cpu.names)
-    names = roster(split)
-    texels = np.zeros((len(names), 2 * SIZE * SIZE), np.int32)
-    for row, name in zip(texels, names, strict=True):
-        image = paint(name, SIZE).astype(np.float32)  # (size, size, 3), 0..255
-        width = SIZE
-        while width >= 1:
-            rounded = (image + 0.5).astype(np.int32)
-            row[width * width : 2 * width * width] = (
-                (rounded[..., 0] << 16) | (rounded[..., 1] << 8) | rounded[..., 2]
-            ).reshape(-1)
-            width //= 2
-            if width:
-                image = image.reshape(width, 2, width, 2, 3).mean((1, 3))
-    return Atlas(torch.from_numpy(texels.reshape(-1)), SIZE, tuple(names))
+def atlas(split: str, device: torch.device) -> Atlas:
+    """One for each split and device, empty at first: a texture is painted when a stage first needs it."""
+    names = tuple(roster(split))
+    texels = torch.zeros(len(names) * 2 * SIZE * SIZE, dtype=torch.int32, device=device)
+    return Atlas(texels, SIZE, names)
+
+
+def _pyramid(name: str, size: int) -> np.ndarray:
+    """All widths of a texture, in the order that :class:`Atlas` says."""
+    image = paint(name, size).astype(np.float32)  # (size, size, 3), 0..255
+    row = np.zeros(2 * size * size, np.int32)
+    width = size
+    while width:
+        red, green, blue = np.moveaxis((image + 0.5).astype(np.int32), -1, 0)
+        row[width * width : 2 * width * width] = ((red << 16) | (green << 8) | blue).reshape(-1)
+        width //= 2
+        if width:
+            image = image.reshape(width, 2, width, 2, 3).mean((1, 3))
+    return row

@@ -57,6 +57,13 @@ class Hits:
     hit: Tensor  # (B * T, P) bool
     origin: Tensor  # (B, K, 3): the camera in each shape's unit axes
 
+    def part(self, start: int, stop: int) -> Hits:
+        """Of some of the frames."""
+        tiles = len(self.shape) // len(self.origin)
+        rows = slice(start * tiles, stop * tiles)
+        direction = [component[rows] for component in self.direction]
+        return Hits(direction, self.shape[rows], self.hit[rows], self.origin[start:stop])
+
 
 def cast(stage: Stage, views: Views, rays: TiledRays) -> Hits:
     batch, device = len(views), stage.device

@@ -31,8 +31,8 @@ def correspondences(
 ) -> tuple[Tensor, Tensor]:
     """Where in the target frames the source frames' ``points`` are seen, and whether they are.
 
-    ``points`` (N, 2) in pixels, depths (B, H, W), ``T_target_source`` (B, 4, 4). Returns pixels (B, N, 2), which
-    are of use only where the second result (B, N) is True: the point is in the image, not hidden by anything
+    ``points`` (N, 2) in pixels, depths (B, H, W), ``T_target_source`` (B, 4, 4). Returns pixels (B, N, 2), of
+    use only where the second result (B, N) is True: the point is in the image, not hidden by anything
     nearer, not on a depth edge or in the sky of either frame, and (given the mask) not on a moving thing.
     """
     points = points.to(depth_source)
@@ -59,7 +59,7 @@ def correspondences(
 
 
 def _depth_at(depth: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Depth between pixels (B, N, 2), exact on planes, and whether the four neighbours are of one surface. (B, N)"""
+    """Depth between pixels (B, N, 2), exact on planes; whether the four neighbours are of one surface."""
     batch, height, width = depth.shape
     x = pixels[..., 0].clamp(0, width - 1)
     y = pixels[..., 1].clamp(0, height - 1)

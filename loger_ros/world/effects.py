@@ -25,15 +25,12 @@ class Effects:
             if not 0 <= value <= (2 if entry.name == "exposure" else 1):
                 raise ValueError(f"effect {entry.name} = {value} is out of its range")
 
-    @classmethod
-    def mild(cls) -> Effects:
-        """A decent camera on a moving robot."""
-        return cls(exposure=0.15, noise=0.012, vignetting=0.2, flicker=0.02)
 
-    @classmethod
-    def harsh(cls) -> Effects:
-        return cls(exposure=0.5, noise=0.04, blur=0.6, vignetting=0.5, flicker=0.1)
-
+PRESETS = {
+    "none": Effects(),
+    "mild": Effects(exposure=0.15, noise=0.012, vignetting=0.2, flicker=0.02),  # a decent camera
+    "harsh": Effects(exposure=0.5, noise=0.04, blur=0.6, vignetting=0.5, flicker=0.1),
+}
 
 BLUR_SAMPLES = 5
 EXPOSURE_PERIOD = 40.0  # frames

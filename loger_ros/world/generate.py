@@ -12,14 +12,15 @@ from loger_ros.world.furnish import furnish
 from loger_ros.world.ground import Ground
 from loger_ros.world.layouts import Layout, blocks, rooms
 from loger_ros.world.light import light_map
-from loger_ros.world.routes import curve, walk
+from loger_ros.world.routes import STEP, curve, walk
 from loger_ros.world.scene import Scene
-from loger_ros.world.sequences import Sequence, SequenceSpec
-from loger_ros.world.trajectories import Motion, Mount, Pace, carry, drive
+from loger_ros.world.sequences import FIRST_STAMP, Sequence, SequenceSpec
+from loger_ros.world.trajectories import Mount, Pace, carry, drive
 
 CLEARANCE = 0.4  # metres between the path and what is put beside it
 LEAST_CLEARANCE = 0.12  # metres between the camera and any surface, checked at the end
 ATTEMPTS = 60
+LEAD = 8.0  # metres: an open way begins up to so far along a walk, not always at a junction
 WANDER = {"rooms": 0.15, "corridor": 0.05, "street": 0.6}  # metres to the side of the straight way
 
 
@@ -43,8 +44,8 @@ def _attempt(spec: SequenceSpec, seed: int, index: int, attempt: int) -> Sequenc
     planned = _plan(spec, layout, rng)
     if planned is None:
         return None
-    motion, mount = planned
-    path = motion.camera[:, :2, 3]
+    poses, mount = planned
+    path = poses[:, :2, 3]
     furnish(builder, layout, Ground(path, CLEARANCE), spec.movers)
     shapes = builder.shapes()
     indoors = layout.ceiling is not None
@@ -58,10 +59,10 @@ def _attempt(spec: SequenceSpec, seed: int, index: int, attempt: int) -> Sequenc
         haze=np.array([0.62, 0.6, 0.58]) if indoors else np.array([0.8, 0.85, 0.9]),
         haze_distance=60.0 if indoors else 90.0,
     )
-    if clearance(scene, motion.camera[:, :3, 3]).min() < LEAST_CLEARANCE:
+    if clearance(scene, poses[:, :3, 3]).min() < LEAST_CLEARANCE:
         return None
-    stamps = np.round(np.arange(spec.frames) * (1e9 / spec.rate)).astype(np.int64)
-    return Sequence(spec, seed, index, scene, camera, motion, mount, stamps)
+    stamps = FIRST_STAMP + np.round(np.arange(spec.frames) * (1e9 / spec.rate)).astype(np.int64)
+    return Sequence(spec, seed, index, scene, camera, poses, mount, stamps)
 
 
 def _build(spec: SequenceSpec, rng: np.random.Generator) -> tuple[Builder, Layout]:
@@ -79,7 +80,9 @@ def _build(spec: SequenceSpec, rng: np.random.Generator) -> tuple[Builder, Layou
     return builder, blocks(builder, columns, rows, 2.6 if outdoors else margin, outdoors)
 
 
-def _plan(spec: SequenceSpec, layout: Layout, rng: np.random.Generator) -> tuple[Motion, Mount | None] | None:
+def _plan(
+    spec: SequenceSpec, layout: Layout, rng: np.random.Generator
+) -> tuple[np.ndarray, Mount | None] | None:
     """Try ways of varying length until one lasts as long as asked for."""
     robot = spec.motion == "robot"
     pace = Pace(
@@ -96,8 +99,9 @@ def _plan(spec: SequenceSpec, layout: Layout, rng: np.random.Generator) -> tuple
     )
     low, high = (0.8, 1.9) if spec.motion == "handheld" else (0.7, 1.9 if layout.ceiling else 4.5)
     look = rng.uniform(20, 60) if spec.motion == "handheld" else rng.uniform(10, 30)
-    tight, reverse = rng.uniform(0, 0.6), rng.choice([0.0, 0.04])
-    length = spec.frames * pace.step * 0.7 + 0.5
+    tight, reverse = rng.uniform(0, 0.6), rng.choice([0.0, 0.06, 0.15])
+    lead = 0.0 if spec.closed else rng.uniform(0, LEAD)
+    length = lead + spec.frames * pace.step * 0.7 + 0.5
     for _ in range(30):
         wander = WANDER[layout.kind]
         way = walk(layout, rng, length, spec.closed)
@@ -105,16 +109,17 @@ def _plan(spec: SequenceSpec, layout: Layout, rng: np.random.Generator) -> tuple
             length *= 1.1
             continue
         smooth = curve(way, rng, tight if robot else 0.0, wander, reverse if robot else 0.0, spec.closed)
+        smooth = smooth.after(min(int(lead / STEP), len(smooth.yaw) // 2))
         if robot:
-            motion, needed = drive(smooth, mount, pace, rng, spec.frames)
+            poses, needed = drive(smooth, mount, pace, rng, spec.frames)
         else:
-            motion, needed = carry(smooth, low, high, look, pace, rng, spec.frames)
+            poses, needed = carry(smooth, low, high, look, pace, rng, spec.frames)
         if needed < spec.frames * (0.85 if spec.closed else 1.0):
             length *= min(1.5, max(1.05, 0.95 * spec.frames / needed))
         elif spec.closed and needed > spec.frames:
             length *= max(0.6, min(0.97, 0.9 * spec.frames / needed))
         else:
-            return motion, mount if robot else None
+            return poses, mount if robot else None
     return None
 
 

@@ -12,7 +12,9 @@ from loger_ros.world.shade import shade
 from loger_ros.world.stage import Stage
 from loger_ros.world.tiling import TiledRays
 
-PIXELS_PER_PASS = {"cpu": 150_000, "cuda": 8_000_000}  # a CPU works in its cache, a GPU wants to be filled
+# Pixels cast at once, and shaded at once: a CPU casts best in big batches (there are many small operations)
+# and shades best in its cache (there are many big ones); a GPU wants to be filled.
+PASS = {"cpu": (150_000, 40_000), "cuda": (8_000_000, 8_000_000)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +26,7 @@ class Rendered:
 
 def render(stage: Stage, views: Views, rays: TiledRays) -> Rendered:
     """What every view sees. The result of a frame does not depend on the others in the batch."""
-    limit = PIXELS_PER_PASS.get(stage.device.type, PIXELS_PER_PASS["cuda"])
-    step = max(1, limit // (rays.height * rays.width))
+    step = max(1, _pixels(stage)[0] // (rays.height * rays.width))
     parts = [_render(stage, views.part(i, i + step), rays) for i in range(0, len(views), step)]
     if len(parts) == 1:
         return parts[0]
@@ -38,12 +39,18 @@ def render(stage: Stage, views: Views, rays: TiledRays) -> Rendered:
 
 def _render(stage: Stage, views: Views, rays: TiledRays) -> Rendered:
     hits = cast(stage, views, rays)
-    rgb, depth = shade(stage, views, rays, hits)
+    step = max(1, _pixels(stage)[1] // (rays.height * rays.width))
+    starts = range(0, len(views), step)
+    shaded = [shade(stage, views.part(i, i + step), rays, hits.part(i, i + step)) for i in starts]
+    rgb = torch.cat([colour.permute(1, 2, 3, 0) for colour, _ in shaded])  # (B, T, P, 3)
+    depth = torch.cat([depth for _, depth in shaded])
     numbers = hits.shape.view(len(views), -1)
     if bool(stage.moving.any()):
         moves = stage.moving[views.scene].gather(1, numbers) & hits.hit.view_as(numbers)
     else:
         moves = torch.zeros_like(numbers, dtype=torch.bool)
-    return Rendered(
-        rays.to_images(rgb.permute(1, 2, 3, 0)), rays.to_images(depth), rays.to_images(moves.view_as(depth))
-    )
+    return Rendered(rays.to_images(rgb), rays.to_images(depth), rays.to_images(moves.view_as(depth)))
+
+
+def _pixels(stage: Stage) -> tuple[int, int]:
+    return PASS.get(stage.device.type, PASS["cuda"])

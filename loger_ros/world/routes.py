@@ -20,9 +20,11 @@ class Curve:
 
     position: np.ndarray  # (M, 2)
     yaw: np.ndarray  # (M,) continuous, radians
-    breaks: (
-        np.ndarray
-    )  # indices at which a robot stands for a moment: before and after turning in place, reversing
+    breaks: np.ndarray  # samples at which a robot stands for a moment: to turn in place, to reverse
+
+    def after(self, start: int) -> Curve:
+        """Without its first samples."""
+        return Curve(self.position[start:], self.yaw[start:], self.breaks[self.breaks >= start] - start)
 
 
 def walk(layout: Layout, rng: np.random.Generator, length: float, closed: bool) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loger_ros.geometry import nearest_rotation
+from loger_ros.geometry import difference, inverse, nearest_rotation
 from loger_ros.types import Frame
 from loger_ros.world.camera import Camera
 from loger_ros.world.cast import Views
@@ -22,9 +22,13 @@ from loger_ros.world.render import Rendered, render
 from loger_ros.world.scene import Scene
 from loger_ros.world.stage import Stage, build_stage
 from loger_ros.world.tiling import tile_rays
-from loger_ros.world.trajectories import Motion, Mount
+from loger_ros.world.trajectories import Mount
 
 PLACES = ("rooms", "corridor", "street")
+FIRST_STAMP = 1_000_000_000  # nanoseconds; a stamp of 0 means "no time" in ROS
+# Frames of ROS. The truth has some of its own, so that it can run beside a node's map → odom → base_link.
+WORLD_FRAME, TRUTH_FRAME = "world", "base_link_truth"
+BASE_FRAME, CAMERA_FRAME = "base_link", "camera_optical_frame"
 MOTIONS = ("robot", "handheld", "flying")
 BATCH = 16  # frames rendered at once when a sequence is iterated
 
@@ -88,16 +92,31 @@ class Sequence:
     index: int
     scene: Scene
     camera: Camera
-    motion: Motion
+    T_world_camera: np.ndarray  # (F, 4, 4) float64
     mount: Mount | None  # how a robot carries the camera
-    stamps: np.ndarray  # (F,) int64 nanoseconds, from 0
+    stamps: np.ndarray  # (F,) int64 nanoseconds
 
     def __len__(self) -> int:
         return len(self.stamps)
 
     @property
-    def T_world_camera(self) -> np.ndarray:
-        return self.motion.camera
+    def mount_transform(self) -> np.ndarray:
+        """T_base_camera (4, 4): how the camera sits on its body when nothing shakes."""
+        return (self.mount or Mount(0.0, 0.0)).transform()
+
+    @property
+    def T_world_base(self) -> np.ndarray:
+        """(F, 4, 4) of a body that is rigidly fixed to the camera: x forward, y left, z up."""
+        return self.T_world_camera @ inverse(self.mount_transform)
+
+    @property
+    def base_twist(self) -> np.ndarray:
+        """Velocity of that body in its own axes, m/s and rad/s, as of the step to each frame. (F, 6)"""
+        if len(self) == 1:
+            return np.zeros((1, 6))
+        base = self.T_world_base
+        steps = -difference(base[1:], base[:-1]) * self.spec.rate
+        return np.concatenate([steps[:1], steps])
 
     def render(self, start: int = 0, stop: int | None = None, device: torch.device | str = "cpu") -> Clip:
         """Frames ``start`` to ``stop`` as the camera delivers them."""
@@ -114,7 +133,7 @@ class Sequence:
             rgb,
             rendered.depth,
             rendered.moving,
-            self.motion.camera[start:stop],
+            self.T_world_camera[start:stop],
             self.stamps[start:stop],
             self.camera,
         )
@@ -138,7 +157,7 @@ class Sequence:
     def _look(self, times: Tensor, device: torch.device | str) -> Rendered:
         """Render at frame numbers that may lie between frames."""
         stage = _stage(self, torch.device(device))
-        pose = torch.from_numpy(_between(self.motion.camera, times.numpy())).to(device)
+        pose = torch.from_numpy(_between(self.T_world_camera, times.numpy())).to(device)
         zeros = torch.zeros(len(times), dtype=torch.int64, device=device)
         views = Views(zeros, pose, zeros, (times / self.spec.rate).to(device))
         return render(stage, views, _rays(self.camera, torch.device(device)))
@@ -180,7 +199,7 @@ def render_batch(
     rays = tile_rays(torch.stack([sequence.camera.rays(device) for sequence in sequences]))
     count = stop - start
     which = torch.arange(len(sequences), device=device).repeat_interleave(count)
-    pose = torch.from_numpy(np.concatenate([sequence.motion.camera[start:stop] for sequence in sequences]))
+    pose = torch.from_numpy(np.concatenate([sequence.T_world_camera[start:stop] for sequence in sequences]))
     seconds = torch.cat([torch.arange(start, stop).double() / sequence.spec.rate for sequence in sequences])
     rendered = render(stage, Views(which, pose.to(device), which, seconds.to(device)), rays)
     clips = []
@@ -195,7 +214,7 @@ def render_batch(
                 rgb,
                 rendered.depth[part],
                 rendered.moving[part],
-                sequence.motion.camera[start:stop],
+                sequence.T_world_camera[start:stop],
                 sequence.stamps[start:stop],
                 sequence.camera,
             )

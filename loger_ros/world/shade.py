@@ -13,7 +13,7 @@ from loger_ros.world.scene import FACES
 from loger_ros.world.stage import Stage
 from loger_ros.world.tiling import TiledRays
 
-GAIN = 1.3  # exposure that suits the textures and the lamps
+GAIN = 1.4  # exposure that suits the textures and the lamps
 FOOT = 0.35  # metres above the ground over which walls darken towards it
 FOOT_DARKENING = 0.28
 GROUND_TOP = 0.15  # metres: level faces below it lie in the shadows of the ground
@@ -160,12 +160,13 @@ def _light(
     shape = (len(views), -1)
     position = views.pose[:, :3, 3]
     before = surface.depth - LIGHT_STEP / length
-    frame = stage.light_frame[views.scene]  # (B, 3)
+    frame = stage.light_frame[views.scene]  # (B, 5)
     rows, columns = stage.light_size
-    start = ((position[:, :2] - frame[:, :2]) * frame[:, 2:]).float()  # (B, 2) cells
-    scale = frame[:, 2:].float()
-    gx = ((before * ray[0]).view(shape) * scale + start[:, :1]).clamp_(0, columns - 1.001)
-    gy = ((before * ray[1]).view(shape) * scale + start[:, 1:]).clamp_(0, rows - 1.001)
+    start = ((position[:, :2] - frame[:, :2]) * frame[:, 2:3]).float()  # (B, 2) cells
+    scale = frame[:, 2:3].float()
+    last = frame[:, 3:].float() - 0.001  # of each scene's own map: beyond lies padding
+    gx = torch.minimum(((before * ray[0]).view(shape) * scale + start[:, :1]).clamp_(min=0), last[:, :1])
+    gy = torch.minimum(((before * ray[1]).view(shape) * scale + start[:, 1:]).clamp_(min=0), last[:, 1:])
     left, top = gx.floor(), gy.floor()
     fx, fy = ((gx - left) * 256).int().view(-1), ((gy - top) * 256).int().view(-1)
     index = (top.int() * columns + left.int() + (views.scene * (rows * columns)).int()[:, None]).view(-1)

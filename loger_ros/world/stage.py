@@ -32,7 +32,7 @@ class Stage:
     texture: Tensor  # (S * K * 6,) int32
     light: Tensor  # (S * H * W,) int32: air in bits 0..7, ground in bits 16..23
     light_size: tuple[int, int]  # H, W
-    light_frame: Tensor  # (S, 3) origin x, y, cells per metre
+    light_frame: Tensor  # (S, 5) float64: origin x, y, cells per metre, last column, last row
     sky: Tensor  # (S, 11): sun, ambient, haze colour, 1 / haze distance, zenith colour
     atlas: Atlas
 
@@ -54,7 +54,7 @@ def build_stage(scenes: Sequence[Scene], device: torch.device | str = "cpu") -> 
         raise ValueError(
             f"scenes of different splits {sorted(splits)} cannot share a stage: build one for each"
         )
-    textures = atlas(splits.pop(), device)
+    textures = atlas(splits.pop(), torch.device(device))
     counts = tuple(max(len(scene.shapes[name]) for scene in scenes) for name in SHAPES)
 
     def padded(attribute: str, dtype: np.dtype | type) -> np.ndarray:
@@ -67,6 +67,8 @@ def build_stage(scenes: Sequence[Scene], device: torch.device | str = "cpu") -> 
             blocks.append(block)
         return np.concatenate(blocks, 1)
 
+    texture = padded("texture", np.int64)
+    textures.ensure(np.unique(texture).tolist())
     present = np.concatenate(
         [
             np.arange(count)[None] < np.array([len(scene.shapes[name]) for scene in scenes])[:, None]
@@ -110,6 +112,12 @@ def build_stage(scenes: Sequence[Scene], device: torch.device | str = "cpu") -> 
     for target, scene in zip(light, scenes, strict=True):
         values = scene.light.values.astype(np.int32)
         target[: values.shape[0], : values.shape[1]] = values[..., 0] | (values[..., 1] << 16)
+    light_frame = np.array(
+        [
+            [*scene.light.origin, 1 / scene.light.cell, *np.subtract(scene.light.values.shape[1::-1], 1)]
+            for scene in scenes
+        ]
+    )
     sky = np.array(
         [[*scene.sun, scene.ambient, *scene.haze, 1 / scene.haze_distance, *scene.sky] for scene in scenes]
     )
@@ -127,12 +135,10 @@ def build_stage(scenes: Sequence[Scene], device: torch.device | str = "cpu") -> 
         radius=tensor(np.linalg.norm(half, axis=-1)),
         to_unit=tensor(to_unit),
         material=tensor(material.reshape(-1, MATERIAL).T),
-        texture=tensor(padded("texture", np.int64).reshape(-1), torch.int32),
+        texture=tensor(texture.reshape(-1), torch.int32),
         light=tensor(light.reshape(-1), torch.int32),
         light_size=(light_height, light_width),
-        light_frame=tensor(
-            np.array([[*scene.light.origin, 1 / scene.light.cell] for scene in scenes]), torch.float64
-        ),
+        light_frame=tensor(light_frame, torch.float64),
         sky=tensor(sky),
         atlas=textures,
     )

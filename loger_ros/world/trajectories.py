@@ -17,13 +17,6 @@ class Pace:
     unevenness: float  # 0: constant speed
 
 
-@dataclass(frozen=True, eq=False)
-class Motion:
-    base: np.ndarray  # (F, 4, 4) T_world_base: x forward, y left, z up
-    camera: np.ndarray  # (F, 4, 4) T_world_camera: x right, y down, z forward
-    mount: np.ndarray | None  # (4, 4) T_base_camera of a robot; None for a camera that is its own body
-
-
 @dataclass(frozen=True)
 class Mount:
     """How a robot carries its camera."""
@@ -97,8 +90,8 @@ def timeline(
 
 def drive(
     curve: Curve, mount: Mount, pace: Pace, rng: np.random.Generator, frames: int
-) -> tuple[Motion, int]:
-    """A robot follows the curve. Also returns how many frames the whole curve would take."""
+) -> tuple[np.ndarray, int]:
+    """A robot follows the curve: T_world_camera (F, 4, 4), and how many frames the whole curve would take."""
     step = np.linalg.norm(np.diff(curve.position, axis=0), axis=1)
     turn = np.abs(np.diff(curve.yaw))
     costs = np.maximum(step / pace.step, turn / pace.turn)
@@ -115,13 +108,16 @@ def drive(
     effort = np.clip(np.concatenate([moved[:1], moved]), 0, 1)
     effort[0] = effort[-1] = 0.0
     shaken = _shaken(mount.transform(), rng, effort, np.radians(mount.shake))
-    return Motion(base, base @ shaken, mount.transform()), needed
+    return base @ shaken, needed
 
 
 def carry(
     curve: Curve, low: float, high: float, look: float, pace: Pace, rng: np.random.Generator, frames: int
-) -> tuple[Motion, int]:
-    """A camera in a hand or on a drone: ``low`` to ``high`` metres up, looking ``look`` degrees around."""
+) -> tuple[np.ndarray, int]:
+    """A camera in a hand or on a drone: ``low`` to ``high`` metres up, looking ``look`` degrees around.
+
+    Returns as :func:`drive` does.
+    """
     still = np.concatenate([[True], np.linalg.norm(np.diff(curve.position, axis=0), axis=1) > STEP / 10])
     position = curve.position[still]
     count = len(position)
@@ -141,7 +137,7 @@ def carry(
     z = np.clip(middle + wave(1.5, (high - low) / 5), low, high)
     yaw = eased(curve.yaw[still])
     if np.allclose(position[0], position[-1]):  # a loop: come to rest in the direction it began in
-        late = np.clip((np.arange(count) - count) * STEP / 2 + 1, 0, 1)
+        late = np.clip((np.arange(count) - (count - 1)) * STEP / 2 + 1, 0, 1)
         yaw += ((yaw[0] - yaw[-1] + np.pi) % (2 * np.pi) - np.pi) * late**2 * (3 - 2 * late)
     yaw += wave(1.6, np.radians(look) / 2)
     pitch = np.radians(rng.uniform(-2, 10)) + wave(1.3, np.radians(7))
@@ -156,7 +152,7 @@ def carry(
     tremor = np.ones(frames)
     tremor[0] = tremor[-1] = 0.0
     base = _body(np.stack(columns[:3], 1), *columns[3:]) @ _shaken(np.eye(4), rng, tremor, np.radians(0.12))
-    return Motion(base, base @ Mount(0.0, 0.0).transform(), None), needed
+    return base @ Mount(0.0, 0.0).transform(), needed
 
 
 def _stops(rng: np.random.Generator, step: np.ndarray, chance: float) -> np.ndarray:

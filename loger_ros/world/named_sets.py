@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from loger_ros.world.effects import Effects
+from loger_ros.world.effects import PRESETS
 from loger_ros.world.generate import generate
 from loger_ros.world.sequences import Sequence, SequenceSpec
 
-_TEST = SequenceSpec(split="test", effects=Effects.mild())
-TEST_SETS: dict[str, tuple[int, tuple[SequenceSpec, ...]]] = {  # name → seed, specifications
+_TEST = SequenceSpec(split="test", effects=PRESETS["mild"])
+NAMED_SETS: dict[str, tuple[int, tuple[SequenceSpec, ...]]] = {  # name → seed, specifications
     "robot_rooms": (9101, tuple(replace(_TEST, frames=n) for n in (500, 600, 800, 1000))),
     "robot_corridor_loop": (
         9102,
@@ -28,9 +28,9 @@ TEST_SETS: dict[str, tuple[int, tuple[SequenceSpec, ...]]] = {  # name → seed,
 
 def named_sequence(name: str, index: int, width: int = 112, height: int = 84) -> Sequence:
     """Sequence ``index`` of a named test set; place and way do not depend on the image size."""
-    if name not in TEST_SETS:
-        raise ValueError(f"there is no test set {name!r}: choose from {', '.join(TEST_SETS)}")
-    seed, specs = TEST_SETS[name]
+    if name not in NAMED_SETS:
+        raise ValueError(f"there is no test set {name!r}: choose from {', '.join(NAMED_SETS)}")
+    seed, specs = NAMED_SETS[name]
     if not 0 <= index < len(specs):
         raise ValueError(f"test set {name} has sequences 0 to {len(specs) - 1}, not {index}")
     return generate(replace(specs[index], width=width, height=height), seed, index)

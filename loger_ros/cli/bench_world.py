@@ -1,0 +1,93 @@
+"""``loger bench world``: frames per second of the ray caster, by kind of place, motion and image size."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import torch
+
+from loger_ros.cli.arguments import image_size
+from loger_ros.world import PRESETS, Sequence, SequenceSpec, generate, render_batch
+from loger_ros.world.sequences import PLACES
+
+CASES = [(place, motion) for place in PLACES for motion in ("robot", "handheld")]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    sizes = [(112, 84), (640, 480)]
+    parser.add_argument("--sizes", type=image_size, nargs="+", default=sizes, metavar="WxH")
+    parser.add_argument("--frames", type=int, default=48, help="per sequence; 1/8 of it above 200,000 pixels")
+    parser.add_argument("--sequences", type=int, default=3, help="per kind, each with a seed of its own")
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--effects", choices=PRESETS, default="none")
+
+
+def run(args: argparse.Namespace) -> int:
+    torch.set_num_threads(args.threads)
+    device = torch.device(args.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {args.threads} thread(s)"
+    print(
+        f"{name}, torch {torch.__version__}, effects {args.effects}; {args.sequences} sequences per kind, "
+        f"{args.repeat} times each.\nframes/s: by the clock, and by the time this process was on the CPU "
+        "(median, best): other programs slow\nthe first. ns/px: CPU time, best; x mul: as many multiplications "
+        "of float32 arrays in cache."
+    )
+    for width, height in args.sizes:
+        frames = args.frames if width * height <= 200_000 else max(1, args.frames // 8)
+        title = f"{width}x{height}, {frames} frames"
+        print(f"\n{title:<22}    clock      CPU   (best)   ns/px   x mul   generate")
+        for place, motion in CASES:
+            spec = SequenceSpec(
+                place, motion, frames=frames, width=width, height=height, effects=PRESETS[args.effects]
+            )
+            start = time.process_time()
+            sequences = [generate(spec, seed) for seed in range(args.sequences)]
+            made = (time.process_time() - start) / len(sequences)
+            wall, cpu = _measure(sequences, args.repeat, device)
+            best = min(cpu)
+            pixel = best / (width * height) * 1e9
+            print(
+                f"{place + ', ' + motion:<22}{1 / statistics.median(wall):9.1f}{1 / statistics.median(cpu):9.1f}"
+                f"{1 / best:9.1f}{pixel:8.0f}{pixel / _multiplication():8.0f}{made * 1e3:8.0f} ms",
+                flush=True,
+            )
+    return 0
+
+
+def _measure(sequences: list[Sequence], repeat: int, device: torch.device) -> tuple[list[float], list[float]]:
+    """Seconds per frame by the clock and on the CPU, after a warm-up. On a GPU all sequences go at once."""
+    whole = device.type == "cuda" and not sequences[0].spec.effects.blur
+
+    def render() -> None:
+        if whole:
+            render_batch(sequences, 0, len(sequences[0]), device)
+        else:
+            for sequence in sequences:
+                sequence.render(device=device)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    frames = sum(len(sequence) for sequence in sequences)
+    render()
+    wall, cpu = [], []
+    for _ in range(repeat):
+        start = time.perf_counter(), time.process_time()
+        render()
+        wall.append((time.perf_counter() - start[0]) / frames)
+        cpu.append((time.process_time() - start[1]) / frames)
+    return wall, cpu
+
+
+def _multiplication() -> float:
+    """Nanoseconds per element, best of many."""
+    a, b = torch.rand(50_000), torch.rand(50_000)
+    best = 1.0
+    for _ in range(200):
+        start = time.perf_counter()
+        torch.mul(a, b)
+        best = min(best, time.perf_counter() - start)
+    return best / len(a) * 1e9

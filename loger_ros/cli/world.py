@@ -1,0 +1,111 @@
+"""``loger world preview|export``: look at procedural scenes, and write them as data sets."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from loger_ros.cli.arguments import image_size
+from loger_ros.world.bag import STORAGES, write_bag
+from loger_ros.world.effects import PRESETS
+from loger_ros.world.families import SPLITS
+from loger_ros.world.folders import write_kitti_folder, write_tum_folder
+from loger_ros.world.generate import generate
+from loger_ros.world.named_sets import NAMED_SETS, named_sequence
+from loger_ros.world.preview import caption, contact_sheet, film
+from loger_ros.world.sequences import MOTIONS, PLACES, Sequence, SequenceSpec
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    preview = actions.add_parser("preview", help="a contact sheet (PNG) and a small film (GIF)")
+    _add_choice(preview)
+    preview.add_argument("--out", type=Path, default=Path("."), help="folder to write to (default: here)")
+    preview.add_argument("--no-film", action="store_true", help="only the contact sheet")
+    export = actions.add_parser("export", help="a rosbag2, or a TUM-style or KITTI-style folder")
+    export.add_argument("format", choices=("bag", "tum", "kitti"))
+    export.add_argument("folder", type=Path, help="where to; it must not exist yet, or be empty")
+    _add_choice(export)
+    export.add_argument("--storage", choices=STORAGES, default="mcap", help="of a bag (default: mcap)")
+    export.add_argument("--compressed", action="store_true", help="JPEG images in a bag, on image/compressed")
+    export.add_argument("--with-depth", action="store_true", help="depth images in a bag, on depth/image")
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--set", choices=NAMED_SETS, help="a sequence of this named test set; see --index")
+    parser.add_argument("--place", choices=PLACES, default="rooms")
+    parser.add_argument("--motion", choices=MOTIONS, default="robot")
+    parser.add_argument("--frames", type=int, default=200)
+    parser.add_argument("--closed", action="store_true", help="end where it began")
+    parser.add_argument("--split", choices=SPLITS, default="train", help="which textures (default: train)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--index", type=int, default=0)
+    parser.add_argument("--size", type=image_size, default=(224, 168), metavar="WxH")
+    parser.add_argument("--hfov", type=float, help="degrees (default: drawn, 60 to 100)")
+    parser.add_argument(
+        "--height", type=float, help="of a robot's camera, metres (default: drawn, 0.2 to 1.2)"
+    )
+    parser.add_argument(
+        "--pitch", type=float, help="of a robot's camera, degrees down (default: drawn, 0 to 20)"
+    )
+    parser.add_argument("--rate", type=float, default=10.0, help="frames per second (default: 10)")
+    parser.add_argument("--movers", type=int, default=0, help="walkers to place, where there is room")
+    parser.add_argument("--effects", choices=PRESETS, default="none", help="faults of the camera")
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        sequence = _sequence(args)
+        return _preview(sequence, args) if args.action == "preview" else _export(sequence, args)
+    except (ValueError, OSError) as error:
+        print(f"loger world: {error}", file=sys.stderr)
+        return 2
+
+
+def _sequence(args: argparse.Namespace) -> Sequence:
+    width, height = args.size
+    if args.set:
+        return named_sequence(args.set, args.index, width, height)
+    spec = SequenceSpec(
+        place=args.place,
+        motion=args.motion,
+        frames=args.frames,
+        split=args.split,
+        closed=args.closed,
+        hfov=args.hfov,
+        camera_height=args.height,
+        camera_pitch=args.pitch,
+        rate=args.rate,
+        movers=args.movers,
+        effects=PRESETS[args.effects],
+    )
+    return generate(replace(spec, width=width, height=height), args.seed, args.index)
+
+
+def _preview(sequence: Sequence, args: argparse.Namespace) -> int:
+    args.out.mkdir(parents=True, exist_ok=True)
+    stem = f"{args.set or f'{args.place}_{args.motion}_{args.seed}'}_{args.index}"
+    sheet = args.out / f"{stem}.png"
+    contact_sheet(sequence).save(sheet)
+    print(f"{caption(sequence)}\n{sheet}")
+    if not args.no_film:
+        film(sequence, args.out / f"{stem}.gif")
+        print(args.out / f"{stem}.gif")
+    return 0
+
+
+def _export(sequence: Sequence, args: argparse.Namespace) -> int:
+    def progress(frames: int) -> None:
+        print(f"\r{frames} / {len(sequence)} frames", end="", file=sys.stderr, flush=True)
+
+    if args.format == "tum":
+        write_tum_folder(sequence, args.folder, progress)
+    elif args.format == "kitti":
+        write_kitti_folder(sequence, args.folder, progress)
+    else:
+        write_bag(sequence, args.folder, args.storage, args.compressed, args.with_depth, progress)
+    print(file=sys.stderr)
+    print(f"{caption(sequence)}\n{args.folder}")
+    return 0
