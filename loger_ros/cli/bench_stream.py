@@ -211,6 +211,7 @@ def _report_map(device: torch.device) -> None:
     text = ", ".join(
         f"{label}: mean {statistics.mean(times) * 1e3:.0f} ms, median {statistics.median(times) * 1e3:.0f} ms"
         for label, times in taken.items()
+        if times
     )
     print(f"voxel map  {MAP_POINTS} points at once, {config.max_voxels} voxels at most; {text}")
 
