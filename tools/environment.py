@@ -18,6 +18,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -235,7 +236,10 @@ class Environment:
                 log.write(line)
                 show_progress(line)
             show_progress("")
-        if process.wait() != 0:
+        code = process.wait()
+        if code < 0:
+            said.append(f"ended by {signal.Signals(-code).name}, from outside or for want of memory")
+        if code != 0:
             raise SetupError(f"{explain(said)}\nAll that was said is in {self.log_file}")
 
 
@@ -258,7 +262,8 @@ def explain(said: list[str]) -> str:
     for pattern, meaning in FAILURES:
         if re.search(pattern, text):
             return meaning
-    return "\n".join(["This step failed. Its last words:", *(f"    {line}" for line in said[-8:])])
+    last = [f"    {line[:160]}" for line in said[-8:]]
+    return "\n".join(["This step failed; running this again goes on from here. Its last words:", *last])
 
 
 def show_progress(line: str) -> None:
