@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence as Args
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -13,6 +12,7 @@ import rclpy
 import torch
 from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
@@ -122,7 +122,7 @@ class SyntheticCamera(Node):
         super().__init__(NODE)
         settings = Settings(**self._declared(Settings()))
         nuisances = Nuisances(**self._declared(Nuisances()))
-        torch.set_num_threads(settings.threads)
+        _check_device(settings)
         self.get_logger().info("building the scene")
         self._settings = settings
         self._sequence = make_sequence(settings)
@@ -144,7 +144,7 @@ class SyntheticCamera(Node):
         self._waiting: list[tuple[int, Image, CameraInfo]] = []  # late images and when they are due
         self._before: np.ndarray | None = None  # the base's pose in the frame before
         self._played = self._missed = 0
-        self.finished = False
+        self.exit_code: int | None = None  # set when there is nothing left to play
         self._playback = Playback(self._sequence, settings.at_end, device=settings.device)
         self._timer = self.create_timer(1 / settings.rate, self._tick)
 
@@ -171,9 +171,10 @@ class SyntheticCamera(Node):
         try:
             shot = self._playback.take()
         except StopIteration:
-            self.get_logger().info(f"the sequence has ended after {self._played} frames")
-            self.finished = True
-            self._timer.cancel()
+            self._finish(0, f"the sequence has ended after {self._played} frames")
+            return
+        except RuntimeError as error:
+            self._finish(1, str(error))
             return
         if shot is None:
             self._missed += 1
@@ -190,6 +191,11 @@ class SyntheticCamera(Node):
         self._played += 1
         if fate.published:
             self._hand_out(shot, fate, now)
+
+    def _finish(self, code: int, why: str) -> None:
+        (self.get_logger().error if code else self.get_logger().info)(why)
+        self._timer.cancel()
+        self.exit_code = code
 
     def _hand_out(self, shot: Shot, fate: Fate, now: int) -> None:
         picture, camera = shot.image, self._sequence.camera
@@ -224,6 +230,19 @@ class SyntheticCamera(Node):
             self._wheels.publish(odometry_message(header(stamp, WHEEL_FRAME), BASE_FRAME, placed, twist))
 
 
+def _check_device(settings: Settings) -> None:
+    if settings.threads < 1:
+        raise ValueError(f"threads must be at least 1, got {settings.threads}")
+    torch.set_num_threads(settings.threads)
+    try:
+        torch.zeros(1, device=settings.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device {settings.device!r} cannot be used ({reason}): choose cpu or cuda"
+        ) from error
+
+
 def make_sequence(settings: Settings) -> Sequence:
     if settings.effects not in PRESETS:
         raise ValueError(f"effects must be one of {', '.join(PRESETS)}, got {settings.effects!r}")
@@ -250,7 +269,7 @@ def make_sequence(settings: Settings) -> Sequence:
     return generate(spec, settings.seed, settings.index)
 
 
-def main(args: Args[str] | None = None) -> int:
+def main(args: list[str] | None = None) -> int:
     apply_large_message_profile()
     use_writable_log_folder()
     rclpy.init(args=args)
@@ -259,11 +278,12 @@ def main(args: Args[str] | None = None) -> int:
         node = SyntheticCamera()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        while not node.finished:
+        while node.exit_code is None:
             executor.spin_once(timeout_sec=0.5)
+        return node.exit_code
     except (KeyboardInterrupt, ExternalShutdownException):
         pass  # how SIGINT and SIGTERM arrive here
-    except ValueError as error:
+    except (ValueError, ParameterException) as error:  # the second: a parameter of the wrong type
         print(f"{NODE}: {error}", file=sys.stderr)
         return 2
     finally:

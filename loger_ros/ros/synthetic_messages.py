@@ -20,7 +20,7 @@ from loger_ros.world.camera import Camera
 
 def image_message(head: Header, picture: np.ndarray, encoding: str) -> Image:
     data = array.array("B")  # anything else that is assigned to `data` is checked or copied value by value
-    data.frombytes(memoryview(np.ascontiguousarray(picture)).cast("B"))
+    data.frombytes(np.ascontiguousarray(picture).data.cast("B"))
     height, width = picture.shape[:2]
     message = Image(header=head, height=height, width=width, encoding=encoding)
     message.step = len(data) // height

@@ -45,14 +45,13 @@ class Atlas:
         left = left & wrap
         w11 = (fx * fy) >> 8
         weights = (256 - fx - fy + w11, fx - w11, fy - w11, w11)  # their sum is 256
-        red_blue = green = None
+        red_blue = green = torch.zeros_like(texture)
         for index, weight in zip(
             (upper + left, upper + right, lower + left, lower + right), weights, strict=True
         ):
             texel = self.texels.index_select(0, index)
-            rb, g = (texel & RED_BLUE) * weight, ((texel >> 8) & 0xFF) * weight
-            red_blue = rb if red_blue is None else red_blue + rb
-            green = g if green is None else green + g
+            red_blue = red_blue + (texel & RED_BLUE) * weight
+            green = green + ((texel >> 8) & 0xFF) * weight
         full = 1 / (255 * 256)
         return ((red_blue >> 16) & 0xFFFF) * full, green * full, (red_blue & 0xFFFF) * full
 

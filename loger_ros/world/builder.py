@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from loger_ros.world.scene import FACES, SHAPES, Shapes
 from loger_ros.world.textures import by_role
 
-Vector = tuple[float, float, float]
+Vector = Sequence[float]  # three numbers
 STILL = (0.0, 0.0, 0.0, 0.0)
 
 
@@ -52,8 +52,9 @@ class Builder:
 
     def span(self, low: Vector, high: Vector, skin: Skin, faces: Mapping[int, Skin] | None = None) -> None:
         """An upright box from corner to corner."""
-        centre = tuple((a + b) / 2 for a, b in zip(low, high, strict=True))
-        self.box(centre, tuple((b - a) / 2 for a, b in zip(low, high, strict=True)), skin, 0.0, faces)
+        centre = [(a + b) / 2 for a, b in zip(low, high, strict=True)]
+        half = [(b - a) / 2 for a, b in zip(low, high, strict=True)]
+        self.box(centre, half, skin, 0.0, faces)
 
     def cylinder(
         self, centre: Vector, half: Vector, skin: Skin, sweep: tuple[float, float, float, float] = STILL

@@ -197,19 +197,22 @@ def _march(
 
 
 def _box(o: list[Tensor], d: list[Tensor]) -> tuple[Tensor, Tensor]:
-    enter = leave = None
-    for origin, direction in zip(o, d, strict=True):
-        inverse = direction.reciprocal()
-        low, high = (-1 - origin) * inverse, (1 - origin) * inverse
-        first, last = torch.minimum(low, high), torch.maximum(low, high)
-        enter = first if enter is None else torch.maximum(enter, first)
-        leave = last if leave is None else torch.minimum(leave, last)
+    enter, leave = _slab(o[0], d[0])
+    for origin, direction in zip(o[1:], d[1:], strict=True):
+        first, last = _slab(origin, direction)
+        enter, leave = torch.maximum(enter, first), torch.minimum(leave, last)
     return enter, leave
+
+
+def _slab(origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+    inverse = direction.reciprocal()
+    low, high = (-1 - origin) * inverse, (1 - origin) * inverse
+    return torch.minimum(low, high), torch.maximum(low, high)
 
 
 def _cylinder(o: list[Tensor], d: list[Tensor]) -> tuple[Tensor, Tensor]:
     enter, leave = _round(o[:2], d[:2])
-    cap_enter, cap_leave = _box(o[2:], d[2:])
+    cap_enter, cap_leave = _slab(o[2], d[2])
     return torch.maximum(enter, cap_enter), torch.minimum(leave, cap_leave)
 
 

@@ -64,7 +64,8 @@ def exposure_gain(deviation: float, frames: Tensor, seed: int) -> Tensor:
     """A slow random walk of the gain: the sum of three waves whose phases come from the seed. (B,)"""
     phases = np.random.default_rng([seed, 1]).uniform(0, 2 * np.pi, 3)
     time = frames.double().cpu() / EXPOSURE_PERIOD
-    waves = sum(torch.sin(time * rate + phase) for rate, phase in zip((1.0, 1.7, 3.1), phases, strict=True))
+    rates = torch.tensor([1.0, 1.7, 3.1], dtype=torch.float64)
+    waves = torch.sin(time[:, None] * rates + torch.from_numpy(phases)).sum(1)
     return torch.exp2(deviation * waves / 1.225).float()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from loger_ros.world.builder import Builder, Skin
 from loger_ros.world.ground import Ground, pick
-from loger_ros.world.layouts import Layout
+from loger_ros.world.layout import Layout
 from loger_ros.world.wall_things import boxes, clutter
 
 

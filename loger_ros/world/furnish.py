@@ -9,7 +9,7 @@ import numpy as np
 from loger_ros.world.builder import Builder, Skin
 from loger_ros.world.floor_things import fill_room, fill_street
 from loger_ros.world.ground import Ground
-from loger_ros.world.layouts import Layout
+from loger_ros.world.layout import Layout
 from loger_ros.world.wall_things import dress
 
 

@@ -6,12 +6,14 @@ import math
 
 import numpy as np
 
+from loger_ros.world.blocks import blocks
 from loger_ros.world.builder import Builder
 from loger_ros.world.camera import Camera
 from loger_ros.world.furnish import furnish
 from loger_ros.world.ground import Ground
-from loger_ros.world.layouts import Layout, blocks, rooms
+from loger_ros.world.layout import Layout
 from loger_ros.world.light import light_map
+from loger_ros.world.rooms import rooms
 from loger_ros.world.routes import STEP, curve, walk
 from loger_ros.world.scene import Scene
 from loger_ros.world.sequences import FIRST_STAMP, Sequence, SequenceSpec

@@ -125,7 +125,7 @@ def door(rng: np.random.Generator, n: int) -> np.ndarray:
     image = np.ones((n, n, 3)) * base
     for low, high in ((0.06, 0.42), (0.5, 0.94)):
         for left in (0.12, 0.54):
-            patch(image, (left, left + 0.34), (low, high), 0.0)
+            patch(image, (left, left + 0.34), (low, high), np.zeros(3))
     panels = image.sum(-1) == 0
     image = np.where(panels[..., None], (np.ones((n, n, 3)) * base) * rng.uniform(0.6, 0.85), image)
     if rng.random() < 0.4:  # a pane

@@ -99,12 +99,12 @@ def top_view(sequence: Sequence, size: int, numbers: np.ndarray) -> Image.Image:
         forward = sequence.T_world_camera[number, :2, 2]
         forward = forward / max(np.linalg.norm(forward), 1e-9)
         reach, side = 18 / scale, np.array([-forward[1], forward[0]])
-        corners = [
+        triangle = [
             points[number] + reach * forward * 1.6,
             points[number] + reach * side,
             points[number] - reach * side,
         ]
-        draw.polygon(at(np.array(corners)), fill=CAMERA)
+        draw.polygon(at(np.array(triangle)), fill=CAMERA)
     return image.resize((size, size), Image.Resampling.LANCZOS)
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from loger_ros.world.layouts import Layout
+from loger_ros.world.layout import Layout
 
 STEP = 0.01  # metres between samples of a curve
 TURN_STEP = np.radians(0.25)  # between samples of a turn in place
@@ -57,8 +57,8 @@ def walk(layout: Layout, rng: np.random.Generator, length: float, closed: bool) 
                 travelled += float(np.linalg.norm(point - points[-1]))
                 points.append(point)
     if closed:
-        for area, via in _path(layout, here, trail[0]):
-            points += [*via, _inside(layout, area, rng)]
+        for entered, via in _path(layout, here, trail[0]):
+            points += [*via, _inside(layout, entered, rng)]
         while len(points) > 2 and np.linalg.norm(points[-1] - points[0]) < 0.4:
             points.pop()
         points.append(points[0])

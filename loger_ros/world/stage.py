@@ -55,7 +55,8 @@ def build_stage(scenes: Sequence[Scene], device: torch.device | str = "cpu") -> 
             f"scenes of different splits {sorted(splits)} cannot share a stage: build one for each"
         )
     textures = atlas(splits.pop(), torch.device(device))
-    counts = tuple(max(len(scene.shapes[name]) for scene in scenes) for name in SHAPES)
+    boxes, cylinders, ellipsoids = (max(len(scene.shapes[name]) for scene in scenes) for name in SHAPES)
+    counts = (boxes, cylinders, ellipsoids)
 
     def padded(attribute: str, dtype: np.dtype | type) -> np.ndarray:
         blocks = []
@@ -98,7 +99,6 @@ def build_stage(scenes: Sequence[Scene], device: torch.device | str = "cpu") -> 
     face_u = 2 * np.stack([hy, hy, hx, hx, hx, hx], -1)
     face_v = 2 * np.stack([hz, hz, hz, hz, hy, hy], -1)
     thickness = np.stack([hx, hx, hy, hy, hz, hz], -1)
-    boxes = counts[0]
     face_u[:, boxes:, 1] *= np.pi / 2  # the side of a round shape is as long as half its circumference, twice
     thickness[:, boxes:] = 1.0  # the slant of round shapes is metric already
     dense = textures.size * np.sqrt(repeat[..., 0] / face_u * (repeat[..., 1] / face_v) / thickness)

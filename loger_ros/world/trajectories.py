@@ -62,9 +62,10 @@ def timeline(
     waits = rng.integers(0, 3, len(stops)) + (rng.random(len(stops)) < 0.25) * rng.integers(5, 20, len(stops))
     bound = int(when[-1] * 3 + 12 * len(stops)) + frames + 100
     noise = 1 - pace.unevenness * np.abs(smooth_noise(rng, min(bound, max(frames, 4000)), 25.0))
-    progress, now, speed, stop, waiting = [], 0.0, 0.3, 0, 0
+    reached: list[float] = []
+    now, speed, stop, waiting = 0.0, 0.3, 0, 0
     for k in range(bound):
-        progress.append(now)
+        reached.append(now)
         if stop >= len(stops):
             break
         if waiting > 0:
@@ -81,11 +82,9 @@ def timeline(
                 stop += 1
         else:
             now += speed
-    needed = len(progress)
-    progress = np.array(progress[:frames])
-    if len(progress) < frames:
-        progress = np.concatenate([progress, np.full(frames - len(progress), when[-1])])
-    return np.interp(progress, when, np.arange(len(when))), needed
+    progress = np.full(frames, when[-1])
+    progress[: len(reached)] = reached[:frames]
+    return np.interp(progress, when, np.arange(len(when))), len(reached)
 
 
 def drive(

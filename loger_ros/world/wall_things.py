@@ -8,7 +8,7 @@ import numpy as np
 
 from loger_ros.world.builder import Builder, Skin
 from loger_ros.world.ground import Ground, pick
-from loger_ros.world.layouts import Layout, Side
+from loger_ros.world.layout import Layout, Side
 
 Place = tuple[float, float, float]  # x, y, yaw of a thing; its front looks along its own -y
 
