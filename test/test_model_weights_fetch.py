@@ -16,7 +16,7 @@ import torch
 from networks import SMALL, small_images, small_model
 
 from loger_ros import download as download_module
-from loger_ros.cli import main
+from loger_ros.cli import bench_weights, main
 from loger_ros.download import DownloadError, Request, download
 from loger_ros.model import PRESETS, load_model, verify_checkpoint
 
@@ -337,3 +337,14 @@ def test_convert_never_overwrites_and_leaves_nothing_half_done(published, tmp_pa
     assert main(["weights", "convert", source, str(target)]) == 1
     assert "No space left" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source.pt"]
+
+
+def test_the_benchmark_measures_what_it_says(published, tmp_path):
+    """Its parts, on a small network; the whole runs them in processes of their own."""
+    wrapped, converted = tmp_path / "latest.pt", tmp_path / "half.safetensors"
+    bench_weights._write_published("loger_star", wrapped)
+    assert bench_weights._convert(wrapped, converted, "bfloat16").seconds > 0
+    loaded = bench_weights._load("loger_star", converted, "bfloat16")
+    model = load_model(converted, dtype="bfloat16")
+    assert loaded.weights == sum(tensor.nbytes for tensor in model.state_dict().values()) / 1e9
+    assert loaded.load.anonymous < loaded.load.resident
