@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +72,7 @@ class Observed(NamedTuple):
 def observed(model: LoGeR, heads: int) -> Iterator[list[Observed]]:
     """Collects queries and keys of the first heads of every block between frames."""
     seen: list[Observed] = []
-    watched: list[Attention] = [block.attn for block in model.decoder[1::2]]
+    watched = [cast(Attention, block.attn) for block in model.decoder[1::2]]
 
     def watch(attention: Attention) -> None:
         attend = attention.attend

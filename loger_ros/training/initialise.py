@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from loger_ros.model import LoGeR
-from loger_ros.model.layers import LayerScale, Linear
+from loger_ros.model.blocks import Block
+from loger_ros.model.heads import PatchHead
+from loger_ros.model.layers import LayerNorm, LayerScale, Linear
 
 _QUERY_GAIN = 1.5  # sharper attention between frames from the start
 _WHITENING = 0.75  # patch filters are divided by their response to this power
@@ -25,16 +28,17 @@ def initialise(model: LoGeR, images: Tensor, generator: torch.Generator) -> None
                 module.bias.zero_()
         elif isinstance(module, LayerScale):
             module.gamma.fill_(1.0)
-    for output in (model.camera_head.fc_rot, model.camera_head.fc_t, model.point_head.proj):
+    points = cast(PatchHead, model.point_head)
+    for output in (model.camera_head.fc_rot, model.camera_head.fc_t, points.proj):
         nn.init.trunc_normal_(output.weight, std=0.01, generator=generator)
     model.camera_head.fc_rot.bias.copy_(torch.eye(3).flatten())
     for place in range(3):
         nn.init.normal_(getattr(model, f"pe_token_{place}"), std=0.2, generator=generator)
-    for block in model.decoder[1::2]:  # between frames
+    for block in cast("list[Block]", model.decoder[1::2]):  # between frames
         dim = block.attn.qkv.in_features
         block.attn.qkv.weight[dim : 2 * dim] = block.attn.qkv.weight[:dim]  # alike attends to alike
-        block.attn.q_norm.weight.fill_(_QUERY_GAIN)
-        block.attn.k_norm.weight.fill_(_QUERY_GAIN)
+        for norm in (block.attn.q_norm, block.attn.k_norm):
+            cast(LayerNorm, norm).weight.fill_(_QUERY_GAIN)
     encoder = model.encoder
     encoder.pos_embed[:, 1:] = 0.5 * _wave_table(encoder.grid, encoder.pos_embed.shape[-1])
     encoder.pos_embed[:, :1] = 0
@@ -56,7 +60,7 @@ def open_memory(model: LoGeR, *, window: bool, fast_weights: bool, gate: float) 
 
 
 def _open(gates: nn.ModuleList, bias: float) -> None:
-    for gate in gates:
+    for gate in cast("list[Linear]", gates):
         gate.weight.zero_()
         gate.bias.fill_(bias)
 
@@ -90,4 +94,4 @@ def _match_patch_filters(model: LoGeR, images: Tensor, generator: torch.Generato
     out = patches @ filters.T
     filters, mean = filters / out.std(), out.mean(0) / out.std()
     projection.weight.copy_(filters.view_as(projection.weight))
-    projection.bias.copy_(-mean)
+    cast(Tensor, projection.bias).copy_(-mean)

@@ -7,6 +7,7 @@ chunks of the sample: the network must remember what it called a metre.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,12 +29,28 @@ class Report:
     parts: dict[str, Tensor]
 
 
+class _View(NamedTuple):
+    """A prediction that has everything."""
+
+    points: Tensor
+    confidence: Tensor
+    poses: Tensor
+
+
+def _view(prediction: Prediction) -> _View:
+    points, confidence, poses = prediction.local_points, prediction.confidence, prediction.camera_poses
+    if points is None or confidence is None or poses is None:
+        raise ValueError("training needs all outputs of the model: points, confidence and poses")
+    return _View(points, confidence, poses)
+
+
 def objective(predictions: list[Prediction], batches: list[Batch], stage: Stage, metric: bool) -> Report:
     """predictions and batches: the chunks of the samples, in order."""
     truths = [true_points(batch) for batch in batches]
-    scale = None if metric else sample_scale(predictions, truths)
-    points, confidence = _point_losses(predictions, truths, scale)
-    poses = [_scaled(prediction.camera_poses, scale) for prediction in predictions]
+    views = [_view(prediction) for prediction in predictions]
+    scale = None if metric else sample_scale(views, truths)
+    points, confidence = _point_losses(views, truths, scale)
+    poses = [_scaled(view.poses, scale) for view in views]
     per_chunk = [
         pose_loss(pose, batch.poses, stage, nearest=1) for pose, batch in zip(poses, batches, strict=True)
     ]
@@ -56,25 +73,23 @@ def true_points(batch: Batch) -> Tensor:
     return torch.cat([slopes * depth, depth], -1)
 
 
-def sample_scale(predictions: list[Prediction], truths: list[Tensor]) -> Tensor:
+def sample_scale(views: list[_View], truths: list[Tensor]) -> Tensor:
     """(B,) true units per predicted unit: least squares over all chunks, weighted with 1 / depth²."""
     products = squares = torch.zeros((), device=truths[0].device)
-    for prediction, truth in zip(predictions, truths, strict=True):
+    for view, truth in zip(views, truths, strict=True):
         valid = truth[..., 2].isfinite()
         weight = torch.where(valid, 1 / truth[..., 2].clamp_min(0.05), 0)[..., None]
-        p = prediction.local_points * weight
+        p = view.points * weight
         g = torch.where(valid[..., None], truth, 0) * weight
         products = products + (p * g).flatten(1).sum(1)
         squares = squares + (p * p).flatten(1).sum(1)
     return products / squares.clamp_min(1e-6)
 
 
-def _point_losses(
-    predictions: list[Prediction], truths: list[Tensor], scale: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _point_losses(views: list[_View], truths: list[Tensor], scale: Tensor | None) -> tuple[Tensor, Tensor]:
     points, confidences = [], []
-    for prediction, truth in zip(predictions, truths, strict=True):
-        predicted = prediction.local_points
+    for view, truth in zip(views, truths, strict=True):
+        predicted = view.points
         if scale is not None:
             predicted = predicted * scale.view(-1, 1, 1, 1, 1)
         valid = truth[..., 2].isfinite()
@@ -83,9 +98,7 @@ def _point_losses(
         share = valid.float().sum().clamp_min(1)
         points.append((relative.mean(-1) * valid).sum() / share)
         deserved = (relative.detach().norm(dim=-1) < _GOOD) & valid
-        confidences.append(
-            F.binary_cross_entropy_with_logits(prediction.confidence[..., 0], deserved.float())
-        )
+        confidences.append(F.binary_cross_entropy_with_logits(view.confidence[..., 0], deserved.float()))
     return torch.stack(points).mean(), torch.stack(confidences).mean()
 
 

@@ -20,7 +20,8 @@ def make_optimisers(student: nn.Module, recipe: Recipe, stage: Stage) -> list[Op
             f"training needs the Muon optimiser of torch 2.9 or newer, this is {torch.__version__}: "
             "update torch (running a trained model does not need it)"
         )
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in student.named_parameters():
         matrix = name.endswith(".weight") and parameter.ndim == 2 and not any(n in name for n in _BY_ADAMW)
         (matrices if matrix else others).append(parameter)
