@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+# Small models are fastest on one thread where the cores are busy; processes that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parents[1]
 _domains = itertools.count(os.getpid())
 

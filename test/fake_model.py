@@ -64,6 +64,7 @@ class FakeModel:
         *,
         outputs=("local_points", "confidence", "camera_poses"),
         update_memory=True,
+        update_fast_weights=True,
         fast_weights=True,
         sliding_window=True,
     ):
@@ -105,4 +106,4 @@ class FakeModel:
             return prediction, memory
         total = means.mean(0)
         fast = (memory.fast * 0.8 + torch.cat([total, hidden.mean()[None]]) * 2).tanh()
-        return prediction, FakeMemory(fast, total * 2)
+        return prediction, FakeMemory(fast if update_fast_weights else memory.fast, total * 2)

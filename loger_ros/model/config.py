@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-
-class ConfigError(ValueError):
-    """A configuration that cannot be built; the message names the field."""
+from loger_ros.config import ConfigError
 
 
 @dataclass(frozen=True)

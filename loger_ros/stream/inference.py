@@ -66,13 +66,16 @@ class Inference:
         return [features[:, i : i + 1] for i in range(len(images))]
 
     @torch.no_grad()
-    def predict(self, features: Sequence[Any], memory: Any, stamp: int, *, update_memory: bool) -> Answer:
-        """One chunk. Raises ChunkLost where neither the memory nor a new one leads to usable poses."""
+    def predict(self, features: Sequence[Any], memory: Any, stamp: int, **updates: bool) -> Answer:
+        """One chunk. Raises ChunkLost where neither the memory nor a new one leads to usable poses.
+
+        updates: update_memory and update_fast_weights of the model's ``step``.
+        """
         joined = type(features[0]).cat(list(features))
         for attempt, known in enumerate((memory, self._model.initial_memory())):
 
             def step(known: Any = known) -> tuple[Prediction, Any]:
-                return self._step(joined, known, update_memory)
+                return self._step(joined, known, updates)
 
             prediction, after = self._despite_full_memory(step, stamp)
             assert prediction.camera_poses is not None
@@ -106,10 +109,10 @@ class Inference:
             message = f"{share:.1%} of the points of a chunk are not finite and will not reach the map"
             self._events.add("points_not_finite", stamp, message)
 
-    def _step(self, features: Any, memory: Any, update_memory: bool) -> tuple[Prediction, Any]:
+    def _step(self, features: Any, memory: Any, updates: dict[str, bool]) -> tuple[Prediction, Any]:
         for _ in range(self._iterations - 1):
             _, memory = self._model.step(features, memory, outputs=(), **self._options)
-        return self._model.step(features, memory, update_memory=update_memory, **self._options)
+        return self._model.step(features, memory, **updates, **self._options)
 
     def _despite_full_memory(self, run: Callable[[], Result], stamp: int) -> Result:
         """Once more after giving back cached memory; whoever else filled it may be done by then."""

@@ -204,7 +204,9 @@ class Reconstructor:
 
     def _complete(self, chunk: Chunk[Prepared], last: bool) -> Update:
         state = self._state
-        answer = self._ask(chunk, update_memory=not last)
+        answer = self._ask(
+            chunk, update_memory=not last, update_fast_weights=not self._begins_reset_block(chunk.index + 1)
+        )
         count = len(chunk.items)
         update, uncertainty = self._placed(chunk, answer, count if last else count - self._config.overlap)
         state.memory = answer.memory
@@ -227,16 +229,17 @@ class Reconstructor:
             return []
         return [self._placed(chunk, answer, final=0)[0]]
 
-    def _ask(self, chunk: Chunk[Prepared], update_memory: bool) -> Answer:
+    def _ask(self, chunk: Chunk[Prepared], **updates: bool) -> Answer:
         memory = self._state.memory
-        if self._begins_reset_block(chunk):
+        if self._begins_reset_block(chunk.index):
             memory = self._model.reset_fast_weights(memory)
         features = [item.features for item in chunk.items]
-        return self._inference.predict(features, memory, chunk.items[-1].stamp, update_memory=update_memory)
+        return self._inference.predict(features, memory, chunk.items[-1].stamp, **updates)
 
-    def _begins_reset_block(self, chunk: Chunk[Prepared]) -> bool:
+    def _begins_reset_block(self, index: int) -> bool:
+        """Whether the chunk of this index starts without what the fast weights had learnt."""
         every = self._config.reset_every
-        return every > 0 and chunk.index > 0 and chunk.index % every == 0
+        return every > 0 and index > 0 and index % every == 0
 
     def _placed(self, chunk: Chunk[Prepared], answer: Answer, final: int) -> tuple[Update, Uncertainty]:
         """The chunk in the map, its first ``final`` poses for good."""
@@ -273,7 +276,7 @@ class Reconstructor:
             answer.T_chunk_camera,
             answer.local_points,
             answer.confidence,
-            memory_lost=answer.memory_lost or self._begins_reset_block(chunk),
+            memory_lost=answer.memory_lost or self._begins_reset_block(chunk.index),
         )
 
     # ---- ends and losses --------------------------------------------------------------------------
