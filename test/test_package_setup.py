@@ -58,16 +58,22 @@ def test_an_unknown_distribution_is_refused(tmp_path: Path) -> None:
     assert "Traceback" not in ran.stderr
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine.os, "statvfs", lambda folder: SimpleNamespace(f_flag=os.ST_RDONLY))
-    with pytest.raises(SetupError, match="LOGER_VENV"):
-        machine.check_folder(tmp_path / "venv")
+@pytest.mark.parametrize(("read_only", "cure"), [("checkout", "Copy the checkout"), ("venv", "LOGER_VENV")])
+def test_a_folder_that_cannot_be_written_is_named(
+    read_only: str, cure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("checkout", "venv"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(machine, "writable", lambda folder: folder.name != read_only)
+    with pytest.raises(SetupError, match=cure) as raised:
+        machine.check_folders(tmp_path / "checkout", tmp_path / "venv")
+    assert str(tmp_path / read_only) in str(raised.value)
 
 
 def test_a_full_disk_is_seen_before_the_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda folder: SimpleNamespace(free=10**9))
     with pytest.raises(SetupError, match=r"1\.0 GB free"):
-        machine.check_folder(tmp_path / "venv")
+        machine.check_folders(tmp_path, tmp_path / "venv")
 
 
 def test_another_processor_is_sent_to_a_sourced_ros(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +185,7 @@ class Recorder(Environment):
 
 @pytest.fixture
 def fit_machine(without_ros: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    for check in ("check_folder", "check_python", "check_wheels"):
+    for check in ("check_folders", "check_python", "check_wheels"):
         monkeypatch.setattr(environment, check, lambda *_: None)
 
 

@@ -28,7 +28,7 @@ from typing import Callable, Iterator, NamedTuple  # noqa: UP035 (an old Python 
 
 from machine import (
     SetupError,
-    check_folder,
+    check_folders,
     check_python,
     check_wheels,
     choose_interpreter,
@@ -89,7 +89,7 @@ class Environment:
         steps = self.steps()
         if not self.undone(steps):
             return
-        check_folder(self.folder)
+        check_folders(ROOT, self.folder)
         check_python()
         if not self.ros:
             check_wheels()

@@ -62,12 +62,16 @@ def writable(folder: Path) -> bool:
     return not read_only and os.access(place, os.W_OK)
 
 
-def check_folder(venv: Path) -> None:
+def check_folders(checkout: Path, venv: Path) -> None:
     folder = existing(venv)
+    if not writable(checkout):
+        raise SetupError(
+            f"{checkout} is not writable.\nCopy the checkout to a folder of your own and run this there."
+        )
     if not writable(folder):
         raise SetupError(
             f"{folder} is not writable, so the environment cannot be made there.\n"
-            f"Copy the checkout to a folder of your own, or name another: LOGER_VENV=/some/folder make test"
+            f"Name another place: LOGER_VENV=/some/folder make test"
         )
     free = shutil.disk_usage(folder).free
     if not venv.exists() and free < DISK_NEEDED:
