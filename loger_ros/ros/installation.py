@@ -28,14 +28,14 @@ def find_ros() -> RosInstallation | None:
     spec = importlib.util.find_spec("rclpy")
     if spec is None or spec.origin is None:
         return None
-    version = _version("rclpy") or "unknown"
+    wheels = _version("ros-rclpy")
+    version = wheels or _version("rclpy") or "unknown"
     guess = DISTRIBUTION_OF_RCLPY.get(".".join(version.split(".")[:2]), "unknown")
-    from_wheels = _version("ros-rclpy") is not None
     return RosInstallation(
-        distribution=guess if from_wheels else os.environ.get("ROS_DISTRO", guess),
+        distribution=guess if wheels else os.environ.get("ROS_DISTRO", guess),
         rclpy_version=version,
         rclpy_folder=Path(spec.origin).parent,
-        from_wheels=from_wheels,
+        from_wheels=wheels is not None,
     )
 
 
