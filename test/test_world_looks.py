@@ -62,7 +62,7 @@ def test_the_atlas_gives_back_what_was_painted() -> None:
 
 
 def test_effects_do_not_depend_on_the_batch() -> None:
-    light = torch.rand(6, 20, 30, 3, generator=torch.Generator().manual_seed(0))
+    light = torch.rand(6, 3, 20, 30, generator=torch.Generator().manual_seed(0))
     numbers = torch.arange(10, 16)
     whole = develop(light, PRESETS["harsh"], numbers, 4)
     alone = develop(light[3:4], PRESETS["harsh"], numbers[3:4], 4)
@@ -71,18 +71,18 @@ def test_effects_do_not_depend_on_the_batch() -> None:
 
 
 def test_noise_is_white_and_of_the_strength_asked_for() -> None:
-    noise = pixel_noise((60, 80, 3), torch.arange(20), 7)
+    noise = pixel_noise((3, 60, 80), torch.arange(20), 7)
     assert abs(noise.mean().item()) < 0.01
     assert noise.std().item() == pytest.approx(1, abs=0.01)
     assert abs((noise[1:] * noise[:-1]).mean().item()) < 0.01
-    assert abs((noise[:, :, 1:] * noise[:, :, :-1]).mean().item()) < 0.01
-    grey = torch.full((4, 40, 40, 3), 0.5)
+    assert abs((noise[..., 1:] * noise[..., :-1]).mean().item()) < 0.01
+    grey = torch.full((4, 3, 40, 40), 0.5)
     seen = develop(grey, Effects(noise=0.05), torch.arange(4), 1).float() / 255
     assert seen.std().item() == pytest.approx(0.05 * (0.15 + 0.85 * 0.5) ** 0.5, rel=0.05)
 
 
 def test_each_effect_does_its_own() -> None:
-    grey = torch.full((200, 24, 32, 3), 0.4)
+    grey = torch.full((200, 3, 24, 32), 0.4)
     numbers = torch.arange(200)
 
     def seen(**effect: float) -> torch.Tensor:

@@ -7,11 +7,11 @@ import torch
 
 from loger_ros.world.builder import Builder, Skin
 from loger_ros.world.camera import Camera
-from loger_ros.world.cast import Views
 from loger_ros.world.render import Rendered, render
 from loger_ros.world.scene import LightMap, Scene
 from loger_ros.world.stage import build_stage
 from loger_ros.world.tiling import tile_rays
+from loger_ros.world.views import Views
 
 SUN = np.array([0.0, 0.0, 1.0])
 

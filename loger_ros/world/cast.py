@@ -13,39 +13,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from loger_ros.world.cull import FAR, HUGE, NEAR, in_image, visible_from
 from loger_ros.world.stage import Stage
 from loger_ros.world.tiling import TiledRays
+from loger_ros.world.views import Views
 
-NEAR = 0.01  # metres
-HUGE = 1e30
 TINY = 1e-12
 RANK_BITS = (
     9  # shapes one tile can take in; depth keeps 14 bits for choosing (0.3 mm at 5 m), then is recomputed
 )
-FAR = 1e6  # metres; a depth beyond this is a miss
 BLOCK = 64  # pairs of a tile and a shape that are worth one round
+ROWS = {"cpu": 96, "cuda": 1 << 30}  # tiles taken at once: what a core's cache holds, or all
 NO_HIT = 0x7F800000  # the bits of infinity
 POSITIVE = 0x7FFFFFFF  # everything but the sign bit: a stray NaN must not win an integer minimum
 
 Interval = Callable[[list[Tensor], list[Tensor]], tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True, eq=False)
-class Views:
-    """B frames to look at: of which scene, from where, with which camera, at which time."""
-
-    scene: Tensor  # (B,) int64
-    pose: Tensor  # (B, 4, 4) float64, T_world_camera
-    camera: Tensor  # (B,) int64
-    seconds: Tensor  # (B,) float64
-
-    def __len__(self) -> int:
-        return len(self.scene)
-
-    def part(self, start: int, stop: int) -> Views:
-        return Views(
-            self.scene[start:stop], self.pose[start:stop], self.camera[start:stop], self.seconds[start:stop]
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +71,7 @@ def cast(stage: Stage, views: Views, rays: TiledRays) -> Hits:
     far = torch.full((len(key),), HUGE, device=device)
     frame = torch.arange(batch, device=device).repeat_interleave(rays.tiles)  # (B * T,)
     middle = (centre[..., None] * rotation[:, None]).sum(-2)  # (B, K, 3) camera axes
-    seen = _in_image(stage, views, rays, middle)  # (K,)
+    seen = in_image(stage, views, rays, middle)  # (K,)
     orders: list[Tensor] = []
     first = 0
     for count, interval in zip(stage.counts, (_box, _cylinder, _ellipsoid), strict=True):
@@ -97,7 +79,7 @@ def cast(stage: Stage, views: Views, rays: TiledRays) -> Hits:
         first += count
         if len(shapes) == 0:
             continue
-        nearest = _visible_from(stage, views, rays, rotation, middle[:, shapes], shapes)  # (B, T, shapes)
+        nearest = visible_from(stage, views, rays, rotation, middle, origin, shapes)  # (B, T, shapes)
         near, order = nearest.flatten(0, 1).sort(dim=-1, stable=True)
         rounds = int((near < HUGE).sum(-1).max())
         near, order = near[:, :rounds], shapes[order[:, :rounds]]
@@ -123,41 +105,6 @@ def swing(stage: Stage, views: Views) -> Tensor:
     return sweep[..., :3] * (1 - 4 * (phase - 0.5).abs())[..., None]
 
 
-def _in_image(stage: Stage, views: Views, rays: TiledRays, middle: Tensor) -> Tensor:
-    """Which shapes may be in the image of any of the frames: a first, coarse choice by their spheres. (K,)"""
-    radius = stage.radius[views.scene]  # (B, K)
-    bounds = rays.bounds[views.camera]
-    low, high = bounds.amin(1), bounds.amax(1)  # (B, 4)
-    near = (middle[..., 2] + radius > NEAR) & stage.present[views.scene]
-    for axis in (0, 1):
-        for bound, side in ((low[:, 2 * axis, None], 1.0), (high[:, 2 * axis + 1, None], -1.0)):
-            reach = radius * (1 + bound * bound).sqrt()
-            near &= side * (middle[..., axis] - bound * middle[..., 2]) + reach >= -1e-4
-    return near.any(0)
-
-
-def _visible_from(
-    stage: Stage, views: Views, rays: TiledRays, rotation: Tensor, middle: Tensor, shapes: Tensor
-) -> Tensor:
-    """The least depth at which a tile can meet a shape's box; HUGE outside the tile's pyramid. (B, T, K)"""
-    axes = stage.axes[views.scene[:, None], shapes]  # (B, K, 3, 3)
-    axes = (axes[..., None] * rotation[:, None, None]).sum(-2)  # rows in camera axes
-    depth, reach = middle[..., 2], axes[..., 2].abs().sum(-1)  # (B, K)
-    bounds = rays.bounds[views.camera][..., None]  # (B, T, 4, 1)
-
-    def inside(axis: int, bound: Tensor, side: float) -> Tensor:
-        """Some of the box lies on the inner side of the plane ``axis = bound * z``."""
-        along = (axes[:, None, :, :, axis] - bound[..., None] * axes[:, None, :, :, 2]).abs().sum(-1)
-        return side * (middle[:, None, :, axis] - bound * depth[:, None]) + along >= -1e-4
-
-    seen = inside(0, bounds[:, :, 0], 1.0) & inside(0, bounds[:, :, 1], -1.0)
-    seen &= inside(1, bounds[:, :, 2], 1.0) & inside(1, bounds[:, :, 3], -1.0)
-    front = depth + reach > NEAR
-    seen &= (front & stage.present[views.scene[:, None], shapes])[:, None]
-    least = (depth - reach).clamp_min(0)[:, None].expand(seen.shape)
-    return least.masked_fill(~seen, HUGE)
-
-
 def _march(
     interval: Interval,
     near: Tensor,
@@ -176,23 +123,25 @@ def _march(
     """
     depth_bits = POSITIVE & (-1 << RANK_BITS)
     ranks = torch.arange(near.shape[1], dtype=torch.int32, device=near.device)
+    most = ROWS.get(near.device.type, ROWS["cuda"])
     i = 0
     while i < near.shape[1]:
-        tiles = (near[:, i] < far).nonzero()[:, 0]  # those still at work; `far` is HUGE until a tile is full
-        if len(tiles) == 0:
+        active = (near[:, i] < far).nonzero()[:, 0]  # those still at work; `far` is HUGE until a tile is full
+        if len(active) == 0:
             break
-        block = min(max(1, BLOCK // len(tiles)), near.shape[1] - i)
-        f, s = frame[tiles, None], order[tiles, i : i + block]  # (tiles, block)
-        a, b, c, d, e = unit[f, s][..., None].unbind(2)  # each (tiles, block, 1)
-        o = list(origin[f, s][..., None].unbind(2))
-        x, y, z = (component.index_select(0, tiles)[:, None] for component in direction)  # (tiles, 1, P)
-        enter, leave = interval(o, [a * x + b * y, c * x + d * y, e * z])  # (tiles, block, P)
-        # a miss or a shape behind the camera gets an enormous depth
-        depth = torch.maximum(enter, torch.maximum(enter - leave, NEAR - enter) * HUGE)
-        bits = (depth.view(torch.int32) & depth_bits) | (ranks[i : i + block, None] + first_rank)
-        best = torch.minimum(key.index_select(0, tiles), bits.amin(1) if block > 1 else bits[:, 0])
-        key.index_copy_(0, tiles, best)
-        far.index_copy_(0, tiles, best.amax(-1).view(torch.float32).clamp(max=HUGE))
+        block = min(max(1, BLOCK // len(active)), near.shape[1] - i)
+        for tiles in active.split(most):
+            f, s = frame[tiles, None], order[tiles, i : i + block]  # (tiles, block)
+            a, b, c, d, e = unit[f, s][..., None].unbind(2)  # each (tiles, block, 1)
+            o = list(origin[f, s][..., None].unbind(2))
+            x, y, z = (component.index_select(0, tiles)[:, None] for component in direction)  # (tiles, 1, P)
+            enter, leave = interval(o, [a * x + b * y, c * x + d * y, e * z])  # (tiles, block, P)
+            # a miss or a shape behind the camera gets an enormous depth
+            depth = torch.maximum(enter, torch.maximum(enter - leave, NEAR - enter) * HUGE)
+            bits = (depth.view(torch.int32) & depth_bits) | (ranks[i : i + block, None] + first_rank)
+            best = torch.minimum(key.index_select(0, tiles), bits.amin(1) if block > 1 else bits[:, 0])
+            key.index_copy_(0, tiles, best)
+            far.index_copy_(0, tiles, best.amax(-1).view(torch.float32).clamp(max=HUGE))
         i += block
 
 

@@ -38,34 +38,33 @@ FLICKER_BANDS = 2.3  # per image height
 FLICKER_ROLL = 0.137  # bands per frame
 
 
-def develop(rgb: Tensor, effects: Effects, frames: Tensor, seed: int) -> Tensor:
-    """Light (B, H, W, 3), 1 is white, to uint8. ``frames`` (B,): their numbers in the sequence."""
-    batch, height, width, _ = rgb.shape
-    device = rgb.device
-    gain = torch.ones(batch, height, width, device=device)
+def develop(light: Tensor, effects: Effects, frames: Tensor, seed: int) -> Tensor:
+    """Light (B, 3, H, W), 1 is white, to images (B, H, W, 3) uint8. ``frames`` (B,): their numbers."""
+    height, width = light.shape[2:]
+    frames = frames.to(light.device)
     if effects.exposure:
-        gain = gain * exposure_gain(effects.exposure, frames, seed).to(device)[:, None, None]
+        light = light * exposure_gain(effects.exposure, frames, seed)[:, None, None, None]
     if effects.vignetting:
-        y = torch.linspace(-1, 1, height, device=device)[:, None]
-        x = torch.linspace(-1, 1, width, device=device)[None]
-        gain = gain * (1 - effects.vignetting * ((x * x + y * y) / 2) ** 1.5)
+        y = torch.linspace(-1, 1, height, device=light.device)[:, None]
+        x = torch.linspace(-1, 1, width, device=light.device)[None]
+        light = light * (1 - effects.vignetting * ((x * x + y * y) / 2) ** 1.5)
     if effects.flicker:
-        rows = torch.arange(height, device=device, dtype=torch.float64) / height
-        phase = FLICKER_BANDS * rows + FLICKER_ROLL * frames.to(device)[:, None].double()
-        gain = gain * (1 + effects.flicker * torch.sin(2 * torch.pi * phase)).float()[:, :, None]
-    light = rgb if not (effects.exposure or effects.vignetting or effects.flicker) else rgb * gain[..., None]
+        rows = torch.arange(height, device=light.device, dtype=torch.float64) / height
+        phase = FLICKER_BANDS * rows + FLICKER_ROLL * frames[:, None].double()
+        light = light * (1 + effects.flicker * torch.sin(2 * torch.pi * phase)).float()[:, None, :, None]
+    light = light.clamp(0, 1)
     if effects.noise:
-        level = effects.noise * (0.15 + 0.85 * light.clamp(0, 1)).sqrt()  # read noise and shot noise
-        light = light + level * pixel_noise((height, width, 3), frames.to(device), seed)
-    return (light.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
+        level = effects.noise * (0.15 + 0.85 * light).sqrt()  # read noise and shot noise
+        light = (light + level * pixel_noise((3, height, width), frames, seed)).clamp(0, 1)
+    return (light * 255 + 0.5).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def exposure_gain(deviation: float, frames: Tensor, seed: int) -> Tensor:
     """A slow random walk of the gain: the sum of three waves whose phases come from the seed. (B,)"""
     phases = np.random.default_rng([seed, 1]).uniform(0, 2 * np.pi, 3)
-    time = frames.double().cpu() / EXPOSURE_PERIOD
-    rates = torch.tensor([1.0, 1.7, 3.1], dtype=torch.float64)
-    waves = torch.sin(time[:, None] * rates + torch.from_numpy(phases)).sum(1)
+    time = frames.double() / EXPOSURE_PERIOD
+    rates = torch.tensor([1.0, 1.7, 3.1], dtype=torch.float64, device=frames.device)
+    waves = torch.sin(time[:, None] * rates + torch.from_numpy(phases).to(frames.device)).sum(1)
     return torch.exp2(deviation * waves / 1.225).float()
 
 
@@ -73,7 +72,7 @@ def pixel_noise(shape: tuple[int, int, int], frames: Tensor, seed: int) -> Tenso
     """Noise of deviation 1, triangular in distribution, by hashing the number of the value. (B, *shape)"""
     count = shape[0] * shape[1] * shape[2]
     value = torch.arange(count, device=frames.device, dtype=torch.int32)
-    start = torch.tensor([_hash_seed(seed, int(frame)) for frame in frames], dtype=torch.int32)
+    start = torch.tensor([_hash_seed(seed, frame) for frame in frames.tolist()], dtype=torch.int32)
     mixed = value * -1640531527 + start.to(frames.device)[:, None]  # int32 arithmetic wraps around
     for shift, factor in ((15, 739982445), (12, 695872825)):
         mixed = (mixed ^ ((mixed >> shift) & ((1 << (32 - shift)) - 1))) * factor

@@ -77,7 +77,7 @@ def plaster(rng: np.random.Generator, n: int) -> np.ndarray:
     base = colour(rng, (0.03, 0.17) if rng.random() < 0.6 else (0, 1), (0.04, 0.22), (0.65, 0.95))
     image = mix(base * 0.72, base * 1.08, noise(rng, n, 1.3))
     for _ in range(rng.integers(6, 14)):  # dents, nails and marks
-        u, v = rng.random(2)
+        u, v = rng.uniform(0.0, 0.94, 2)
         w, h = rng.uniform(0.006, 0.05, 2)
         patch(image, (u, u + w), (v, v + h), base * rng.uniform(0.4, 0.8))
     return grime(rng, image, 0.3)

@@ -30,13 +30,10 @@ class TiledRays:
         return self.rows * self.columns
 
     def to_images(self, tiled: Tensor) -> Tensor:
-        """(B, T, P, *) to (B, H, W, *)."""
-        b, rest = tiled.shape[0], tiled.shape[3:]
-        grid = tiled.reshape(b, self.rows, self.columns, self.tile_height, self.tile_width, *rest)
-        image = grid.transpose(2, 3).reshape(
-            b, self.rows * self.tile_height, self.columns * self.tile_width, *rest
-        )
-        return image[:, : self.height, : self.width].contiguous()
+        """(*, T, P) to (*, H, W)."""
+        grid = tiled.reshape(-1, self.rows, self.columns, self.tile_height, self.tile_width).transpose(2, 3)
+        image = grid.reshape(-1, self.rows * self.tile_height, self.columns * self.tile_width)
+        return image[:, : self.height, : self.width].reshape(*tiled.shape[:-2], self.height, self.width)
 
 
 def tile_rays(rays: Tensor) -> TiledRays:
