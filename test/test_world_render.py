@@ -125,6 +125,27 @@ def test_level_rays_in_the_plane_of_a_face() -> None:
     assert np.isinf(depth[:25]).all()
 
 
+@pytest.mark.parametrize("height", [0.2, 0.5, 0.8])
+def test_rays_that_never_leave_a_slab(height: float) -> None:
+    """Straight ahead, x and z of the ray do not change, wherever the camera is between the planes."""
+    builder = empty_builder()
+    builder.span((2.0, -1.0, 0.0), (3.0, 1.0, 1.0), plain(builder))
+    for side in (-0.5, 0.0, 0.5):
+        pose = looking((0.0, side, height), (1.0, 0.0, 0.0))
+        assert depth_of(builder, Camera.from_fov(5, 5, 10.0), pose)[2, 2] == pytest.approx(2.0, abs=1e-6)
+
+
+def test_what_looks_out_of_a_gap_is_harmless() -> None:
+    """Rays that meet nothing, while the first shape of the scene lies in all kinds of directions."""
+    builder = empty_builder()
+    builder.box((0.0, 0.0, 1.0), (0.2, 0.2, 0.2), plain(builder))
+    for forward in ((0.0, 1.0, 0.0), (1.0, 0.0, 0.0), (-1.0, 1e-9, 0.0), (0.6, 0.8, 1e-12)):
+        rendered = shoot(
+            [scene_of(builder)], looking((3.0, 0.0, 1.0), forward)[None], Camera.from_fov(31, 31, 90.0)
+        )
+        assert torch.isfinite(rendered.rgb).all()
+
+
 def test_a_moving_box_is_where_its_swing_has_taken_it() -> None:
     builder = empty_builder()
     builder.box((3.0, 0.0, 1.0), (0.5, 0.5, 0.5), plain(builder), sweep=(1.0, 0.0, 0.0, 4.0))

@@ -74,8 +74,8 @@ def locate(stage: Stage, views: Views, hits: Hits) -> Surface:
 
 
 def _entry(origin: Tensor, direction: Tensor) -> Tensor:
-    """Depth of the nearer of the two planes at -1 and 1."""
-    return -(origin + direction.sign()) / direction
+    """Depth of the nearer of the two planes at -1 and 1; -inf between them when the ray never leaves."""
+    return -(origin + torch.copysign(torch.ones_like(direction), direction)) / direction
 
 
 def _locate_round(
@@ -123,6 +123,10 @@ def _locate_round(
 def shade(stage: Stage, views: Views, rays: TiledRays, hits: Hits) -> tuple[Tensor, Tensor]:
     """Colour (3, B, T, P) 0..1 and depth (B, T, P), which is infinite in the sky."""
     surface = locate(stage, views, hits)
+    missed = (~hits.hit.view(-1)).nonzero()[:, 0]
+    if len(missed):  # any numbers will do, but none that index out of a texture
+        surface.depth[missed], surface.slant[missed] = 1.0, 1.0
+        surface.u[missed] = surface.v[missed] = 0.0
     x, y, z = (component.view(-1) for component in hits.direction)
     length = (x * x + y * y + z * z).sqrt()
     material = surface.row * FACES + surface.face
@@ -143,7 +147,6 @@ def shade(stage: Stage, views: Views, rays: TiledRays, hits: Hits) -> tuple[Tens
         shaded.append(channel * factor * light + haze)
     rgb = torch.stack(shaded)  # (3, N)
     depth = surface.depth
-    missed = (~hits.hit.view(-1)).nonzero()[:, 0]
     if len(missed):
         frame = missed // (len(depth) // len(views))
         up = (z[missed] / length[missed]).clamp(0, 1).sqrt()[:, None]
