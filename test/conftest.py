@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from loger_ros.ros.installation import this_machine_only
+
 # Small models are fastest on one thread where the cores are busy; processes that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -23,9 +25,17 @@ def ros_environment(tmp_path: Path) -> dict[str, str]:
         environment.pop(name, None)
     environment |= {
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "ROS_LOCALHOST_ONLY": "1",
+        **this_machine_only(),
         "ROS_DOMAIN_ID": str(1 + next(_domains) % 101),  # above 101 its ports collide with ephemeral ones
         "ROS_LOG_DIR": str(tmp_path / "ros_log"),
     }
     return environment
+
+
+@pytest.fixture
+def ros_domain(ros_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> int:
+    """The domain of ``ros_environment``, of which this process is then a part too."""
+    for name, value in ros_environment.items():
+        if name.startswith("ROS_"):
+            monkeypatch.setenv(name, value)
+    return int(ros_environment["ROS_DOMAIN_ID"])

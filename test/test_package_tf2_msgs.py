@@ -34,13 +34,9 @@ def test_the_independent_hash_is_the_official_one(independent: object) -> None:
     assert independent.hash_rihs01(NAME) == OFFICIAL
 
 
-def test_the_running_type_has_the_official_hash(
-    ros_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOG_DIR"):
-        monkeypatch.setenv(name, ros_environment[name])
+def test_the_running_type_has_the_official_hash(ros_domain: int) -> None:
     context = Context()
-    rclpy.init(context=context, domain_id=int(ros_environment["ROS_DOMAIN_ID"]))
+    rclpy.init(context=context, domain_id=ros_domain)
     node = rclpy.create_node("hashes", context=context)
     try:
         node.create_publisher(TFMessage, "/tf", 1)

@@ -113,7 +113,7 @@ rclpy.shutdown()
 """
 
 
-def test_best_effort_images_arrive(ros_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_best_effort_images_arrive(ros_environment: dict[str, str], ros_domain: int) -> None:
     """Without the profile almost none of these do: 0 of 150 were counted at this size."""
     rclpy = pytest.importorskip("rclpy", reason="needs ROS 2")
     from rclpy.context import Context
@@ -125,10 +125,8 @@ def test_best_effort_images_arrive(ros_environment: dict[str, str], monkeypatch:
         pytest.skip(large_message_profile(ros_environment).reason)
     if shutil.disk_usage("/dev/shm").free < 4 * ROOM:
         pytest.skip("too little shared memory for two more processes")
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    monkeypatch.setenv("ROS_LOG_DIR", ros_environment["ROS_LOG_DIR"])
     context = Context()
-    rclpy.init(context=context, domain_id=int(ros_environment["ROS_DOMAIN_ID"]))
+    rclpy.init(context=context, domain_id=ros_domain)
     node = rclpy.create_node("receiver", context=context)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)

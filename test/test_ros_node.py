@@ -47,10 +47,8 @@ class Observer:
 
 
 @pytest.fixture
-def tester(ros_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Observer]:
-    for name in ("ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY", "ROS_LOG_DIR"):
-        monkeypatch.setenv(name, ros_environment[name])
-    tester = Observer(int(ros_environment["ROS_DOMAIN_ID"]))
+def tester(ros_domain: int) -> Iterator[Observer]:
+    tester = Observer(ros_domain)
     yield tester
     tester.close()
 
@@ -119,3 +117,11 @@ def test_a_home_that_cannot_be_written_does_not_stop_it(
     assert process.returncode == 0, errors
     assert "ROS logs go to" in errors
     assert list((tmp_path / "ros_log").iterdir())
+
+
+def test_the_demo_sees_it_come_and_go(ros_environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "loger_ros", "demo"]
+    ran = subprocess.run(command, env=ros_environment, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    assert "ended with code 0" in ran.stdout
+    assert "state        active" in ran.stdout

@@ -13,6 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 
+from loger_ros.ros.installation import this_machine_only
 from loger_ros.ros.interface import DIAGNOSTICS, NODE, qos_profile
 from loger_ros.ros.log_folder import use_writable_log_folder
 
@@ -21,10 +22,8 @@ STOP_TIME = 20.0  # seconds that the node may take to end
 
 def demonstrate(timeout: float) -> int:
     """Exit code 0 if the node came up, told its health and stopped cleanly."""
-    os.environ.setdefault(
-        "ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST"
-    )  # no word to robots in the neighbourhood
-    os.environ.setdefault("ROS_LOCALHOST_ONLY", "1")  # the same for Humble
+    for name, value in this_machine_only().items():  # no word to robots in the neighbourhood
+        os.environ.setdefault(name, value)
     use_writable_log_folder()
     print("The node starts:", flush=True)
     node = subprocess.Popen([sys.executable, "-m", "loger_ros.ros.node"])

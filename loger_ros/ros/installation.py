@@ -39,6 +39,14 @@ def find_ros() -> RosInstallation | None:
     )
 
 
+def this_machine_only() -> dict[str, str]:
+    """The variable that keeps ROS from being heard outside this machine; Humble has the older one."""
+    ros = find_ros()
+    if ros is not None and ros.distribution in ("humble", "iron"):
+        return {"ROS_LOCALHOST_ONLY": "1"}
+    return {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+
+
 def import_failure(packages: Iterable[str]) -> str:
     """Why these packages do not import, in one line; empty if they do. Tried in a process of its own."""
     code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"

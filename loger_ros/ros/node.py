@@ -5,17 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import ParameterDescriptor
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from loger_ros import inventory
 from loger_ros.inventory import Finding, Verdict
-from loger_ros.ros.dds_profile import apply_large_message_profile
 from loger_ros.ros.interface import DIAGNOSTICS, NODE, qos_profile
-from loger_ros.ros.log_folder import use_writable_log_folder
+from loger_ros.ros.process import running_ros
 
 NO_STREAM = "no odometry: this version of the node does not read images yet"
 
@@ -107,22 +105,15 @@ class LogerNode(LifecycleNode):
 
 
 def main(args: list[str] | None = None) -> None:
-    apply_large_message_profile()
-    use_writable_log_folder()
-    rclpy.init(args=args)
-    node = None
-    try:
+    with running_ros(args):
         node = LogerNode()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        node.autostart()
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass  # how SIGINT and SIGTERM arrive here
-    finally:
-        if node is not None:
+        try:
+            node.autostart()
+            executor.spin()
+        finally:
             node.destroy_node()
-        rclpy.try_shutdown()
 
 
 if __name__ == "__main__":

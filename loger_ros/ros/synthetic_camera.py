@@ -8,18 +8,16 @@ from typing import Any
 
 import cv2
 import numpy as np
-import rclpy
 import torch
 from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
 from loger_ros.geometry import difference
-from loger_ros.ros.dds_profile import apply_large_message_profile
-from loger_ros.ros.log_folder import use_writable_log_folder
+from loger_ros.ros.process import running_ros
 from loger_ros.ros.synthetic_messages import (
     TransformPublisher,
     camera_info_message,
@@ -270,26 +268,20 @@ def make_sequence(settings: Settings) -> Sequence:
 
 
 def main(args: list[str] | None = None) -> int:
-    apply_large_message_profile()
-    use_writable_log_folder()
-    rclpy.init(args=args)
-    node = None
-    try:
-        node = SyntheticCamera()
+    with running_ros(args):
+        try:
+            node = SyntheticCamera()
+        except (ValueError, ParameterException) as error:  # the second: a parameter of the wrong type
+            print(f"{NODE}: {error}", file=sys.stderr)
+            return 2
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        while node.exit_code is None:
-            executor.spin_once(timeout_sec=0.5)
-        return node.exit_code
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass  # how SIGINT and SIGTERM arrive here
-    except (ValueError, ParameterException) as error:  # the second: a parameter of the wrong type
-        print(f"{NODE}: {error}", file=sys.stderr)
-        return 2
-    finally:
-        if node is not None:
+        try:
+            while node.exit_code is None:
+                executor.spin_once(timeout_sec=0.5)
+        finally:
             node.destroy_node()
-        rclpy.try_shutdown()
+        return node.exit_code
     return 0
 
 

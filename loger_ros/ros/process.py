@@ -1,0 +1,30 @@
+"""The frame of every process of ours that has a node: what is set before, and how it ends in peace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import rclpy
+from rclpy.executors import ExternalShutdownException
+
+from loger_ros.ros.dds_profile import apply_large_message_profile
+from loger_ros.ros.log_folder import use_writable_log_folder
+
+
+@contextmanager
+def running_ros(args: list[str] | None = None) -> Iterator[None]:
+    """ROS while the block runs. SIGINT and SIGTERM end the block without an error."""
+    apply_large_message_profile()
+    use_writable_log_folder()
+    rclpy.init(args=args)
+    try:
+        yield
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass  # how the two signals arrive, mostly
+    except RuntimeError:
+        if rclpy.ok():
+            raise
+        # Jazzy's executor raises RCLError where a signal shuts the context down between two of its steps.
+    finally:
+        rclpy.try_shutdown()
