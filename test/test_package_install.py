@@ -59,7 +59,9 @@ def test_the_checkout_is_its_own_share_folder() -> None:
 def test_after_pip(source: Path, tmp_path: Path) -> None:
     prefix = tmp_path / "prefix"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
-    run([*pip, "--no-deps", "--no-build-isolation", "--prefix", prefix, source], tmp_path)
+    # Without --ignore-installed pip takes the installation that these tests run from away.
+    options = ["--no-deps", "--no-build-isolation", "--ignore-installed", "--prefix", prefix]
+    run([*pip, *options, source], tmp_path)
     (site_packages,) = {path.parent for path in prefix.rglob("loger_ros/__init__.py")}
     site_packages = site_packages.parent
     module, share = run([sys.executable, "-c", WHERE], tmp_path, PYTHONPATH=str(site_packages)).splitlines()
