@@ -153,6 +153,9 @@ def test_walkers_walk_clear_of_the_camera() -> None:
         ("split", "holdout"),
         ("rate", 0.0),
         ("hfov", 300.0),
+        ("camera_height", 7.0),
+        ("camera_pitch", 90.0),
+        ("movers", -1),
     ],
 )
 def test_nonsense_is_refused_with_its_name(field: str, value: object) -> None:

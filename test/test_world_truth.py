@@ -117,6 +117,21 @@ def test_moving_things_and_the_sky_do_not_correspond() -> None:
     assert not masked.any()
 
 
+def test_cameras_of_a_batch_may_differ() -> None:
+    clips = [
+        generate(SequenceSpec(frames=8, width=56, height=42, hfov=hfov), 3).render() for hfov in (65, 95)
+    ]
+    points = patch_centres(42, 56, 7)
+    motions = [relative(clip.T_world_camera, 0, 5) for clip in clips]
+    depths = [torch.stack([clip.depth[i] for clip in clips]) for i in (0, 5)]
+    pixels, valid = correspondences(points, *depths, torch.cat(motions), [clip.camera for clip in clips])
+    for i, clip in enumerate(clips):
+        alone = correspondences(points, clip.depth[:1], clip.depth[5:6], motions[i], clip.camera)
+        assert torch.allclose(pixels[i], alone[0][0], atol=1e-4)
+        assert torch.equal(valid[i], alone[1][0])
+    assert valid.any(1).all()
+
+
 def test_patches_must_fill_the_image() -> None:
     assert patch_centres(6, 9, 3)[:4].tolist() == [[1.0, 1.0], [4.0, 1.0], [7.0, 1.0], [1.0, 4.0]]
     with pytest.raises(ValueError, match="do not fill"):

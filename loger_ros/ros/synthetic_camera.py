@@ -120,7 +120,7 @@ class SyntheticCamera(Node):
         super().__init__(NODE)
         settings = Settings(**self._declared(Settings()))
         nuisances = Nuisances(**self._declared(Nuisances()))
-        _check_device(settings)
+        _check(settings)
         self.get_logger().info("building the scene")
         self._settings = settings
         self._sequence = make_sequence(settings)
@@ -228,7 +228,12 @@ class SyntheticCamera(Node):
             self._wheels.publish(odometry_message(header(stamp, WHEEL_FRAME), BASE_FRAME, placed, twist))
 
 
-def _check_device(settings: Settings) -> None:
+def _check(settings: Settings) -> None:
+    """What no other part checks."""
+    if not 0.1 <= settings.rate <= 1000:
+        raise ValueError(f"rate must be 0.1 to 1000 images per second, got {settings.rate}")
+    if not 0 <= settings.wheel_noise <= 1:
+        raise ValueError(f"wheel_noise must be 0 to 1, got {settings.wheel_noise}")
     if settings.threads < 1:
         raise ValueError(f"threads must be at least 1, got {settings.threads}")
     torch.set_num_threads(settings.threads)

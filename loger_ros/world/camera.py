@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -61,10 +62,41 @@ class Camera:
 
     def unproject(self, pixels: Tensor) -> Tensor:
         """Pixels (..., 2) to undistorted directions (x, y) of (x, y, 1)."""
-        distorted = torch.stack(
-            [(pixels[..., 0] - self.cx) / self.fx, (pixels[..., 1] - self.cy) / self.fy], -1
-        )
-        if not any(self.distortion):
+        return Lens.of([self], pixels)[0].unproject(pixels)
+
+    def project(self, points: Tensor) -> Tensor:
+        """Points (..., 3) in front of the camera to pixels (..., 2)."""
+        return Lens.of([self], points)[0].project(points)
+
+
+@dataclass(frozen=True, eq=False)
+class Lens:
+    """The optics of one or many cameras, as tensors that broadcast against points."""
+
+    focal: Tensor  # (..., 2)
+    centre: Tensor  # (..., 2)
+    distortion: Tensor | None  # (..., 5)
+
+    @classmethod
+    def of(cls, cameras: Sequence[Camera], like: Tensor) -> Lens:
+        """(B, 2), (B, 2) and (B, 5) or None, of the type and on the device of ``like``."""
+
+        def stacked(rows: list[tuple[float, ...]]) -> Tensor:
+            return torch.tensor(rows, dtype=torch.float64).to(like)
+
+        focal = stacked([(camera.fx, camera.fy) for camera in cameras])
+        centre = stacked([(camera.cx, camera.cy) for camera in cameras])
+        if not any(any(camera.distortion) for camera in cameras):
+            return cls(focal, centre, None)
+        return cls(focal, centre, stacked([camera.distortion or (0.0,) * 5 for camera in cameras]))
+
+    def __getitem__(self, index: int | tuple) -> Lens:
+        distortion = None if self.distortion is None else self.distortion[index]
+        return Lens(self.focal[index], self.centre[index], distortion)
+
+    def unproject(self, pixels: Tensor) -> Tensor:
+        distorted = (pixels - self.centre) / self.focal
+        if self.distortion is None:
             return distorted
         ideal = distorted
         for _ in range(UNDISTORT_STEPS):
@@ -72,14 +104,12 @@ class Camera:
         return ideal
 
     def project(self, points: Tensor) -> Tensor:
-        """Points (..., 3) in front of the camera to pixels (..., 2)."""
-        ideal = points[..., :2] / points[..., 2:]
-        if any(self.distortion):
-            ideal = self._distort(ideal)
-        return torch.stack([ideal[..., 0] * self.fx + self.cx, ideal[..., 1] * self.fy + self.cy], -1)
+        return self._distort(points[..., :2] / points[..., 2:]) * self.focal + self.centre
 
     def _distort(self, ideal: Tensor) -> Tensor:
-        k1, k2, p1, p2, k3 = self.distortion
+        if self.distortion is None:
+            return ideal
+        k1, k2, p1, p2, k3 = self.distortion.unbind(-1)
         x, y = ideal.unbind(-1)
         r2 = x * x + y * y
         radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))

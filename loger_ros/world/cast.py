@@ -19,9 +19,8 @@ from loger_ros.world.tiling import TiledRays
 from loger_ros.world.views import Views
 
 TINY = 1e-12
-RANK_BITS = (
-    9  # shapes one tile can take in; depth keeps 14 bits for choosing (0.3 mm at 5 m), then is recomputed
-)
+# Shapes one tile can take in. Depth keeps 14 bits for choosing (0.3 mm at 5 m); shading finds it anew.
+RANK_BITS = 9
 BLOCK = 64  # pairs of a tile and a shape that are worth one round
 ROWS = {"cpu": 96, "cuda": 1 << 30}  # tiles taken at once: what a core's cache holds, or all
 NO_HIT = 0x7F800000  # the bits of infinity

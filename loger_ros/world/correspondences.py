@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from loger_ros.world.camera import Camera
+from loger_ros.world.camera import Camera, Lens
 
 NEAR = 0.02  # metres in front of the target camera
 EDGE = 1.15  # the depths around a point may differ by this factor, or it lies on an edge
@@ -26,34 +28,38 @@ def correspondences(
     depth_source: Tensor,
     depth_target: Tensor,
     T_target_source: Tensor,
-    camera: Camera,
+    camera: Camera | Sequence[Camera],
     moving_source: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Where in the target frames the source frames' ``points`` are seen, and whether they are.
 
-    ``points`` (N, 2) in pixels, depths (B, H, W), ``T_target_source`` (B, 4, 4). Returns pixels (B, N, 2), of
-    use only where the second result (B, N) is True: the point is in the image, not hidden by anything
-    nearer, not on a depth edge or in the sky of either frame, and (given the mask) not on a moving thing.
+    ``points`` (N, 2) in pixels, depths (B, H, W), ``T_target_source`` (B, 4, 4), one camera or B of them.
+    Returns pixels (B, N, 2), of use only where the second result (B, N) is True: the point is in the image, not
+    hidden by anything nearer, not on a depth edge or in the sky of either frame, and (given the mask) not on a
+    moving thing.
     """
     points = points.to(depth_source)
     depth, steady = _depth_at(depth_source, points.expand(len(depth_source), -1, -1))  # (B, N)
     depth = torch.where(steady, depth, torch.ones_like(depth))
-    directions = camera.unproject(points.double()).to(depth)  # (N, 2)
-    rays = torch.cat([directions, torch.ones_like(directions[:, :1])], -1)
+    cameras = [camera] if isinstance(camera, Camera) else list(camera)
+    lens = Lens.of(cameras, depth)[:, None]  # (1 or B, 1, ...)
+    directions = lens.unproject(points)  # (1 or B, N, 2)
+    rays = torch.cat([directions, torch.ones_like(directions[..., :1])], -1)
     motion = T_target_source.to(depth)
     there = (rays * depth[..., None]) @ motion[:, :3, :3].transpose(1, 2) + motion[
         :, None, :3, 3
     ]  # (B, N, 3)
     in_front = there[..., 2] > NEAR
-    pixels = camera.project(torch.where(in_front[..., None], there, torch.ones_like(there)))
+    pixels = lens.project(torch.where(in_front[..., None], there, torch.ones_like(there)))
     inside = in_front & (pixels >= 0).all(-1)
-    inside &= (pixels[..., 0] <= camera.width - 1) & (pixels[..., 1] <= camera.height - 1)
+    height, width = depth_source.shape[1:]
+    inside &= (pixels[..., 0] <= width - 1) & (pixels[..., 1] <= height - 1)
     seen, clear = _depth_at(depth_target, pixels)
     unhidden = (there[..., 2] - seen).abs() <= TOLERANCE * there[..., 2]
     valid = steady & inside & clear & unhidden
     if moving_source is not None:
         nearest = points.round().long()
-        x, y = nearest[:, 0].clamp(0, camera.width - 1), nearest[:, 1].clamp(0, camera.height - 1)
+        x, y = nearest[:, 0].clamp(0, width - 1), nearest[:, 1].clamp(0, height - 1)
         valid &= ~moving_source[:, y, x]
     return pixels, valid
 

@@ -14,9 +14,8 @@ import numpy as np
 SPLITS = ("train", "test")
 TEST_MEMBER = 100  # members of the test split are numbered from here
 
-Painter = Callable[
-    [np.random.Generator, int], np.ndarray
-]  # (generator, n) → (n, n, 3), 0..1, row 0 at the bottom
+# (generator, n) → (n, n, 3), 0..1, row 0 at the bottom
+Painter = Callable[[np.random.Generator, int], np.ndarray]
 
 
 @dataclass(frozen=True)

@@ -104,8 +104,8 @@ def _plan(
     tight, reverse = rng.uniform(0, 0.6), rng.choice([0.0, 0.06, 0.15])
     lead = 0.0 if spec.closed else rng.uniform(0, LEAD)
     length = lead + spec.frames * pace.step * 0.7 + 0.5
+    wander = WANDER[layout.kind]
     for _ in range(30):
-        wander = WANDER[layout.kind]
         way = walk(layout, rng, length, spec.closed)
         if len(way) < 2 or np.linalg.norm(np.diff(way, axis=0), axis=1).min() < 1e-6:
             length *= 1.1

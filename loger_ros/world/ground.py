@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
@@ -35,6 +37,10 @@ class Ground:
         self.taken.append((x, y, math.hypot(*half)))
 
 
-def pick(rng: np.random.Generator, choice: dict):
+Choice = TypeVar("Choice")
+
+
+def pick(rng: np.random.Generator, choice: Mapping[Choice, float]) -> Choice:
+    """One of the keys, by its weight."""
     weights = np.array(list(choice.values()), float)
     return list(choice)[rng.choice(len(weights), p=weights / weights.sum())]

@@ -20,7 +20,7 @@ from loger_ros.world.effects import BLUR_SAMPLES, Effects, develop
 from loger_ros.world.render import Rendered, render
 from loger_ros.world.scene import Scene
 from loger_ros.world.stage import Stage, build_stage
-from loger_ros.world.tiling import tile_rays
+from loger_ros.world.tiling import TiledRays, tile_rays
 from loger_ros.world.trajectories import Mount
 from loger_ros.world.views import Views
 
@@ -30,6 +30,7 @@ FIRST_STAMP = 1_000_000_000  # nanoseconds; a stamp of 0 means "no time" in ROS
 WORLD_FRAME, TRUTH_FRAME = "world", "base_link_truth"
 BASE_FRAME, CAMERA_FRAME = "base_link", "camera_optical_frame"
 MOTIONS = ("robot", "handheld", "flying")
+MOST_FRAMES, MOST_MOVERS = 100_000, 50
 BATCH = 16  # frames rendered at once when a sequence is iterated
 
 
@@ -57,10 +58,16 @@ class SequenceSpec:
             raise ValueError(f"place must be one of {PLACES}, got {self.place!r}")
         if self.motion not in MOTIONS:
             raise ValueError(f"motion must be one of {MOTIONS}, got {self.motion!r}")
-        if self.frames < 1:
-            raise ValueError(f"a sequence needs at least one frame, got {self.frames}")
+        if not 1 <= self.frames <= MOST_FRAMES:
+            raise ValueError(f"a sequence has 1 to {MOST_FRAMES} frames, got {self.frames}")
         if self.closed and self.frames < 100:
             raise ValueError(f"a closed loop takes at least 100 frames, got {self.frames}")
+        if self.camera_height is not None and not 0.05 <= self.camera_height <= 2.0:
+            raise ValueError(f"camera_height must be 0.05 to 2 m, got {self.camera_height}")
+        if self.camera_pitch is not None and not -30 <= self.camera_pitch <= 60:
+            raise ValueError(f"camera_pitch must be -30 to 60 degrees down, got {self.camera_pitch}")
+        if not 0 <= self.movers <= MOST_MOVERS:
+            raise ValueError(f"movers must be 0 to {MOST_MOVERS}, got {self.movers}")
         if not 0.1 <= self.rate <= 1000:
             raise ValueError(f"the rate must be 0.1 to 1000 frames per second, got {self.rate}")
 
@@ -172,7 +179,7 @@ def _stage(sequence: Sequence, device: torch.device) -> Stage:
 
 
 @lru_cache(maxsize=8)
-def _rays(camera: Camera, device: torch.device):
+def _rays(camera: Camera, device: torch.device) -> TiledRays:
     return tile_rays(camera.rays(device)[None])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -11,6 +12,10 @@ from loger_ros.world.ground import Ground, pick
 from loger_ros.world.layout import Layout, Side
 
 Place = tuple[float, float, float]  # x, y, yaw of a thing; its front looks along its own -y
+Placing = Callable[[float, float], Place]  # by the distance along a wall and out from it
+Thing = Callable[
+    [Builder, Ground, Placing, float, float, float], float
+]  # puts itself there; returns its width
 
 
 def clutter(builder: Builder, x: float, y: float, z: float, reach: float) -> None:
@@ -63,7 +68,7 @@ def dress(builder: Builder, layout: Layout, side: Side, ground: Ground) -> None:
             u += width + rng.uniform(0.15, 0.9 if indoors else 2.5)
 
 
-def _door(builder, ground, place, u, room, height) -> float:
+def _door(builder: Builder, ground: Ground, place: Placing, u: float, room: float, height: float) -> float:
     width = builder.rng.uniform(0.85, 1.0)
     if width > room:
         return 0.3
@@ -78,7 +83,7 @@ def _door(builder, ground, place, u, room, height) -> float:
     return width
 
 
-def _window(builder, ground, place, u, room, height) -> float:
+def _window(builder: Builder, ground: Ground, place: Placing, u: float, room: float, height: float) -> float:
     width, tall = builder.rng.uniform(1.0, 1.8), builder.rng.uniform(0.9, 1.3)
     if width > room:
         return 0.3
@@ -95,7 +100,7 @@ def _window(builder, ground, place, u, room, height) -> float:
     return width
 
 
-def _picture(builder, ground, place, u, room, height) -> float:
+def _picture(builder: Builder, ground: Ground, place: Placing, u: float, room: float, height: float) -> float:
     width, tall = builder.rng.uniform(0.35, 1.1), builder.rng.uniform(0.35, 0.9)
     if width > room:
         return 0.3
@@ -105,7 +110,7 @@ def _picture(builder, ground, place, u, room, height) -> float:
     return width
 
 
-def _shelf(builder, ground, place, u, room, height) -> float:
+def _shelf(builder: Builder, ground: Ground, place: Placing, u: float, room: float, height: float) -> float:
     width, depth, tall = (
         builder.rng.uniform(0.7, 1.3),
         builder.rng.uniform(0.14, 0.19),
@@ -121,7 +126,7 @@ def _shelf(builder, ground, place, u, room, height) -> float:
     return width
 
 
-def _cabinet(builder, ground, place, u, room, height) -> float:
+def _cabinet(builder: Builder, ground: Ground, place: Placing, u: float, room: float, height: float) -> float:
     width, depth, tall = (
         builder.rng.uniform(0.5, 1.4),
         builder.rng.uniform(0.2, 0.3),
@@ -139,7 +144,7 @@ def _cabinet(builder, ground, place, u, room, height) -> float:
     return width
 
 
-def _sofa(builder, ground, place, u, room, height) -> float:
+def _sofa(builder: Builder, ground: Ground, place: Placing, u: float, room: float, height: float) -> float:
     width, depth = builder.rng.uniform(1.3, 1.9), 0.42
     x, y, yaw = place(u + width / 2, depth + 0.03)
     half = (width / 2, depth)
@@ -156,7 +161,7 @@ def _sofa(builder, ground, place, u, room, height) -> float:
     return width
 
 
-def _bench(builder, ground, place, u, room, height) -> float:
+def _bench(builder: Builder, ground: Ground, place: Placing, u: float, room: float, height: float) -> float:
     x, y, yaw = place(u + 0.7, 0.3)
     if room < 1.4 or not ground.free(x, y, (0.7, 0.22), yaw):
         return 0.3
@@ -169,7 +174,7 @@ def _bench(builder, ground, place, u, room, height) -> float:
     return 1.4
 
 
-def boxes(builder, ground, place, u, room, height) -> float:
+def boxes(builder: Builder, ground: Ground, place: Placing, u: float, room: float, height: float) -> float:
     size = builder.rng.uniform(0.2, 0.38)
     x, y, yaw = place(u + size, size + 0.05)
     if 2 * size > room or not ground.free(x, y, (size, size), yaw):
@@ -185,7 +190,7 @@ def boxes(builder, ground, place, u, room, height) -> float:
     return 0.8
 
 
-def _bin(builder, ground, place, u, room, height) -> float:
+def _bin(builder: Builder, ground: Ground, place: Placing, u: float, room: float, height: float) -> float:
     radius = builder.rng.uniform(0.12, 0.22)
     x, y, _ = place(u + radius, radius + 0.05)
     if 2 * radius > room or not ground.free(x, y, (radius, radius), 0.0):
@@ -195,7 +200,7 @@ def _bin(builder, ground, place, u, room, height) -> float:
     return 2 * radius
 
 
-def _plant(builder, ground, place, u, room, height) -> float:
+def _plant(builder: Builder, ground: Ground, place: Placing, u: float, room: float, height: float) -> float:
     radius = builder.rng.uniform(0.14, 0.2)
     x, y, _ = place(u + 2 * radius, 2 * radius + 0.05)
     half = (1.8 * radius, 1.8 * radius)
@@ -208,7 +213,9 @@ def _plant(builder, ground, place, u, room, height) -> float:
     return 4 * radius
 
 
-def _pilaster(builder, ground, place, u, room, height) -> float:
+def _pilaster(
+    builder: Builder, ground: Ground, place: Placing, u: float, room: float, height: float
+) -> float:
     x, y, yaw = place(u + 0.2, 0.08)
     if room < 0.4 or not ground.free(x, y, (0.2, 0.1), yaw):
         return 0.3
@@ -216,7 +223,7 @@ def _pilaster(builder, ground, place, u, room, height) -> float:
     return 0.4
 
 
-def _shop(builder, ground, place, u, room, height) -> float:
+def _shop(builder: Builder, ground: Ground, place: Placing, u: float, room: float, height: float) -> float:
     width = builder.rng.uniform(3.0, 4.5)
     if width > room:
         return 0.5
@@ -229,7 +236,9 @@ def _shop(builder, ground, place, u, room, height) -> float:
     return width
 
 
-def _house_door(builder, ground, place, u, room, height) -> float:
+def _house_door(
+    builder: Builder, ground: Ground, place: Placing, u: float, room: float, height: float
+) -> float:
     if room < 1.6:
         return 0.5
     x, y, yaw = place(u + 0.8, 0.08)
@@ -243,7 +252,7 @@ def _house_door(builder, ground, place, u, room, height) -> float:
     return 1.6
 
 
-def _balcony(builder, ground, place, u, room, height) -> float:
+def _balcony(builder: Builder, ground: Ground, place: Placing, u: float, room: float, height: float) -> float:
     if room < 2.4 or height < 6:
         return 0.5
     x, y, yaw = place(u + 1.2, 0.5)
@@ -253,7 +262,7 @@ def _balcony(builder, ground, place, u, room, height) -> float:
     return 2.4
 
 
-INDOORS = {
+INDOORS: dict[Thing, float] = {
     _picture: 5,
     _door: 2,
     _window: 2,
@@ -266,4 +275,13 @@ INDOORS = {
     _plant: 1.5,
     _pilaster: 1,
 }
-OUTDOORS = {_shop: 3, _house_door: 2, _balcony: 1, _picture: 1, _bench: 1, boxes: 1, _bin: 1.5, _plant: 1.5}
+OUTDOORS: dict[Thing, float] = {
+    _shop: 3,
+    _house_door: 2,
+    _balcony: 1,
+    _picture: 1,
+    _bench: 1,
+    boxes: 1,
+    _bin: 1.5,
+    _plant: 1.5,
+}
