@@ -33,8 +33,8 @@ def run(args: argparse.Namespace) -> int:
     print(
         f"{name}, torch {torch.__version__}, effects {args.effects}; {args.sequences} sequences per kind, "
         f"{args.repeat} times each.\nframes/s: by the clock, and by the time this process was on the CPU "
-        "(median, best): other programs slow\nthe first. ns/px: CPU time, best; x mul: as many multiplications "
-        "of float32 arrays in cache."
+        "(median, best), since other programs slow\nthe first. ns/px: CPU time, best; x mul: as many float32 "
+        "multiplications of arrays in cache."
     )
     for width, height in args.sizes:
         frames = args.frames if width * height <= 200_000 else max(1, args.frames // 8)
@@ -49,10 +49,12 @@ def run(args: argparse.Namespace) -> int:
             made = (time.process_time() - start) / len(sequences)
             wall, cpu = _measure(sequences, args.repeat, device)
             best = min(cpu)
+            rates = [1 / statistics.median(wall), 1 / statistics.median(cpu), 1 / best]
             pixel = best / (width * height) * 1e9
+            numbers = "".join(f"{rate:9.1f}" for rate in rates)
             print(
-                f"{place + ', ' + motion:<22}{1 / statistics.median(wall):9.1f}{1 / statistics.median(cpu):9.1f}"
-                f"{1 / best:9.1f}{pixel:8.0f}{pixel / _multiplication():8.0f}{made * 1e3:8.0f} ms",
+                f"{place + ', ' + motion:<22}{numbers}{pixel:8.0f}{pixel / _multiplication():8.0f}"
+                f"{made * 1e3:8.0f} ms",
                 flush=True,
             )
     return 0

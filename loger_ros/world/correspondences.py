@@ -34,9 +34,9 @@ def correspondences(
     """Where in the target frames the source frames' ``points`` are seen, and whether they are.
 
     ``points`` (N, 2) in pixels, depths (B, H, W), ``T_target_source`` (B, 4, 4), one camera or B of them.
-    Returns pixels (B, N, 2), of use only where the second result (B, N) is True: the point is in the image, not
-    hidden by anything nearer, not on a depth edge or in the sky of either frame, and (given the mask) not on a
-    moving thing.
+    Returns pixels (B, N, 2), of use only where the second result (B, N) is True: the point is in the image,
+    not hidden by anything nearer, not on a depth edge or in the sky of either frame, and (given the mask)
+    not on a moving thing.
     """
     points = points.to(depth_source)
     depth, steady = _depth_at(depth_source, points.expand(len(depth_source), -1, -1))  # (B, N)
