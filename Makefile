@@ -15,8 +15,9 @@ lint:  ## format, style and types
 	@$(RUN) ruff check .
 	@$(RUN) mypy
 
-bench:  ## measure this machine
-	@$(RUN) loger bench model
+WHAT ?= world
+bench:  ## measure this machine; WHAT=model (a GPU helps), stream, weights or world
+	@$(RUN) loger bench $(WHAT)
 
 doctor:  ## what this machine has, and what it lacks
 	@$(RUN) loger doctor
