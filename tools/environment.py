@@ -280,7 +280,10 @@ def digest(name: str) -> str:
 def run(command: list[str], env: dict) -> int:
     program = shutil.which(command[0], path=env["PATH"])
     if program is None:
-        raise SetupError(f"{command[0]} is neither in the environment nor on the PATH.")
+        raise SetupError(
+            f"{command[0]} is neither in the environment nor on the PATH. If it should be there, the environment\n"
+            f"was changed by hand: make clean, then run this again."
+        )
     sys.stdout.flush()
     os.execve(program, command, env)
 
