@@ -281,8 +281,8 @@ def run(command: list[str], env: dict) -> int:
     program = shutil.which(command[0], path=env["PATH"])
     if program is None:
         raise SetupError(
-            f"{command[0]} is neither in the environment nor on the PATH. If it should be there, the environment\n"
-            f"was changed by hand: make clean, then run this again."
+            f"{command[0]} is neither in the environment nor on the PATH.\n"
+            f"If it should be there, the environment was changed by hand: make clean, then run this again."
         )
     sys.stdout.flush()
     os.execve(program, command, env)
