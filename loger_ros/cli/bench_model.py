@@ -16,7 +16,10 @@ from torch import Tensor, nn
 from loger_ros.cli.arguments import image_size
 from loger_ros.model import PRESETS, LoGeR, build_model, load_model
 from loger_ros.model.flops import PARTS, step_flops
+from loger_ros.share import share_file
+from loger_ros.training.recipe import Recipe
 
+SMALL = "config/training/narrow.yaml"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -45,11 +48,15 @@ class Variant:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model", default="loger", help=f"{', '.join(PRESETS)} (random weights) or a checkpoint"
+        "--model",
+        help=f"{', '.join(PRESETS)} or a training recipe, with random weights, or a checkpoint "
+        f"(default: loger on a GPU, {SMALL} on a CPU)",
     )
-    parser.add_argument("--size", type=image_size, default=(504, 280), help="width x height of the images")
     parser.add_argument(
-        "--frames", type=int, nargs="+", default=[32], help="frames per chunk, one table each"
+        "--size", type=image_size, help="width x height of the images (default: 504x280; 56x42 on a CPU)"
+    )
+    parser.add_argument(
+        "--frames", type=int, nargs="+", help="frames per chunk, one table each (default: 32; 4 16 on a CPU)"
     )
     parser.add_argument("--overlap", type=int, default=3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -66,7 +73,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     device = torch.device(args.device)
-    variants = args.variants or [Variant.parse("bfloat16" if device.type == "cuda" else "float32")]
+    on_gpu = device.type == "cuda"  # a CPU takes minutes for one chunk of the full-size model
+    args.model = args.model or ("loger" if on_gpu else str(share_file(SMALL)))
+    args.size = args.size or ((504, 280) if on_gpu else (56, 42))
+    args.frames = args.frames or ([32] if on_gpu else [4, 16])
+    variants = args.variants or [Variant.parse("bfloat16" if on_gpu else "float32")]
     width, height = args.size
     print(
         f"model {args.model}, {width}x{height}, {_device_name(device)}, torch {torch.__version__}, "
@@ -136,9 +147,10 @@ class Runner:
 
 
 def _model(name: str, variant: Variant, device: torch.device) -> LoGeR:
-    if name in PRESETS:
+    if name in PRESETS or name.endswith(".yaml"):
+        config = PRESETS[name] if name in PRESETS else Recipe.from_yaml(name).model
         with device:
-            model = build_model(name).eval().requires_grad_(False)
+            model = build_model(config).eval().requires_grad_(False)
         model.hold_products(variant.dtype)
     else:
         model = load_model(name, device=str(device), dtype=str(variant.dtype).removeprefix("torch."))
