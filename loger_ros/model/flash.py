@@ -38,11 +38,6 @@ def why_not_flash(device: torch.device, dtype: torch.dtype) -> str | None:
     return None
 
 
-def flash_version() -> str | None:
-    found = _installed()
-    return found[0] if found else None
-
-
 def flash_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """q, k, v (B, heads, L, head_dim) → (B, heads, L, head_dim)."""
     found = _installed()

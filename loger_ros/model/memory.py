@@ -38,9 +38,6 @@ class Memory:
     def clone(self) -> Memory:
         return self._map(Tensor.clone)
 
-    def detach(self) -> Memory:
-        return self._map(Tensor.detach)
-
     def to(self, device: torch.device | str) -> Memory:
         return self._map(lambda tensor: tensor.to(device))
 

@@ -67,7 +67,7 @@ class Trainer:
 
     @property
     def total_steps(self) -> int:
-        return self._steps(self.recipe.stages[self.stage])
+        return sum(self._steps(stage) for stage in self.recipe.stages)
 
     def run(self, minutes: float) -> bool:
         """Trains on; True when the recipe is finished, False when the time is over."""
@@ -90,7 +90,9 @@ class Trainer:
                 if logbook:
                     logbook.add(values, count * self.world)
                     if self.step % _LOG_EVERY == 0 or self.step == total:
-                        self.say(logbook.write(stage.name, self._global_step(), total, self.frames))
+                        self.say(
+                            logbook.write(stage.name, self._global_step(), self.total_steps, self.frames)
+                        )
                 if time.monotonic() - saved > SAVE_EVERY:
                     self.save()
                     saved = time.monotonic()
