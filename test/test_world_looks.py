@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from loger_ros.world import PRESETS, Effects, SequenceSpec, generate
-from loger_ros.world.atlas import SIZE, atlas
 from loger_ros.world.effects import develop, pixel_noise
-from loger_ros.world.families import FAMILIES, paint
-from loger_ros.world.textures import by_role, roster
+from loger_ros.world.paint.atlas import SIZE, atlas
+from loger_ros.world.paint.families import FAMILIES, paint
+from loger_ros.world.paint.textures import by_role, roster
 
 
 def test_training_never_sees_the_test_textures() -> None:

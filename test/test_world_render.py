@@ -9,7 +9,7 @@ from world_scenes import empty_builder, looking, plain, scene_of, shoot, world_r
 
 from loger_ros.world import SequenceSpec, generate, render_batch
 from loger_ros.world.camera import Camera
-from loger_ros.world.render import PASS
+from loger_ros.world.render.render import PASS
 
 CAMERA = Camera.from_fov(75, 50, 80.0)
 BARREL = Camera.from_fov(75, 50, 80.0, (-0.12, 0.02, 0.001, -0.002, 0.0))

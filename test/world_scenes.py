@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from loger_ros.world.builder import Builder, Skin
 from loger_ros.world.camera import Camera
-from loger_ros.world.render import Rendered, render
+from loger_ros.world.places.builder import Builder, Skin
+from loger_ros.world.render.render import Rendered, render
+from loger_ros.world.render.stage import build_stage
+from loger_ros.world.render.tiling import tile_rays
+from loger_ros.world.render.views import Views
 from loger_ros.world.scene import LightMap, Scene
-from loger_ros.world.stage import build_stage
-from loger_ros.world.tiling import tile_rays
-from loger_ros.world.views import Views
 
 SUN = np.array([0.0, 0.0, 1.0])
 

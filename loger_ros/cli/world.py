@@ -10,10 +10,10 @@ from pathlib import Path
 from loger_ros.cli.arguments import image_size
 from loger_ros.world.bag import STORAGES, write_bag
 from loger_ros.world.effects import PRESETS
-from loger_ros.world.families import SPLITS
 from loger_ros.world.folders import write_kitti_folder, write_tum_folder
 from loger_ros.world.generate import generate
 from loger_ros.world.named_sets import NAMED_SETS, named_sequence
+from loger_ros.world.paint.families import SPLITS
 from loger_ros.world.preview import caption, contact_sheet, film
 from loger_ros.world.sequences import MOTIONS, PLACES, Sequence, SequenceSpec
 

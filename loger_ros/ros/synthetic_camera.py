@@ -41,7 +41,7 @@ from loger_ros.world.sequences import (
     Sequence,
     SequenceSpec,
 )
-from loger_ros.world.wheels import WheelOdometry
+from loger_ros.world.ways.wheels import WheelOdometry
 
 NODE = "synthetic_camera"
 WHEEL_FRAME = "wheel_odom"

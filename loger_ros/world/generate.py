@@ -6,18 +6,18 @@ import math
 
 import numpy as np
 
-from loger_ros.world.blocks import blocks
-from loger_ros.world.builder import Builder
 from loger_ros.world.camera import Camera
-from loger_ros.world.furnish import furnish
-from loger_ros.world.ground import Ground
-from loger_ros.world.layout import Layout
-from loger_ros.world.light import light_map
-from loger_ros.world.rooms import rooms
-from loger_ros.world.routes import STEP, curve, walk
+from loger_ros.world.places.blocks import blocks
+from loger_ros.world.places.builder import Builder
+from loger_ros.world.places.furnish import furnish
+from loger_ros.world.places.ground import Ground
+from loger_ros.world.places.layout import Layout
+from loger_ros.world.places.light import light_map
+from loger_ros.world.places.rooms import rooms
 from loger_ros.world.scene import Scene
 from loger_ros.world.sequences import FIRST_STAMP, Sequence, SequenceSpec
-from loger_ros.world.trajectories import Mount, Pace, carry, drive
+from loger_ros.world.ways.routes import STEP, curve, walk
+from loger_ros.world.ways.trajectories import Mount, Pace, carry, drive
 
 CLEARANCE = 0.4  # metres between the path and what is put beside it
 LEAST_CLEARANCE = 0.12  # metres between the camera and any surface, checked at the end

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from loger_ros.world.cast import cast
-from loger_ros.world.shade import shade
-from loger_ros.world.stage import Stage
-from loger_ros.world.tiling import TiledRays
-from loger_ros.world.views import Views
+from loger_ros.world.render.cast import cast
+from loger_ros.world.render.shade import shade
+from loger_ros.world.render.stage import Stage
+from loger_ros.world.render.tiling import TiledRays
+from loger_ros.world.render.views import Views
 
 # Pixels cast at once, and shaded at once: a CPU casts best in big batches (there are many small operations)
 # and shades best in its cache (there are many big ones); a GPU wants to be filled.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from loger_ros.world.brushes import cells, colour, grime, mix, noise, patch, tiles
-from loger_ros.world.families import family, paint
+from loger_ros.world.paint.brushes import cells, colour, grime, mix, noise, patch, tiles
+from loger_ros.world.paint.families import family, paint
 
 
 @family("road", 3)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from loger_ros.world.paint.textures import by_role
 from loger_ros.world.scene import FACES, SHAPES, Shapes
-from loger_ros.world.textures import by_role
 
 Vector = Sequence[float]  # three numbers
 STILL = (0.0, 0.0, 0.0, 0.0)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from loger_ros.world.cull import FAR, HUGE, NEAR, in_image, visible_from
-from loger_ros.world.stage import Stage
-from loger_ros.world.tiling import TiledRays
-from loger_ros.world.views import Views
+from loger_ros.world.render.cull import FAR, HUGE, NEAR, in_image, visible_from
+from loger_ros.world.render.stage import Stage
+from loger_ros.world.render.tiling import TiledRays
+from loger_ros.world.render.views import Views
 
 TINY = 1e-12
 # Shapes one tile can take in. Depth keeps 14 bits for choosing (0.3 mm at 5 m); shading finds it anew.

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from loger_ros.world.layout import Layout
+from loger_ros.world.places.layout import Layout
 from loger_ros.world.scene import LightMap, Shapes
 
 FLAT = 0.12  # metres; lower things throw no shadow

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from loger_ros.world.builder import Builder, Skin
-from loger_ros.world.layout import Area, Layout, Side
+from loger_ros.world.places.builder import Builder, Skin
+from loger_ros.world.places.layout import Area, Layout, Side
 
 PAVEMENT = 1.6  # metres
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from loger_ros.world.builder import Builder, Skin
-from loger_ros.world.layout import Area, Layout, Side
+from loger_ros.world.places.builder import Builder, Skin
+from loger_ros.world.places.layout import Area, Layout, Side
 
 WALL = 0.15  # thickness of a wall, metres
 DOOR_HEIGHT = 2.1

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from loger_ros.world.builder import Builder, Skin
-from loger_ros.world.ground import Ground, pick
-from loger_ros.world.layout import Layout, Side
+from loger_ros.world.places.builder import Builder, Skin
+from loger_ros.world.places.ground import Ground, pick
+from loger_ros.world.places.layout import Layout, Side
 
 Place = tuple[float, float, float]  # x, y, yaw of a thing; its front looks along its own -y
 Placing = Callable[[float, float], Place]  # by the distance along a wall and out from it

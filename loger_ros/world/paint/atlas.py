@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loger_ros.world.textures import paint, roster
+from loger_ros.world.paint.textures import paint, roster
 
 SIZE = 256  # texels
 RED_BLUE = 0x00FF00FF

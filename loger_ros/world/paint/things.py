@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from loger_ros.world.brushes import cells, colour, grain, grid, grime, mix, noise, patch, tiles
-from loger_ros.world.families import family
+from loger_ros.world.paint.brushes import cells, colour, grain, grid, grime, mix, noise, patch, tiles
+from loger_ros.world.paint.families import family
 
 
 @family("wood")

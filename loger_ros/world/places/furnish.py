@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from loger_ros.world.builder import Builder, Skin
-from loger_ros.world.floor_things import fill_room, fill_street
-from loger_ros.world.ground import Ground
-from loger_ros.world.layout import Layout
-from loger_ros.world.wall_things import dress
+from loger_ros.world.places.builder import Builder, Skin
+from loger_ros.world.places.floor_things import fill_room, fill_street
+from loger_ros.world.places.ground import Ground
+from loger_ros.world.places.layout import Layout
+from loger_ros.world.places.wall_things import dress
 
 
 def furnish(builder: Builder, layout: Layout, ground: Ground, movers: int = 0) -> None:

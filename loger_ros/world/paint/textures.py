@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from loger_ros.world import painted_rooms, painted_streets, painted_things  # noqa: F401  they register themselves
-from loger_ros.world.families import FAMILIES, SPLITS, TEST_MEMBER, paint
+from loger_ros.world.paint import rooms, streets, things  # noqa: F401  they register themselves
+from loger_ros.world.paint.families import FAMILIES, SPLITS, TEST_MEMBER, paint
 
 __all__ = ["FAMILIES", "SPLITS", "by_role", "paint", "roster"]
 

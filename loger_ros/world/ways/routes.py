@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from loger_ros.world.layout import Layout
+from loger_ros.world.places.layout import Layout
 
 STEP = 0.01  # metres between samples of a curve
 TURN_STEP = np.radians(0.25)  # between samples of a turn in place

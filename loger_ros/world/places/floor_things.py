@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from loger_ros.world.builder import Builder, Skin
-from loger_ros.world.ground import Ground, pick
-from loger_ros.world.layout import Layout
-from loger_ros.world.wall_things import boxes, clutter
+from loger_ros.world.places.builder import Builder, Skin
+from loger_ros.world.places.ground import Ground, pick
+from loger_ros.world.places.layout import Layout
+from loger_ros.world.places.wall_things import boxes, clutter
 
 
 def fill_room(builder: Builder, low: np.ndarray, high: np.ndarray, ground: Ground) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from loger_ros.world.stage import Stage
-from loger_ros.world.tiling import TiledRays
-from loger_ros.world.views import Views
+from loger_ros.world.render.stage import Stage
+from loger_ros.world.render.tiling import TiledRays
+from loger_ros.world.render.views import Views
 
 NEAR, FAR = 0.01, 1e6  # metres; a depth beyond is a miss
 HUGE = 1e30

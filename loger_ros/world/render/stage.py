@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loger_ros.world.atlas import Atlas, atlas
+from loger_ros.world.paint.atlas import Atlas, atlas
 from loger_ros.world.scene import SHAPES, Scene
 
 # half repeat u and v, offset u and v, red, green, blue, density: texels per metre / sqrt(half thickness)

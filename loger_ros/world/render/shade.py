@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from loger_ros.world.cast import Hits
+from loger_ros.world.render.cast import Hits
+from loger_ros.world.render.stage import Stage
+from loger_ros.world.render.tiling import TiledRays
+from loger_ros.world.render.views import Views
 from loger_ros.world.scene import FACES
-from loger_ros.world.stage import Stage
-from loger_ros.world.tiling import TiledRays
-from loger_ros.world.views import Views
 
 GAIN = 1.4  # exposure that suits the textures and the lamps
 FOOT = 0.35  # metres above the ground over which walls darken towards it

@@ -1,0 +1,1 @@
+"""What surfaces look like: families of procedural textures, packed for the renderer."""

@@ -1,0 +1,1 @@
+"""How a camera or a robot goes through a place."""
