@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -31,13 +31,16 @@ def setting(
     minimum: float | None = None,
     maximum: float | None = None,
     choices: tuple[str, ...] = (),
+    dynamic: bool = False,
 ) -> Any:
+    """dynamic: takes effect while the node runs; else it is read when the node is configured."""
     metadata = {
         "description": description,
         "unit": unit,
         "minimum": minimum,
         "maximum": maximum,
         "choices": choices,
+        "dynamic": dynamic,
     }
     return field(default=default, metadata=metadata)
 
@@ -52,7 +55,7 @@ class Section:
         for item in dataclasses.fields(self):  # type: ignore[arg-type]
             value = _converted(getattr(self, item.name), hints[item.name])
             if value is None:
-                raise self.error(item.name, f"must be of type {hints[item.name].__name__} and finite")
+                raise self.error(item.name, f"must be {TYPE_NAMES[hints[item.name]]}")
             object.__setattr__(self, item.name, value)
             low, high, choices = (item.metadata[key] for key in ("minimum", "maximum", "choices"))
             if choices and value not in choices:
@@ -73,8 +76,23 @@ class Section:
         )
 
 
-def _converted(value: Any, wanted: type) -> Any:
+TYPE_NAMES: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a finite number",
+    str: "a text",
+    tuple[str, ...]: "a list of texts",
+    tuple[float, ...]: "a list of finite numbers",
+}
+
+
+def _converted(value: Any, wanted: Any) -> Any:
     """The value as the wanted type, or None where that would change its meaning."""
+    if wanted in (tuple[str, ...], tuple[float, ...]):
+        if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+            return None
+        items = tuple(_converted(item, wanted.__args__[0]) for item in value)
+        return None if None in items else items
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if wanted is int and isinstance(value, bool):
@@ -167,15 +185,22 @@ class QueueConfig(Section):
 class CloudConfig(Section):
     name = "cloud"
 
-    min_confidence: float = setting(0.2, "Least confidence", unit="probability", minimum=0, maximum=1)
+    min_confidence: float = setting(
+        0.2, "Least confidence", unit="probability", minimum=0, maximum=1, dynamic=True
+    )
     edge_tolerance: float = setting(
         0.03,
         "Drop points where neighbours differ by more than this share of depth; 0: keep",
         minimum=0,
+        dynamic=True,
     )
-    min_range: float = setting(0.0, "Least depth of a point", unit="map units", minimum=0)
-    max_range: float = setting(0.0, "Greatest depth of a point; 0: no limit", unit="map units", minimum=0)
-    stride: int = setting(2, "Take every so many pixels in both directions", unit="pixels", minimum=1)
+    min_range: float = setting(0.0, "Least depth of a point", unit="map units", minimum=0, dynamic=True)
+    max_range: float = setting(
+        0.0, "Greatest depth of a point; 0: no limit", unit="map units", minimum=0, dynamic=True
+    )
+    stride: int = setting(
+        2, "Take every so many pixels in both directions", unit="pixels", minimum=1, dynamic=True
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -231,7 +256,7 @@ class Config:
         return cls(**made)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
-        return dataclasses.asdict(self)
+        return dataclasses.asdict(self, dict_factory=_plain)
 
     @classmethod
     def from_yaml(cls: type[ConfigType], path: str | Path) -> ConfigType:
@@ -245,6 +270,11 @@ class Config:
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+
+def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Lists for tuples: YAML knows no tuples."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in items}
 
 
 def _refuse_unknown(given: Mapping[str, Any], known: Any, prefix: str) -> None:

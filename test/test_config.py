@@ -5,16 +5,17 @@ import dataclasses
 import pytest
 
 from loger_ros.config import CloudConfig, Config, ConfigError, MapConfig, QueueConfig, StreamConfig
+from loger_ros.ros.config import NodeConfig
 
-SECTIONS = (StreamConfig, QueueConfig, CloudConfig, MapConfig)
+SECTIONS = [type(getattr(NodeConfig(), item.name)) for item in dataclasses.fields(NodeConfig)]
 
 
 def test_the_defaults_work_and_come_back_from_yaml(tmp_path):
-    config = Config()
-    assert Config.from_dict(config.to_dict()) == config
-    path = tmp_path / "loger.yaml"
-    path.write_text(config.to_yaml())
-    assert Config.from_yaml(path) == config
+    for config in (Config(), NodeConfig()):
+        assert type(config).from_dict(config.to_dict()) == config
+        path = tmp_path / "loger.yaml"
+        path.write_text(config.to_yaml())
+        assert type(config).from_yaml(path) == config
 
 
 def test_values_come_back_from_yaml(tmp_path):
@@ -65,11 +66,23 @@ def test_every_setting_describes_itself():
         ({"cloud": {"min_confidence": 2}}, "probability"),
         ({"map": {"voxel_size": 0}}, "map.voxel_size"),
         ({"map": None}, "map is None"),
+        ({"model": {"device": "gpu"}}, "model.device is 'gpu'; it must be auto, cpu, cuda or cuda:N"),
+        ({"model": {"checkpoint": ""}}, "model.checkpoint"),
+        ({"input": {"cameras": "front"}}, "input.cameras is 'front'; it must be a list of texts"),
+        ({"input": {"cameras": []}}, "1 to 16 names"),
+        ({"input": {"cameras": ["front", "front"]}}, "1 to 16 names that differ"),
+        ({"input": {"cameras": ["a/b"]}}, "letters, digits"),
+        ({"frames": {"odom": "map"}}, "frames.odom"),
+        ({"frames": {"base": ""}}, "frames.base"),
+        ({"frames": {"camera_xyz": [0, "1", 2]}}, "a list of finite numbers"),
+        ({"frames": {"extrinsic": "parameters", "camera_rpy": [0, 0]}}, "three numbers for each"),
+        ({"output": {"map_file": "map.obj"}}, ".ply or .pcd"),
+        ({"output": {"trajectory_file": ""}}, "output.trajectory_file"),
     ],
 )
 def test_a_mistake_is_named(values, message):
     with pytest.raises(ConfigError) as caught:
-        Config.from_dict(values)
+        NodeConfig.from_dict(values)
     assert message in str(caught.value)
 
 
