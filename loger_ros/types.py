@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch import Tensor
@@ -62,6 +62,8 @@ class Update:
     chunk: int  # counted from the start of the segment
     T_map_chunk: np.ndarray  # (4, 4) float64, rotation and translation without the scale
     scale: float  # map units per unit of the chunk
+    # (6, 6) covariance of one pose against the others of its chunk, in the camera's own axes, map units
+    noise: np.ndarray = field(default_factory=lambda: np.zeros((6, 6)))
 
     @property
     def final_count(self) -> int:
@@ -77,6 +79,7 @@ class Update:
             self.chunk,
             self.T_map_chunk,
             self.scale,
+            self.noise,
         )
 
 

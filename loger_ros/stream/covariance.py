@@ -46,7 +46,7 @@ class Uncertainty:
         what the chunk before said of its first k frames.
         """
         known = self._learned(T_map_camera, confidence, T_map_shared)
-        noise = known._noise(T_map_camera)
+        noise = known.noise(T_map_camera)
         usual = known.confidence / known.weight if known.weight else float(confidence.mean())
         worse = max(usual, LEAST_CONFIDENCE) / np.maximum(confidence, LEAST_CONFIDENCE)  # (n,)
         if len(T_map_shared):
@@ -81,8 +81,8 @@ class Uncertainty:
             confidence=FORGET * self.confidence + told * float(confidence[first : len(shared)].mean()),
         )
 
-    def _noise(self, poses: np.ndarray) -> np.ndarray:
-        """S: the prior, outweighed and at last forgotten for what was seen."""
+    def noise(self, poses: np.ndarray) -> np.ndarray:
+        """S (6, 6): the prior, outweighed and at last forgotten for what was seen."""
         path = float(np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=-1).sum())
         prior = np.repeat([PRIOR_TRANSLATION * path, PRIOR_ROTATION], 3) ** 2
         seen = 0.0 if self.moment is None else self.moment

@@ -263,6 +263,7 @@ class Reconstructor:
             chunk.index,
             placement.T_map_chunk,
             placement.scale,
+            uncertainty.noise(T_map_camera),
         )
         return update, uncertainty
 
