@@ -16,7 +16,7 @@ lint:  ## format, style and types
 	@$(RUN) mypy
 
 WHAT ?= world
-bench:  ## measure this machine; WHAT=model (a GPU helps), stream, weights or world
+bench:  ## measure this machine; WHAT=clouds, model (a GPU helps), stream, weights or world
 	@$(RUN) loger bench $(WHAT)
 
 doctor:  ## what this machine has, and what it lacks

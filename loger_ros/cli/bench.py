@@ -6,6 +6,7 @@ import argparse
 import importlib
 
 BENCHMARKS = {
+    "clouds": "points to PointCloud2, against the usual way and a bare copy",
     "model": "time, FLOP/s and memory of one model step; variants as ratios in one run",
     "weights": "memory and seconds of loading and converting a full-size checkpoint",
     "stream": "the whole stream against the bare model; memory and time against stream length",

@@ -17,15 +17,10 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
 from loger_ros.geometry import difference
+from loger_ros.ros.messages import camera_info_message, header, image_message
 from loger_ros.ros.process import running_ros
-from loger_ros.ros.synthetic_messages import (
-    TransformPublisher,
-    camera_info_message,
-    header,
-    image_message,
-    odometry_message,
-    qos,
-)
+from loger_ros.ros.synthetic_messages import TransformPublisher, odometry_message, qos
+from loger_ros.types import Camera
 from loger_ros.world.effects import PRESETS
 from loger_ros.world.generate import generate
 from loger_ros.world.named_sets import named_sequence
@@ -201,7 +196,8 @@ class SyntheticCamera(Node):
             camera = camera.resized(max(1, camera.width // 2), max(1, camera.height // 2))
             picture = cv2.resize(picture, (camera.width, camera.height), interpolation=cv2.INTER_AREA)
         head = header(fate.stamp, CAMERA_FRAME)
-        image, info = image_message(head, picture, "rgb8"), camera_info_message(head, camera)
+        described = Camera(camera.width, camera.height, camera.matrix(), camera.distortion)
+        image, info = image_message(head, picture, "rgb8"), camera_info_message(head, described)
         if fate.delay > 0 and len(self._waiting) < MOST_WAITING:
             self._waiting.append((now + round(fate.delay * 1e9), image, info))
         else:

@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-import array
-import sys
-
 import numpy as np
-from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Quaternion, TransformStamped, Vector3
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from loger_ros.geometry import quaternion
-from loger_ros.world.camera import Camera
-
-
-def image_message(head: Header, picture: np.ndarray, encoding: str) -> Image:
-    data = array.array("B")  # anything else that is assigned to `data` is checked or copied value by value
-    data.frombytes(np.ascontiguousarray(picture).data.cast("B"))
-    height, width = picture.shape[:2]
-    message = Image(header=head, height=height, width=width, encoding=encoding)
-    message.step = len(data) // height
-    message.is_bigendian = int(sys.byteorder == "big" and picture.itemsize > 1)
-    message.data = data
-    return message
-
-
-def camera_info_message(head: Header, camera: Camera) -> CameraInfo:
-    matrix = camera.matrix()
-    message = CameraInfo(header=head, height=camera.height, width=camera.width, distortion_model="plumb_bob")
-    message.d = [float(value) for value in camera.distortion or (0.0,) * 5]
-    message.k = matrix.reshape(-1)
-    message.r = np.eye(3).reshape(-1)
-    message.p = np.hstack([matrix, np.zeros((3, 1))]).reshape(-1)
-    return message
+from loger_ros.ros.messages import header
 
 
 def odometry_message(head: Header, child: str, pose: np.ndarray, twist: np.ndarray) -> Odometry:
@@ -57,11 +31,6 @@ def transform_message(stamp: int, parent: str, child: str, pose: np.ndarray) -> 
 
 def _quaternion(pose: np.ndarray) -> Quaternion:
     return Quaternion(**dict(zip("xyzw", quaternion(pose[:3, :3]).tolist(), strict=True)))
-
-
-def header(stamp: int, frame: str) -> Header:
-    seconds, nanoseconds = divmod(stamp, 10**9)
-    return Header(stamp=Time(sec=seconds, nanosec=nanoseconds), frame_id=frame)
 
 
 def qos(depth: int, reliable: bool = True) -> QoSProfile:

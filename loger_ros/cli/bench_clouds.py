@@ -1,0 +1,21 @@
+"""``loger bench clouds``: what a PointCloud2 costs; loger_ros/ros/clouds_bench.py says how it is measured."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--points", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=25)
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        from loger_ros.ros.clouds_bench import measure
+    except ImportError as error:
+        print(f"This benchmark needs ROS 2: {error}. `loger doctor` tells what to do.", file=sys.stderr)
+        return 1
+    print(measure(args.points, args.rounds))
+    return 0

@@ -1,0 +1,47 @@
+"""Depth and confidence of one frame as images, at the size of the network image."""
+
+from __future__ import annotations
+
+import numpy as np
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from loger_ros.ros.messages import image_message
+from loger_ros.types import Camera
+
+ENCODING = "32FC1"
+STEPS = 16  # pixels in each direction that a camera is fitted to; more change nothing
+
+
+def depth_message(depth: np.ndarray, header: Header) -> Image:
+    """(H, W) along the optical axis, in map units. What is no depth is NaN, as REP-118 has it."""
+    known = np.where(np.isfinite(depth) & (depth > 0), depth, np.nan)
+    return image_message(header, known.astype(np.float32, copy=False), ENCODING)
+
+
+def confidence_message(confidence: np.ndarray, header: Header) -> Image:
+    """(H, W), 0 to 1."""
+    return image_message(header, confidence.astype(np.float32, copy=False), ENCODING)
+
+
+def fitted_camera(local_points: np.ndarray) -> Camera | None:
+    """The pinhole camera that the points (H, W, 3) of one frame were seen by, nearest by least squares.
+
+    For cameras that publish no camera_info. None where too few points are known to tell.
+    """
+    height, width = local_points.shape[:2]
+    rows = np.unique(np.linspace(0, height - 1, STEPS).round().astype(int))
+    columns = np.unique(np.linspace(0, width - 1, STEPS).round().astype(int))
+    v, u = np.meshgrid(rows, columns, indexing="ij")
+    points = local_points[v, u].astype(float)
+    known = np.isfinite(points).all(-1) & (points[..., 2] > 0)
+    rays = points[known][:, :2] / points[known][:, 2:]
+    matrix = np.eye(3)
+    for axis, pixels in enumerate((u[known], v[known])):
+        spread = rays[:, axis] - rays[:, axis].mean() if len(rays) else rays[:, axis]
+        if not np.any(np.abs(spread) > 1e-6):
+            return None
+        focal = float(spread @ (pixels - pixels.mean()) / (spread @ spread))
+        matrix[axis, axis] = focal
+        matrix[axis, 2] = pixels.mean() - focal * rays[:, axis].mean()
+    return Camera(width, height, matrix) if matrix[0, 0] > 0 and matrix[1, 1] > 0 else None
