@@ -15,7 +15,7 @@ from loger_ros.training.losses import chain, objective, pose_loss, relative_pose
 from loger_ros.training.recipe import Clips, Stage
 from loger_ros.types import Prediction
 
-STAGE = Stage("test", 100, 10, (4,), chunks=2, overlap=1, chained_weight=1.0)
+STAGE = Stage("test", 100, 10, (4,), length=7, overlap=1, chained_weight=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -27,15 +27,16 @@ def sample(bank, length: int = 7, batch: int = 6, seed: int = 0) -> Batch:
     return draw(bank, batch, length, (1, 2), torch.Generator().manual_seed(seed))
 
 
-def perfect(batch: Batch, scale: float = 1.0) -> Prediction:
-    """The truth in another frame, in other units."""
+def perfect(batch: Batch, units: float = 1.0) -> Prediction:
+    """The truth in another frame, in heights of the camera or ``units`` times as many."""
+    scale = units / batch.unit.view(-1, 1, 1, 1)
     turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
     frame = torch.eye(4)
     frame[:3, :3] = turn * torch.linalg.det(turn)
     frame[:3, 3] = torch.tensor([0.3, -1.0, 2.0])
     poses = frame @ batch.poses
-    poses[..., :3, 3] *= scale
-    points = torch.where(true_points(batch).isfinite(), true_points(batch), 1.0) * scale
+    poses[..., :3, 3] *= scale[..., 0]
+    points = torch.where(true_points(batch).isfinite(), true_points(batch), 1.0) * scale[..., None]
     return Prediction(points, torch.full((*points.shape[:-1], 1), 20.0), poses)
 
 
@@ -51,7 +52,7 @@ def test_the_truth_costs_nothing(bank, metric, scale):
         assert report.parts[name] < 2e-3, name
 
 
-def test_a_wrong_scale_costs_where_units_are_metres(bank):
+def test_a_wrong_scale_costs_where_the_ground_tells_it(bank):
     parts = chunks(sample(bank))
     report = objective([perfect(part, 1.3) for part in parts], parts, STAGE, metric=True)
     assert report.parts["points"] > 0.05
@@ -66,6 +67,29 @@ def test_the_scale_of_a_sample_is_one_for_its_chunks(bank):
     assert objective(drifting, parts, STAGE, metric=False).loss > consistent.loss + 0.1
 
 
+def test_without_a_known_height_units_are_free(bank):
+    parts = [dataclasses.replace(part, unit=torch.zeros(6)) for part in chunks(sample(bank))]
+    known = chunks(sample(bank))
+    free = objective([perfect(part, 1.7) for part in known], parts, STAGE, metric=True)
+    assert free.parts["translation / still"] < 2e-3
+
+
+def test_motions_are_drawn_as_asked_for():
+    clips = Clips(count=2, frames=4, motions=("robot", "handheld"), render_size=(56, 42))
+    both = make_bank(clips, "cpu")
+    assert (both.unit > 0).tolist() == [True, False]
+    generator = torch.Generator().manual_seed(0)
+    for motions, known in (
+        (("robot",), {True}),
+        (("handheld",), {False}),
+        (("robot", "handheld"), {True, False}),
+    ):
+        batch = draw(both, 20, 2, (1, 1), generator, motions)
+        assert set((batch.unit > 0).tolist()) == known
+    with pytest.raises(ValueError, match="flying"):
+        draw(both, 2, 2, (1, 1), generator, ("flying",))
+
+
 def test_seeing_no_motion_has_ratio_one(bank):
     parts = chunks(sample(bank))
     still = [dataclasses.replace(perfect(p), camera_poses=torch.eye(4).expand_as(p.poses)) for p in parts]
@@ -75,7 +99,7 @@ def test_seeing_no_motion_has_ratio_one(bank):
 
 
 def test_joined_chunks_are_the_whole_stream(bank):
-    batch = sample(bank)
+    batch = dataclasses.replace(sample(bank), unit=torch.ones(6))
     parts = chunks(batch)
     joined = chain([perfect(parts[0]).camera_poses, parts[1].poses], overlap=1)
     true = whole([part.poses for part in parts], 1)

@@ -30,8 +30,8 @@ model:
 clips: {count: 3, frames: 16, render_size: [28, 21], image_size: [28, 21]}
 stages:
   pairs: {frames: 240, frames_per_step: 8, chunk_sizes: [2]}
-  memory: {frames: 240, frames_per_step: 12, chunk_sizes: [2, 3], chunks: 2, strides: [1, 2],
-           fast_weights: true, sliding_window: true, chained_weight: 0.5}
+  memory: {frames: 240, frames_per_step: 12, chunk_sizes: [2, 3], length: 6, short_tails: 0.5,
+           strides: [1, 2], fast_weights: true, sliding_window: true, chained_weight: 0.5}
 """
 
 
@@ -114,12 +114,22 @@ def test_another_recipe_does_not_go_on_with_a_run(uninterrupted, tmp_path):
     assert "another recipe" in result.stdout
 
 
+def test_stages_to_come_may_be_changed(uninterrupted, tmp_path, recipe_file):
+    begun = tmp_path / "begun"
+    subprocess.run(command(recipe_file, begun, dies_at=19), env=environment(), check=False, timeout=300)
+    other = tmp_path / "other.yaml"
+    other.write_text(RECIPE.replace("chained_weight: 0.5", "chained_weight: 0.7"))
+    subprocess.run(command(other, begun), env=environment(), check=True, timeout=300)
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (begun, uninterrupted))
+    assert any(not torch.equal(ours[name], theirs[name]) for name in ours)
+
+
 def test_two_processes_train_one_model(recipe_file, tmp_path):
     """Gradients are averaged: both ranks hold the same weights, and rank 0 writes them."""
     code = (
         "import sys, torch, torch.distributed as dist; from pathlib import Path\n"
         "from loger_ros.training.recipe import Recipe; from loger_ros.training.trainer import Trainer\n"
-        "recipe = Recipe.from_yaml(sys.argv[1]).shortened(0.2)\n"
+        "recipe = Recipe.from_text(Path(sys.argv[1]).read_text().replace('frames: 240', 'frames: 48'))\n"
         "trainer = Trainer(recipe, Path(sys.argv[2]), say=lambda line: None)\n"
         "assert trainer.run(5) and trainer.world == 2\n"
         "total = torch.cat([p.detach().flatten() for p in trainer.student.parameters()])\n"

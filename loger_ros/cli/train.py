@@ -15,7 +15,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, required=True, help="folder of the run; an unfinished one goes on"
     )
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after this time, to go on later")
-    parser.add_argument("--budget", type=float, default=1.0, help="factor on the frames of every stage")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--autocast", action="store_true", help="matrix products in bfloat16 (GPU)")
 
@@ -26,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        recipe = Recipe.from_yaml(args.recipe).shortened(args.budget)
+        recipe = Recipe.from_yaml(args.recipe)
         trainer = Trainer(recipe, args.out, device=args.device, autocast=args.autocast)
         finished = trainer.run(args.minutes)
     except (RecipeError, ValueError, RuntimeError) as error:

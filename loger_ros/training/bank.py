@@ -18,11 +18,12 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from loger_ros.training.recipe import Clips
+from loger_ros.world.effects import PRESETS
 from loger_ros.world.generate import generate
-from loger_ros.world.sequences import SequenceSpec
+from loger_ros.world.sequences import MOTIONS, SequenceSpec
 
 _log = logging.getLogger(__name__)
-_VERSION = "1"  # of what is rendered; a change makes old cache files unused
+_VERSION = "2"  # of what is rendered; a change makes old cache files unused
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,8 @@ class Bank:
     depth: Tensor  # (S, F, H, W) float16 metres
     poses: Tensor  # (S, F, 4, 4) float32 T_world_camera, the world centred on each clip
     intrinsics: Tensor  # (S, 4) float32 fx, fy, cx, cy in pixels; (0, 0) is the centre of the first
+    unit: Tensor  # (S,) float32 metres: the height of a robot's camera; 0: nothing tells the scale
+    motion: Tensor  # (S,) int64, index into MOTIONS
 
     @property
     def device(self) -> torch.device:
@@ -38,6 +41,14 @@ class Bank:
 
     def __len__(self) -> int:
         return len(self.rgb)
+
+    def moving(self, motions: tuple[str, ...]) -> Tensor:
+        """The clips of these motions, as indices on the CPU."""
+        wanted = torch.tensor([MOTIONS.index(motion) for motion in motions])
+        clips = torch.isin(self.motion.cpu(), wanted).nonzero()[:, 0]
+        if not len(clips):
+            raise ValueError(f"no clip of the recipe moves like {', '.join(motions)}: see clips.motions")
+        return clips
 
 
 def make_bank(clips: Clips, device: torch.device | str, cache: Path | None = None) -> Bank:
@@ -72,6 +83,7 @@ def _render_clip(clips: Clips, index: int, device: torch.device | str) -> tuple[
         motion=clips.motions[index // len(clips.places) % len(clips.motions)],
         frames=clips.frames,
         split="train",
+        effects=PRESETS[clips.effects[index % len(clips.effects)]],
         width=clips.render_size[0],
         height=clips.render_size[1],
         hfov=clips.hfov,
@@ -95,4 +107,6 @@ def _render_clip(clips: Clips, index: int, device: torch.device | str) -> tuple[
         depth.half(),
         poses.float().to(device),
         torch.tensor([camera.fx, camera.fy, camera.cx, camera.cy], device=device),
+        torch.tensor(sequence.mount.height if sequence.mount else 0.0, device=device),
+        torch.tensor(MOTIONS.index(spec.motion), device=device),
     )

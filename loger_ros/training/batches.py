@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,11 +18,14 @@ class Batch:
     depth: Tensor  # (B, L, H, W) metres; not finite: sky
     poses: Tensor  # (B, L, 4, 4) T_world_camera
     intrinsics: Tensor  # (B, 4) fx, fy, cx, cy
+    unit: Tensor  # (B,) metres, 0: unknown
 
     def part(self, start: int, stop: int) -> Batch:
         """Some of the frames."""
         frames = slice(start, stop)
-        return Batch(self.images[:, frames], self.depth[:, frames], self.poses[:, frames], self.intrinsics)
+        return replace(
+            self, images=self.images[:, frames], depth=self.depth[:, frames], poses=self.poses[:, frames]
+        )
 
     def slopes(self) -> Tensor:
         """(B, H, W, 2): x and y per unit of depth at every pixel."""
@@ -34,12 +37,19 @@ class Batch:
         return torch.stack([u, v], -1)
 
 
-def draw(bank: Bank, batch: int, length: int, strides: tuple[int, int], generator: torch.Generator) -> Batch:
+def draw(
+    bank: Bank,
+    batch: int,
+    length: int,
+    strides: tuple[int, int],
+    generator: torch.Generator,
+    motions: tuple[str, ...] = ("robot",),
+) -> Batch:
     """``batch`` sub-clips of ``length`` frames, some backwards, mirrored and in another light.
 
     Numbers are drawn on the CPU, so that every device trains on the same sequence of batches.
     """
-    clips, frames = bank.rgb.shape[:2]
+    clips, frames = bank.moving(motions), bank.rgb.shape[1]
     if length > frames:
         raise ValueError(f"samples of {length} frames do not fit into clips of {frames}")
 
@@ -53,7 +63,7 @@ def draw(bank: Bank, batch: int, length: int, strides: tuple[int, int], generato
             (low + (high - low) * torch.rand(batch, generator=generator)).to(bank.device).view(-1, 1, 1, 1, 1)
         )
 
-    clip = whole(0, clips - 1)
+    clip = clips[whole(0, len(clips) - 1)]
     longest = max(1, (frames - 1) // max(1, length - 1))
     stride = whole(min(strides[0], longest), min(strides[1], longest))
     start = whole(0, frames - 1 - stride * (length - 1))
@@ -77,4 +87,4 @@ def draw(bank: Bank, batch: int, length: int, strides: tuple[int, int], generato
     gamma, gain, offset = 2 ** real(-0.5, 0.5), real(0.7, 1.3), real(-0.08, 0.08)
     noise = torch.randn(images.shape, generator=generator).to(bank.device) * real(0, 0.02)
     images = images.clamp_min(1e-3) ** gamma * gain + offset + noise
-    return Batch(images.clamp(0, 1), depth, poses, intrinsics)
+    return Batch(images.clamp(0, 1), depth, poses, intrinsics, bank.unit[clip])

@@ -1,7 +1,8 @@
 """The objective: points, relative poses within and across chunks, confidence.
 
-With ``metric`` off, one free scale per sample is taken out before anything is compared. It is one for all
-chunks of the sample: the network must remember what it called a metre.
+Everything is compared in metres. A network that sees the ground from a robot is to speak in heights of its
+camera; elsewhere, and with ``metric`` off, one free scale per sample is taken out first. It is one for all
+chunks of the sample: the network must remember what it called a unit.
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ def objective(predictions: list[Prediction], batches: list[Batch], stage: Stage,
     """predictions and batches: the chunks of the samples, in order."""
     truths = [true_points(batch) for batch in batches]
     views = [_view(prediction) for prediction in predictions]
-    scale = None if metric else sample_scale(views, truths)
+    scale = sample_scale(views, truths)
+    if metric:
+        unit = batches[0].unit
+        scale = torch.where(unit > 0, unit, scale)
     points, confidence = _point_losses(views, truths, scale)
     poses = [_scaled(view.poses, scale) for view in views]
     per_chunk = [
@@ -57,7 +61,7 @@ def objective(predictions: list[Prediction], batches: list[Batch], stage: Stage,
     pose = torch.stack(per_chunk).mean()
     loss = points + pose + stage.confidence_weight * confidence
     parts = {"points": points, "pose": pose, "confidence": confidence}
-    if stage.chained_weight and len(poses) > 1:
+    if stage.chained_weight and len(poses) > 1:  # pairs that no chunk has seen together
         chained, true = chain(poses, stage.overlap), whole([batch.poses for batch in batches], stage.overlap)
         parts["chained"] = pose_loss(chained, true, stage, nearest=poses[0].shape[1])
         loss = loss + stage.chained_weight * parts["chained"]
@@ -86,12 +90,10 @@ def sample_scale(views: list[_View], truths: list[Tensor]) -> Tensor:
     return products / squares.clamp_min(1e-6)
 
 
-def _point_losses(views: list[_View], truths: list[Tensor], scale: Tensor | None) -> tuple[Tensor, Tensor]:
+def _point_losses(views: list[_View], truths: list[Tensor], scale: Tensor) -> tuple[Tensor, Tensor]:
     points, confidences = [], []
     for view, truth in zip(views, truths, strict=True):
-        predicted = view.points
-        if scale is not None:
-            predicted = predicted * scale.view(-1, 1, 1, 1, 1)
+        predicted = view.points * scale.view(-1, 1, 1, 1, 1)
         valid = truth[..., 2].isfinite()
         filled = torch.where(valid[..., None], truth, 1)
         relative = (predicted - filled).abs() / filled[..., 2:].clamp_min(0.05)  # (B, N, H, W, 3)
@@ -194,9 +196,7 @@ def _inverse(poses: Tensor) -> Tensor:
     return torch.cat([upper, poses[..., 3:, :]], -2)
 
 
-def _scaled(poses: Tensor, scale: Tensor | None) -> Tensor:
-    if scale is None:
-        return poses
+def _scaled(poses: Tensor, scale: Tensor) -> Tensor:
     return torch.cat([poses[..., :3], poses[..., 3:] * _column(scale)], -1)
 
 

@@ -26,6 +26,7 @@ class Clips:
     seed: int = 1
     places: tuple[str, ...] = ("rooms",)
     motions: tuple[str, ...] = ("robot",)
+    effects: tuple[str, ...] = ("none",)  # presets of the world, taken in turn
     hfov: float | None = None  # degrees; None: drawn per clip
     camera_height: float | None = None  # metres; None: drawn per clip
     camera_pitch: float | None = None  # degrees; None: drawn per clip
@@ -41,7 +42,9 @@ class Stage:
     frames: int  # to train on, each appearance counted
     frames_per_step: int
     chunk_sizes: tuple[int, ...]  # one is drawn per step
-    chunks: int = 1  # consecutive chunks per sample, with memory between them
+    motions: tuple[str, ...] = ("robot",)  # clips that it trains on
+    length: int = 0  # frames per sample, in as many chunks as it takes; 0: one chunk
+    short_tails: float = 0.0  # share of samples whose last chunk is cut short, as at the end of a stream
     overlap: int = 1
     strides: tuple[int, int] = (1, 3)  # least and most clip frames from one frame to the next
     learning_rate: float = 1.5e-3  # AdamW
@@ -65,7 +68,7 @@ class Recipe:
     clips: Clips
     stages: tuple[Stage, ...]
     seed: int = 0
-    metric: bool = True  # False: one free scale per sample, as in the published objective
+    metric: bool = True  # in heights of a robot's camera; False, or another motion: one free scale per sample
     ema: float = 0.999
     weight_decay: float = 0.02
     clip_gradient: float = 1.0
@@ -76,9 +79,16 @@ class Recipe:
     @classmethod
     def from_yaml(cls, path: str | Path) -> Recipe:
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            return cls.from_text(Path(path).read_text(encoding="utf-8"), path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{path} cannot be read as a recipe: {error}") from error
+
+    @classmethod
+    def from_text(cls, text: str, path: str | Path = "the recipe") -> Recipe:
+        """path: what messages call it."""
+        try:
             values = yaml.safe_load(text)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except yaml.YAMLError as error:
             raise RecipeError(f"{path} cannot be read as a recipe: {error}") from error
         if not isinstance(values, Mapping):
             raise RecipeError(f"{path} holds no recipe: expected model, clips and stages")
@@ -98,15 +108,10 @@ class Recipe:
             cls, {"model": model, "clips": clips, "stages": stages, "source": text, **values}, "recipe"
         )
 
-    def shortened(self, factor: float) -> Recipe:
-        """The same curriculum on a share (or multiple) of the frames."""
-        return dataclasses.replace(
-            self,
-            stages=tuple(
-                dataclasses.replace(stage, frames=max(stage.frames_per_step, round(stage.frames * factor)))
-                for stage in self.stages
-            ),
-        )
+    def same_until(self, other: Recipe, stage: int) -> bool:
+        """Whether nothing differs that the first stages, up to and with ``stage``, depend on."""
+        a, b = (dataclasses.replace(r, stages=r.stages[: stage + 1], source="") for r in (self, other))
+        return a == b
 
 
 def _made(kind: type, values: Mapping[str, Any], where: str) -> Any:

@@ -23,32 +23,34 @@ class Student(nn.Module):
         self.recipe = recipe
 
     def forward(self, batch: Batch, stage: Stage, chunk_size: int) -> Report:
-        step = chunk_size - stage.overlap
+        """The last chunk has the frames that are left, the overlap and at least one more."""
+        length = batch.images.shape[1]
+        starts = range(0, max(1, length - stage.overlap), chunk_size - stage.overlap)
         features = self.model.encode(batch.images)
         memory = self.model.initial_memory()
         predictions: list[Prediction] = []
         parts: list[Batch] = []
         attention, flow = [], []
-        for chunk in range(stage.chunks):
-            start = chunk * step
+        for start in starts:
             part = batch.part(start, start + chunk_size)
+            count = part.images.shape[1]
             with observed(self.model, self.recipe.aided_heads) as seen, _decoded(self.model) as decoded:
                 prediction, memory = self.model.step(
                     features[:, start : start + chunk_size],
                     memory,
                     chunk_size,
                     stage.overlap,
-                    update_memory=chunk + 1 < stage.chunks,
+                    update_memory=start + chunk_size < length,
                     fast_weights=stage.fast_weights,
                     sliding_window=stage.sliding_window,
                 )
             predictions.append(prediction)
             parts.append(part)
-            if chunk_size > 1 and (stage.attention_weight or stage.flow_weight):
+            if count > 1 and (stage.attention_weight or stage.flow_weight):
                 matches = match(part, self.recipe.model.patch_size)
-                attention.append(attention_loss(seen, matches, chunk_size))
+                attention.append(attention_loss(seen, matches, count))
                 specials = self.recipe.model.decoder.num_registers + 1
-                tokens = decoded[0].unflatten(0, (len(part.images), chunk_size))[:, :, specials:]
+                tokens = decoded[0].unflatten(0, (len(part.images), count))[:, :, specials:]
                 flow.append(self.flow.loss(tokens, matches))
         report = objective(predictions, parts, stage, self.recipe.metric)
         loss, named = report.loss, dict(report.parts)

@@ -127,8 +127,11 @@ class Trainer:
     def _learn(self, learner: nn.Module, stage: Stage, progress: float) -> tuple[dict[str, float], int]:
         generator = torch.Generator().manual_seed(self._seed())
         size = stage.chunk_sizes[int(torch.randint(len(stage.chunk_sizes), (1,), generator=self._shared()))]
-        length = size + (stage.chunks - 1) * (size - stage.overlap)
-        batch = draw(self.bank, max(1, stage.frames_per_step // length), length, stage.strides, generator)
+        length = max(stage.length, size)
+        if float(torch.rand(1, generator=generator)) < stage.short_tails:
+            length -= int(torch.randint(size - stage.overlap, (1,), generator=generator))
+        count = max(1, stage.frames_per_step // length)
+        batch = draw(self.bank, count, length, stage.strides, generator, stage.motions)
         set_rates(self.optimisers, stage, progress)
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
@@ -189,9 +192,10 @@ class Trainer:
         if not path.exists():
             return
         state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["recipe"] != self.recipe.source:
+        if not Recipe.from_text(state["recipe"], path).same_until(self.recipe, state["stage"]):
             raise ValueError(
-                f"{path} was trained by another recipe: train into another folder, or give the recipe it had"
+                f"{path} was trained by another recipe: train into another folder, or give the recipe it had "
+                "(stages that have not begun may differ)"
             )
         self.stage, self.step, self.frames = state["stage"], state["step"], state["frames"]
         self.student.load_state_dict(state["student"])
