@@ -119,6 +119,13 @@ class StreamConfig(Section):
     reset_every: int = setting(
         0, "Forget the fast weights every so many chunks; 0: never", unit="chunks", minimum=0
     )
+    unit: float = setting(
+        1.0,
+        "Metres per unit that the network speaks in; for tiny the height of the camera above the ground",
+        unit="m",
+        minimum=1e-6,
+        maximum=1e6,
+    )
     iterations: int = setting(1, "Passes of the network over each chunk", minimum=1, maximum=16)
     resolution: str = setting(
         "auto", "Network image size: auto (about 255,000 pixels), native (as the images come) or WIDTHxHEIGHT"

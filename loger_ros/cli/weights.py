@@ -132,7 +132,11 @@ def _convert(args: argparse.Namespace) -> int:
     if free < size:
         raise ValueError(f"{args.target}: {size / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free")
     save_checkpoint(
-        args.target, shapes, model.config.to_dict(), lambda name: checkpoint.copy(name, shapes[name][0])
+        args.target,
+        shapes,
+        model.config.to_dict(),
+        lambda name: checkpoint.copy(name, shapes[name][0]),
+        checkpoint.stream,
     )
     print(f"{args.target}: {args.target.stat().st_size:,} bytes, was {args.source.stat().st_size:,}")
     return 0

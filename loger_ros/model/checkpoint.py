@@ -47,6 +47,7 @@ class Checkpoint:
     kind: str  # "torch" or "safetensors"
     tensors: dict[str, Tensor]  # windows into the file, named as the model names them
     config: Mapping[str, Any] | None  # of the model, where the file brings it along
+    stream: Mapping[str, Any]  # recommended settings of the stream, empty where the file has none
 
     def copy(self, name: str, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
         """A tensor of its own; the memory behind the window is let go, so that the file never fills it."""
@@ -60,11 +61,12 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     """Opens a ``.pt`` or ``.safetensors`` file; what it is decides its content, not its name."""
     path = Path(path)
     kind = _kind(path)
-    config = None
+    config, stream = None, None
     if kind == "torch":
         found = _read_torch(path)
     else:
-        found, config = _read_safetensors(path)
+        found, metadata = _read_safetensors(path)
+        config, stream = (_embedded(path, name, metadata.get(name)) for name in ("config", "stream"))
     if len(found) > _MAX_TENSORS:
         raise CheckpointError(f"{path} holds {len(found):,} tensors: it is no checkpoint of ours")
     tensors: dict[str, Tensor] = {}
@@ -79,7 +81,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         tensors[short] = _plain(path, name, value)
     if sum(tensor.nbytes for tensor in tensors.values()) > path.stat().st_size:
         raise CheckpointError(f"{path} declares tensors larger than the file itself: it is damaged or forged")
-    return Checkpoint(path, kind, tensors, config)
+    return Checkpoint(path, kind, tensors, config, stream or {})
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
@@ -98,12 +100,16 @@ def save_checkpoint(
     shapes: Mapping[str, tuple[torch.dtype, torch.Size]],
     config: Mapping[str, Any],
     tensor: Callable[[str], Tensor],
+    stream: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a safetensors file with its config inside, asking for one tensor at a time.
 
+    ``stream``: the settings of the stream that it is to be run with.
+
     The library's own writer wants all of them in memory, twice. The file appears when it is complete.
     """
-    header: dict[str, Any] = {"__metadata__": {"config": json.dumps(config)}}
+    metadata = {"config": json.dumps(config)} | ({"stream": json.dumps(stream)} if stream else {})
+    header: dict[str, Any] = {"__metadata__": metadata}
     position = 0
     aligned = sorted(shapes, key=lambda name: -shapes[name][0].itemsize)  # wide first: every value lies even
     for name in aligned:
@@ -219,7 +225,7 @@ def _check_archive(path: Path) -> None:
 # ---- safetensors -----------------------------------------------------------------------------------
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], Mapping[str, str]]:
     try:
         with safe_open(str(path), "pt", device="cpu") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -229,19 +235,19 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], Mapping[str, Any] | N
             f"{path} is cut short, damaged or no safetensors file ({path.stat().st_size:,} bytes are there): "
             f"{str(error).splitlines()[0]}"
         ) from error
-    return tensors, _embedded_config(path, metadata.get("config"))
+    return tensors, metadata
 
 
-def _embedded_config(path: Path, text: str | None) -> Mapping[str, Any] | None:
+def _embedded(path: Path, name: str, text: str | None) -> Mapping[str, Any] | None:
     if text is None:
         return None
     try:
-        config = json.loads(text) if len(text) <= _MAX_CONFIG else None
+        values = json.loads(text) if len(text) <= _MAX_CONFIG else None
     except (json.JSONDecodeError, RecursionError):
-        config = None
-    if not isinstance(config, Mapping):
-        raise CheckpointError(f"{path} brings a 'config' in its metadata that is no JSON object of sizes")
-    return config
+        values = None
+    if not isinstance(values, Mapping):
+        raise CheckpointError(f"{path} brings a {name!r} in its metadata that is no JSON object of settings")
+    return values
 
 
 # ---- both ------------------------------------------------------------------------------------------

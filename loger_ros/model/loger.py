@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -48,6 +49,7 @@ class LoGeR(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.recommended: dict[str, Any] = {}  # settings of the stream (StreamConfig) that suit the weights
         decoder, heads = config.decoder, config.heads
         dim = decoder.dim
         self.register_token = nn.Parameter(torch.randn(1, 1, decoder.num_registers, dim) * 0.02)

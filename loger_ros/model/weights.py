@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from loger_ros.config import StreamConfig
 from loger_ros.model.catalog import NAMES, PACKAGED, PUBLISHED, checkpoint_folders, find_checkpoint
 from loger_ros.model.checkpoint import Checkpoint, CheckpointError, not_finite, open_checkpoint
 from loger_ros.model.config import PRESETS, ConfigError, ModelConfig
@@ -57,6 +59,7 @@ def load_model(
         config = PRESETS[name]
     model = fitted_model(opened, config, asked_for=PUBLISHED[name].title if name in PUBLISHED else None)
     _fill(model, opened, chosen_dtype, chosen_device)
+    model.recommended = _recommended(opened)
     used = model.eval().requires_grad_(False).set_attention_backend(attention)
     _log.info(
         "%s: %s parameters in %s on %s, %s attention, from %s in %.1f s",
@@ -134,6 +137,20 @@ def _located(name: str) -> Path:
         )
         raise CheckpointError(f"no checkpoint of {name!r} was found in {places}: {cure}")
     return found
+
+
+def _recommended(checkpoint: Checkpoint) -> dict[str, Any]:
+    known = {entry.name for entry in dataclasses.fields(StreamConfig)}
+    unknown = sorted(checkpoint.stream.keys() - known)
+    try:
+        if unknown:
+            raise ConfigError(f"stream.{unknown[0]} is no setting of this version")
+        StreamConfig(**checkpoint.stream)
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{checkpoint.path}: the stream settings that it recommends: {error}"
+        ) from error
+    return dict(checkpoint.stream)
 
 
 def _embedded(checkpoint: Checkpoint) -> ModelConfig:

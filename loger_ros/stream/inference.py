@@ -23,7 +23,7 @@ class ChunkLost(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """Of one chunk of n frames, in the network's units and the chunk's frame."""
+    """Of one chunk of n frames, in metres as far as ``unit`` tells them, and in the chunk's frame."""
 
     T_chunk_camera: np.ndarray  # (n, 4, 4) float64, finite
     local_points: Tensor  # (n, H, W, 3) in each frame's camera
@@ -41,12 +41,13 @@ class Inference:
         chunk_size: int,
         overlap: int,
         iterations: int,
+        unit: float,
         fast_weights: bool,
         sliding_window: bool,
         events: EventLog,
     ) -> None:
         self._model = model
-        self._iterations = iterations
+        self._iterations, self._unit = iterations, unit
         self._events = events
         self._options = {
             "chunk_size": chunk_size,
@@ -81,6 +82,7 @@ class Inference:
             assert prediction.camera_poses is not None
             T_chunk_camera = prediction.camera_poses[0].double().cpu().numpy()
             if np.isfinite(T_chunk_camera).all():
+                T_chunk_camera[:, :3, 3] *= self._unit
                 return self._answer(prediction, T_chunk_camera, after, attempt > 0, stamp)
             if attempt == 0:
                 message = "the network answered with numbers that are not finite; trying with a new memory"
@@ -92,6 +94,8 @@ class Inference:
     ) -> Answer:
         assert prediction.local_points is not None
         local_points = prediction.local_points[0]
+        if self._unit != 1:
+            local_points = local_points * self._unit
         if not bool(local_points.sum().isfinite()):  # a tenth of the time of looking at each point
             self._count_missing(local_points, stamp)
         confidence = (

@@ -74,6 +74,7 @@ class Recipe:
     clip_gradient: float = 1.0
     memory_gate: float = 0.3  # bias of the gates of a memory when it is first switched on
     aided_heads: int = 2  # attention heads per global block that follow correspondences
+    stream: Mapping[str, Any] = field(default_factory=dict)  # StreamConfig that the checkpoint recommends
     source: str = field(default="", compare=False)  # text of the file, kept with the checkpoint
 
     @classmethod
@@ -110,7 +111,7 @@ class Recipe:
 
     def same_until(self, other: Recipe, stage: int) -> bool:
         """Whether nothing differs that the first stages, up to and with ``stage``, depend on."""
-        a, b = (dataclasses.replace(r, stages=r.stages[: stage + 1], source="") for r in (self, other))
+        a, b = (dataclasses.replace(r, stages=r.stages[: stage + 1], stream={}) for r in (self, other))
         return a == b
 
 

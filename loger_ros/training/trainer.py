@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from loger_ros.model import LoGeR, build_model
+from loger_ros.model.checkpoint import save_checkpoint
 from loger_ros.training.bank import Bank, make_bank
 from loger_ros.training.batches import draw
 from loger_ros.training.initialise import initialise, open_memory
@@ -120,7 +120,7 @@ class Trainer:
             file.flush()
             os.fsync(file.fileno())
         part.replace(self.folder / "state.pt")
-        write_checkpoint(self.average, self.folder / "model.safetensors")
+        write_checkpoint(self.average, self.folder / "model.safetensors", self.recipe.stream)
 
     # ---- one step ---------------------------------------------------------------------------------
 
@@ -214,14 +214,11 @@ class Trainer:
         return bool(vote.item())
 
 
-def write_checkpoint(model: LoGeR, path: Path, dtype: torch.dtype = torch.float32) -> None:
-    """With its config inside, as load_model reads it."""
-    tensors = {
-        name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()
-    }
-    part = path.with_suffix(".part")
-    save_file(tensors, part, {"config": json.dumps(model.config.to_dict())})
-    part.replace(path)
+def write_checkpoint(model: LoGeR, path: Path, stream: Mapping[str, Any]) -> None:
+    """As load_model reads it: with its config and the settings of the stream that suit it."""
+    tensors = model.state_dict()
+    shapes = {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
+    save_checkpoint(path, shapes, model.config.to_dict(), tensors.__getitem__, stream)
 
 
 def hash_of(*numbers: int) -> int:
