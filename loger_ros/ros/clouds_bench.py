@@ -47,7 +47,7 @@ def measure(count: int, rounds: int) -> str:
             rows[colour] = rgb[:, i]
         rows["confidence"] = confidence
         data = array.array("B")
-        data.frombytes(rows.view(np.uint8))
+        data.frombytes(rows.view(np.uint8).data)
         return PointCloud2(header=head, data=data)
 
     made = ours()

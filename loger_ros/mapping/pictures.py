@@ -1,0 +1,200 @@
+"""Pictures of a cloud and the ways through it: from above with a scale, from aside, and along the way.
+
+Everything is in one frame whose z points up: see ``levelling`` for maps that lie otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from loger_ros.mapping.render import PAPER, Line, View, look_at, render
+
+INK, FAINT = (60, 60, 64), (214, 210, 202)
+ESTIMATE, TRUTH = (214, 60, 40), (30, 90, 200)
+MARGIN = 0.06  # of the picture's width, left free around what is shown
+FADED = 0.45  # of the cloud's colour is left under the chart's lines
+CEILING = 0.75  # what is higher than this share of the way from the cameras to the top is cut away
+CROWD = 1.0  # percent of the points at each end that may lie outside the picture
+BAR = 0.25  # of the width: the longest scale bar
+FOLLOW, FOLLOWERS = 0.06, 20  # how far behind, as a share of the way; places that are tried
+IN_THE_WAY = 0.7  # of that distance: what is nearer stands before the camera that is followed
+REDUCED = 10  # how much smaller a picture is in which places are tried
+CLOSE = 1.6  # points are drawn so much larger where they are seen from near
+UP = np.array([0.0, 0.0, 1.0])
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """Where a camera was."""
+
+    name: str
+    T_map_camera: np.ndarray  # (N, 4, 4)
+    colour: tuple[int, int, int]
+
+    @property
+    def points(self) -> np.ndarray:
+        return self.T_map_camera[:, :3, 3]
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What is to be shown."""
+
+    points: np.ndarray  # (M, 3)
+    colours: np.ndarray  # (M, 3) uint8
+    tracks: Sequence[Track]  # the first one is what the cloud was seen from
+    point_size: float  # diameter in map units, such as the map's voxel size
+
+    def without_ceiling(self) -> Scene:
+        """What a camera sees that looks from above into the rooms."""
+        if not len(self.points):
+            return self
+        eye = float(np.median(self.tracks[0].points[:, 2]))
+        top = float(np.percentile(self.points[:, 2], 100 - CROWD))
+        low = self.points[:, 2] < eye + CEILING * max(top - eye, 0.0)
+        return replace(self, points=self.points[low], colours=self.colours[low])
+
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """The box around all tracks and nearly all points."""
+        every = np.concatenate([track.points for track in self.tracks])
+        low, high = every.min(0), every.max(0)
+        if len(self.points):
+            low = np.minimum(low, np.percentile(self.points, CROWD, axis=0))
+            high = np.maximum(high, np.percentile(self.points, 100 - CROWD, axis=0))
+        return low - self.point_size, high + self.point_size
+
+
+def levelling(T_map_camera: np.ndarray) -> np.ndarray:
+    """(4, 4): turns a map so that z is up, where cameras were mostly held upright. Heading x stays."""
+    up = -T_map_camera[:, :3, 1].mean(0)
+    up /= max(np.linalg.norm(up), 1e-9)
+    forward = T_map_camera[0, :3, 2] - (T_map_camera[0, :3, 2] @ up) * up
+    forward /= max(np.linalg.norm(forward), 1e-9)
+    result = np.eye(4)
+    result[:3, :3] = np.stack([forward, np.cross(up, forward), up])
+    return result
+
+
+def from_above(scene: Scene, title: str, width: int = 900) -> Image.Image:
+    """The chart: the faded cloud without its ceiling, the tracks, a scale bar and a legend."""
+    scene = scene.without_ceiling()
+    low, high = scene.bounds()
+    span = high - low
+    head = 64
+    focal = width * (1 - 2 * MARGIN) / max(span[0], span[1] * 0.6, 1e-6)
+    height = int(np.clip(span[1] * focal + 2 * MARGIN * width, width * 0.35, width * 1.4))
+    centre = (low + high) / 2
+    pose = np.eye(4)
+    pose[:3, :3] = np.array([[1.0, 0, 0], [0, -1, 0], [0, 0, -1]]).T
+    pose[:3, 3] = [centre[0], centre[1], high[2] + span.max() + 1.0]
+    view = View(pose, width, height, focal, parallel=True)
+    plan = render(scene.points, scene.colours, view, scene.point_size)
+    plan = (plan * FADED + np.array(PAPER) * (1 - FADED)).astype(np.uint8)
+    sheet = Image.new("RGB", (2 * width, 2 * (height + head)), PAPER)  # lines are smooth at twice the size
+    large = Image.fromarray(plan).resize((2 * width, 2 * height), Image.Resampling.BICUBIC)
+    sheet.paste(large, (0, 2 * head))
+    draw = ImageDraw.Draw(sheet)
+    for track in reversed(scene.tracks):
+        pixels = view.project(track.points)[0] * 2 + [0.0, 2.0 * head]
+        corners = [tuple(pixel) for pixel in pixels.tolist()]
+        draw.line(corners, fill=track.colour, width=6, joint="curve")
+        _dot(draw, corners[0], 14, PAPER, track.colour)
+        _dot(draw, corners[-1], 12, track.colour, PAPER)
+    draw.text((28, 22), title, fill=INK, font=font(36))
+    _legend(draw, scene.tracks, 2 * width - 28, 26)
+    _scale_bar(draw, 2 * focal, 2 * width, 2 * (height + head) - 40)
+    return sheet.resize((width, height + head), Image.Resampling.LANCZOS)
+
+
+def from_aside(scene: Scene, width: int = 1200, height: int = 800) -> Image.Image:
+    """From outside and above, into the rooms, with the tracks."""
+    scene = scene.without_ceiling()
+    low, high = scene.bounds()
+    centre, span = (low + high) / 2, high - low
+    # Along the shorter side, so that the longer one fills the width.
+    side = np.array([0.35, -1.0, 0.0]) if span[0] >= span[1] else np.array([-1.0, -0.35, 0.0])
+    direction = side / np.linalg.norm(side) * math.cos(0.75) + UP * math.sin(0.75)
+    eye, hfov = centre + direction * span.max() * 4, 30.0
+    corners = np.array(np.meshgrid(*zip(low, high, strict=True))).reshape(3, -1).T
+    for _ in range(6):  # nearer, until the box just fits
+        view = look_at(eye, centre, UP, width, height, hfov)
+        pixels, _ = view.project(corners)
+        reach = np.abs(pixels - [(width - 1) / 2, (height - 1) / 2]) / [width / 2, height / 2]
+        eye = centre + (eye - centre) * float(reach.max()) * (1 + MARGIN)
+    return Image.fromarray(_with_tracks(scene, look_at(eye, centre, UP, width, height, hfov)))
+
+
+def along_the_way(scene: Scene, width: int = 1200, height: int = 800) -> Image.Image:
+    """As a follower sees it that stands behind the camera, where the view is fullest."""
+    scene = replace(scene, point_size=CLOSE * scene.point_size)
+    small = (width // REDUCED, height // REDUCED)
+    back, views = _followers(scene, *small)
+    best = max(views, key=lambda view: _filled(scene, view) - 2 * _filled(scene, view, IN_THE_WAY * back))
+    return Image.fromarray(_with_tracks(scene, best.enlarged(REDUCED)))
+
+
+def _followers(scene: Scene, width: int, height: int) -> tuple[float, list[View]]:
+    """How far behind the first track's camera, and the views from there at places along its way."""
+    poses = scene.tracks[0].T_map_camera
+    way = float(np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1).sum())
+    back = max(FOLLOW * way, 5 * scene.point_size)
+    views = []
+    for number in np.linspace(0, len(poses) * 0.9, FOLLOWERS).astype(int):
+        place = poses[number, :3, 3]
+        forward = poses[number, :3, 2] * [1, 1, 0]
+        forward = forward / max(np.linalg.norm(forward), 1e-9)
+        eye = place - forward * back + UP * back * 0.7
+        views.append(look_at(eye, place + forward * back, UP, width, height, 75.0))
+    return back, views
+
+
+def _filled(scene: Scene, view: View, nearer: float = math.inf) -> float:
+    """Share of the pixels with a point in them that is nearer than so much."""
+    pixels, depth = view.project(scene.points)
+    column, row = pixels[(depth > 0) & (depth < nearer)].round().astype(int).T
+    inside = (column >= 0) & (column < view.width) & (row >= 0) & (row < view.height)
+    return len(np.unique(row[inside] * view.width + column[inside])) / (view.width * view.height)
+
+
+def _with_tracks(scene: Scene, view: View) -> np.ndarray:
+    lines = [Line(track.points, track.colour) for track in scene.tracks]
+    return render(scene.points, scene.colours, view, scene.point_size, lines)
+
+
+def font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    try:
+        return ImageFont.load_default(size)
+    except TypeError:  # Pillow before 10.1 has one size only
+        return ImageFont.load_default()
+
+
+def _dot(draw: ImageDraw.ImageDraw, place: tuple, radius: int, fill: tuple, ring: tuple) -> None:
+    x, y = place
+    draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=fill, outline=ring, width=5)
+
+
+def _legend(draw: ImageDraw.ImageDraw, tracks: Sequence[Track], right: float, y: float) -> None:
+    text = font(28)
+    for track in reversed(tracks):
+        right -= draw.textlength(track.name, font=text)
+        draw.text((right, y), track.name, fill=INK, font=text)
+        right -= 16
+        draw.line([right - 50, y + 20, right, y + 20], fill=track.colour, width=8)
+        right -= 50 + 44
+
+
+def _scale_bar(draw: ImageDraw.ImageDraw, focal: float, width: int, y: float) -> None:
+    """The longest of 1, 2, 5, 10, … that is not too long."""
+    most = BAR * width / focal
+    size = 10 ** math.floor(math.log10(most))
+    length = max(size * step for step in (1, 2, 5) if size * step <= most)
+    left, right = 28, 28 + length * focal
+    draw.line([left, y, right, y], fill=INK, width=5)
+    for end in (left, right):
+        draw.line([end, y - 10, end, y + 10], fill=INK, width=5)
+    draw.text((right + 16, y - 17), f"{length:g} m", fill=INK, font=font(28))
