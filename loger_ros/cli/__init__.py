@@ -17,6 +17,7 @@ COMMANDS = {
     "bench": "measure the model, the stream and the world renderer",
     "world": "look at and export procedural scenes",
     "train": "train a model on procedural scenes",
+    "eval": "from a recording to a trajectory, a map, numbers and pictures",
 }
 
 

@@ -2,11 +2,52 @@
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
+
 import numpy as np
 
 from loger_ros.geometry import inverse, log_rotation
 
 ALIGNMENTS = ("none", "se3", "sim3")
+
+
+@dataclass(frozen=True)
+class Statistics:
+    rmse: float
+    mean: float
+    median: float
+    max: float
+
+    @classmethod
+    def of(cls, errors: np.ndarray) -> Statistics:
+        if not len(errors):
+            return cls(*[float("nan")] * 4)
+        rmse = np.sqrt(np.mean(np.square(errors)))
+        return cls(float(rmse), float(errors.mean()), float(np.median(errors)), float(errors.max()))
+
+    def as_dict(self) -> dict[str, float]:
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Similarity:
+    """What takes points of the map to the truth's world."""
+
+    scale: float
+    rotation: np.ndarray  # (3, 3)
+    translation: np.ndarray  # (3,)
+
+    def points(self, points: np.ndarray) -> np.ndarray:
+        """(..., 3)"""
+        return self.scale * points @ self.rotation.T + self.translation
+
+    def poses(self, poses: np.ndarray) -> np.ndarray:
+        """(N, 4, 4); rotations stay rotations."""
+        moved = poses.copy()
+        moved[:, :3, :3] = self.rotation @ poses[:, :3, :3]
+        moved[:, :3, 3] = self.points(poses[:, :3, 3])
+        return moved
 
 
 def align(points: np.ndarray, truth: np.ndarray, mode: str) -> tuple[float, np.ndarray, np.ndarray]:
@@ -26,6 +67,19 @@ def align(points: np.ndarray, truth: np.ndarray, mode: str) -> tuple[float, np.n
     return scale, rotation, true_centre - scale * rotation @ centre
 
 
+def alignment(poses: np.ndarray, truth: np.ndarray, mode: str) -> Similarity:
+    """Least squares over all positions; "none" only puts the first pose on the true one."""
+    if mode == "none":
+        first = truth[0] @ inverse(poses[0])
+        return Similarity(1.0, first[:3, :3], first[:3, 3])
+    return Similarity(*align(poses[:, :3, 3], truth[:, :3, 3], mode))
+
+
+def position_errors(poses: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Distances of poses that are in the truth's world already. (N,)"""
+    return np.linalg.norm(poses[:, :3, 3] - truth[:, :3, 3], axis=-1)
+
+
 def absolute_error(poses: np.ndarray, truth: np.ndarray, mode: str) -> float:
     """Root mean square distance of the positions after alignment, in the units of the truth."""
     points, goal = poses[:, :3, 3], truth[:, :3, 3]
@@ -37,10 +91,14 @@ def path_length(poses: np.ndarray) -> float:
     return float(np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=-1).sum())
 
 
-def step_errors(poses: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """From each frame to the next: degrees (N - 1,) and distance (N - 1,)."""
-    made = inverse(poses[:-1]) @ poses[1:]
-    true = inverse(truth[:-1]) @ truth[1:]
-    turned = np.swapaxes(true[:, :3, :3], -1, -2) @ made[:, :3, :3]
-    degrees = np.rad2deg(np.linalg.norm(log_rotation(turned), axis=-1))
-    return degrees, np.linalg.norm(made[:, :3, 3] - true[:, :3, 3], axis=-1)
+def step_errors(poses: np.ndarray, truth: np.ndarray, step: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """From each frame to the one ``step`` later: degrees (N - step,) and distance (N - step,)."""
+    made = inverse(poses[:-step]) @ poses[step:]
+    true = inverse(truth[:-step]) @ truth[step:]
+    return angle(true, made), np.linalg.norm(made[:, :3, 3] - true[:, :3, 3], axis=-1)
+
+
+def angle(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Degrees between the rotations of two sets of poses."""
+    turned = np.swapaxes(a[:, :3, :3], -1, -2) @ b[:, :3, :3]
+    return np.rad2deg(np.linalg.norm(log_rotation(turned), axis=-1))

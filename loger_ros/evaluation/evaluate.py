@@ -1,0 +1,50 @@
+"""From a recording to its report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loger_ros.evaluation.association import TOLERANCE
+from loger_ros.evaluation.measure import CLOUD_THRESHOLD, FEWEST, Matched, measure
+from loger_ros.evaluation.report.folder import description, problems_of, write_report
+from loger_ros.evaluation.run import Progress, Settings, run_source
+from loger_ros.evaluation.sources import Choice, SourceError, open_source
+
+
+@dataclass(frozen=True)
+class Job:
+    """One recording to be run; plain values, so that other processes can be told it."""
+
+    source: str
+    folder: Path
+    model: str
+    settings: Settings
+    choice: Choice = field(default_factory=Choice)
+    tolerance: int = TOLERANCE  # ns
+    threshold: float = CLOUD_THRESHOLD  # metres
+    device: str = "cpu"
+    dtype: str = "float32"
+
+
+def evaluate(job: Job, model: Any, progress: Progress = lambda frames: None) -> dict[str, Any]:
+    """→ the metrics, which are also in the folder with the rest of the report."""
+    source = open_source(job.source, job.choice)
+    metrics = description(source, job.source, job.model, job.settings, job.device)
+    run = run_source(source, model, job.settings, progress=progress)
+    if not len(run.trajectory):
+        reasons = "; ".join(f"{item['name']}: {item['message']}" for item in problems_of(source, run))
+        raise SourceError(f"no frame of {job.source} got a pose. {reasons or 'It has no images'}")
+    truth = source.truth()
+    metrics |= measure(run, truth, job.tolerance, job.threshold)
+    matched = None if truth is None else Matched.of(run.trajectory, truth, job.tolerance)
+    metrics["problems"] = problems_of(source, run)
+    if matched is not None and len(matched) < FEWEST:
+        message = (
+            f"{len(matched)} poses have a true one within {job.tolerance * 1e-6:g} ms: no errors are given. "
+            "Are the stamps of the truth those of the images? --tolerance widens the search"
+        )
+        metrics["problems"].append({"name": "truth_does_not_match", "count": 1, "message": message})
+    write_report(job.folder, run, metrics, matched)
+    return metrics

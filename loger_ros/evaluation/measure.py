@@ -1,0 +1,164 @@
+"""Every number of one run, as it goes into metrics.json."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from loger_ros.evaluation.association import TOLERANCE, associate
+from loger_ros.evaluation.clouds import cloud_errors
+from loger_ros.evaluation.relative import auc, pair_errors, rpe
+from loger_ros.evaluation.run import Run
+from loger_ros.evaluation.segments import segment_errors, travelled
+from loger_ros.evaluation.trajectory import (
+    ALIGNMENTS,
+    Similarity,
+    Statistics,
+    alignment,
+    path_length,
+    position_errors,
+)
+from loger_ros.types import Trajectory
+
+FEWEST = 3  # matched poses below which no alignment is defined
+AUC_LIMITS = (15, 30)  # degrees
+CLOUD_THRESHOLD = 0.1  # metres
+
+
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """Poses of a trajectory and the true ones that belong to them."""
+
+    stamps: np.ndarray  # (N,) ns
+    poses: np.ndarray  # (N, 4, 4)
+    truth: np.ndarray  # (N, 4, 4)
+
+    @classmethod
+    def of(cls, made: Trajectory, truth: Trajectory, tolerance: int = TOLERANCE) -> Matched:
+        mine, theirs = associate(made.stamps, truth.stamps, tolerance)
+        order = np.argsort(np.asarray(made.stamps, dtype=np.int64)[mine], kind="stable")
+        mine, theirs = mine[order], theirs[order]
+        stamps = np.asarray(made.stamps, dtype=np.int64)
+        return cls(stamps[mine], made.T_map_camera[mine], truth.T_map_camera[theirs])
+
+    def __len__(self) -> int:
+        return len(self.stamps)
+
+
+def measure(
+    run: Run, truth: Trajectory | None, tolerance: int = TOLERANCE, threshold: float = CLOUD_THRESHOLD
+) -> dict:
+    """What can be said; what needs a truth that is not there is left out."""
+    metrics: dict[str, Any] = {"frames": _coverage(run), "time": _times(run), "memory_mb": run.peak}
+    metrics["events"] = dict(run.events.counts)
+    if truth is not None and len(truth):
+        matched = Matched.of(run.trajectory, truth, tolerance)
+        metrics["frames"]["with_truth"] = len(matched)
+        metrics["tolerance_ms"] = tolerance * 1e-6
+        if len(matched) >= FEWEST:
+            metrics |= trajectory_metrics(matched)
+            metrics["causal"] = causal_error(Matched.of(run.said_first, truth, tolerance), run.delays)
+            metrics |= _scene_metrics(run, matched, threshold)
+    return without_nan(metrics)
+
+
+def trajectory_metrics(matched: Matched) -> dict[str, Any]:
+    poses, truth = matched.poses, matched.truth
+    ate = {}
+    for mode in ALIGNMENTS:
+        similarity = alignment(poses, truth, mode)
+        errors = position_errors(similarity.poses(poses), truth)
+        ate[mode] = Statistics.of(errors).as_dict() | {"scale": similarity.scale}
+    scaled = _scaled(poses, ate["sim3"]["scale"])
+    pairs = pair_errors(poses, truth)
+    return {
+        "path_m": path_length(truth),
+        "ate": ate,
+        "rpe": rpe(poses, truth),
+        "rpe_scaled": rpe(scaled, truth),
+        "segments": segment_errors(poses, truth),
+        "segments_scaled": segment_errors(scaled, truth),
+        "auc": {str(limit): auc(*pairs, limit) for limit in AUC_LIMITS} | {"pairs": len(pairs[0])},
+    }
+
+
+def causal_error(matched: Matched, delays: np.ndarray) -> dict[str, Any]:
+    """Of the poses as they were first said: metric, and only the first one put on the truth."""
+    result: dict[str, Any] = {}
+    if len(matched):
+        made = alignment(matched.poses, matched.truth, "none").poses(matched.poses)
+        errors = position_errors(made, matched.truth)
+        distance = float(travelled(matched.truth)[-1])
+        result = Statistics.of(errors).as_dict() | {"end": float(errors[-1])}
+        result["end_percent"] = 100 * float(errors[-1]) / distance if distance else float("nan")
+    if len(delays):
+        result["age_s"] = {"mean": float(delays.mean()), "max": float(delays.max())}
+    return result
+
+
+def _scene_metrics(run: Run, matched: Matched, threshold: float) -> dict[str, Any]:
+    """Depth and cloud, as they are and after the scale (and place) that suit the trajectory best."""
+    result: dict[str, Any] = {}
+    placings: dict[str, Similarity] = {
+        mode: alignment(matched.poses, matched.truth, mode) for mode in ("none", "sim3")
+    }
+    if run.depth.frames:
+        result["depth"] = {
+            "metric": run.depth.errors(),
+            "trajectory_scale": run.depth.errors(placings["sim3"].scale),
+            "median_scale": run.depth.errors(None),
+            "frames": run.depth.frames,
+        }
+    if run.true_cloud is not None and len(run.true_cloud):
+        points = run.cloud.points.numpy().astype(np.float64)
+        result["cloud"] = {
+            mode: cloud_errors(placing.points(points), run.true_cloud, threshold)
+            for mode, placing in placings.items()
+        }
+    return result
+
+
+def _coverage(run: Run) -> dict[str, Any]:
+    taken, posed = len(run.stamps), len(run.trajectory)
+    return {
+        "taken": taken,
+        "posed": posed,
+        "coverage_percent": 100 * posed / taken if taken else 0.0,
+        "segments": len(set(run.trajectory.segments)),
+        "points": len(run.cloud),
+    }
+
+
+def _times(run: Run) -> dict[str, Any]:
+    """Seconds. A frame that completes a chunk takes long, the others little: the mean tells the rate."""
+    steps = np.array(run.timing.steps)
+    if not len(steps):
+        return {}
+    return {
+        "total": run.timing.total,
+        "stream_per_frame": float(steps.mean()),
+        "longest_frame": float(steps.max()),
+        "frames_per_second": len(steps) / float(steps.sum()) if steps.sum() > 0 else float("nan"),
+        "reading_waits": run.timing.waits,
+        "mapping": run.timing.mapping,
+    }
+
+
+def _scaled(poses: np.ndarray, scale: float) -> np.ndarray:
+    scaled = poses.copy()
+    scaled[:, :3, 3] *= scale
+    return scaled
+
+
+def without_nan(value: Any) -> Any:
+    """JSON knows no NaN: what is not a number is null."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value

@@ -1,0 +1,57 @@
+"""One line on the terminal that tells how far it is and how long it will take."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+EVERY = 0.5  # s
+
+
+class Line:
+    """Silent where the output is no terminal."""
+
+    def __init__(self, what: str, total: int = 0) -> None:
+        self._what, self._total = what, total
+        self._begun, self._shown = time.monotonic(), 0.0
+        self._terminal = sys.stderr.isatty()
+
+    def frames(self, done: int) -> None:
+        now = time.monotonic()
+        if self._terminal and now - self._shown >= EVERY:
+            self._shown = now
+            print(
+                f"\r{self._what}: {self.text(done, now - self._begun)}\033[K",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def text(self, done: int, seconds: float) -> str:
+        rate = done / seconds if seconds > 0 else 0.0
+        if not self._total:
+            return f"{done} frames, {rate:.1f}/s"
+        left = (self._total - done) / rate if rate > 0 else 0.0
+        return f"{done} of {self._total} frames, {rate:.1f}/s, {duration(left)} left"
+
+    def __enter__(self) -> Line:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._terminal:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (
+        f"{hours} h {minutes:02d} min"
+        if hours
+        else f"{minutes} min {seconds:02d} s"
+        if minutes
+        else f"{seconds} s"
+    )

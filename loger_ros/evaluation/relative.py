@@ -1,0 +1,55 @@
+"""Errors of motion between frames: RPE, and the AUC that pose papers report. Poses are (N, 4, 4)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from loger_ros.evaluation.trajectory import Statistics, angle, step_errors
+from loger_ros.geometry import inverse
+
+MOST_PAIRS = 50_000
+
+
+def rpe(poses: np.ndarray, truth: np.ndarray, step: int = 1) -> dict[str, dict[str, float]]:
+    degrees, distances = step_errors(poses, truth, step)
+    return {
+        "rotation": Statistics.of(degrees).as_dict(),
+        "translation": Statistics.of(distances).as_dict(),
+    }
+
+
+def pair_errors(poses: np.ndarray, truth: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Of pairs of frames: degrees between true and made rotation, and between the directions of translation.
+
+    All pairs where there are at most MOST_PAIRS, else a random choice of so many. As in the papers, the sign
+    of a direction is not asked for; pairs that did not truly move have no direction.
+    """
+    count = len(poses)
+    first, second = (
+        np.triu_indices(count, 1) if count * (count - 1) // 2 <= MOST_PAIRS else _drawn(count, seed)
+    )
+    true = inverse(truth[first]) @ truth[second]
+    made = inverse(poses[first]) @ poses[second]
+    length = np.linalg.norm(true[:, :3, 3], axis=-1)
+    moved = length > 1e-6 * max(float(length.max(initial=0.0)), 1e-12)
+    true, made = true[moved], made[moved]
+    dot = np.abs((true[:, :3, 3] * made[:, :3, 3]).sum(-1))
+    lengths = np.linalg.norm(true[:, :3, 3], axis=-1) * np.linalg.norm(made[:, :3, 3], axis=-1)
+    cosine = np.where(
+        lengths > 0, dot / np.maximum(lengths, 1e-300), 0.0
+    )  # no motion made: no direction, 90°
+    return angle(true, made), np.rad2deg(np.arccos(np.clip(cosine, 0, 1)))
+
+
+def auc(rotation: np.ndarray, direction: np.ndarray, limit: int) -> float:
+    """Mean share of pairs whose worse error is below 1, 2, ... ``limit`` degrees, in percent."""
+    if not len(rotation):
+        return float("nan")
+    worse = np.maximum(rotation, direction)
+    return 100 * float(np.mean([(worse < degrees).mean() for degrees in range(1, limit + 1)]))
+
+
+def _drawn(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    first = rng.integers(0, count - 1, MOST_PAIRS)
+    return first, first + 1 + (rng.random(MOST_PAIRS) * (count - 1 - first)).astype(int)

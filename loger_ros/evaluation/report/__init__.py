@@ -1,0 +1,1 @@
+"""A finished run as a folder that people and programs read."""

@@ -1,0 +1,102 @@
+"""The folder of one run: metrics.json is written last, so that its presence means the rest is there."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import loger_ros
+from loger_ros.evaluation.measure import FEWEST, Matched
+from loger_ros.evaluation.report.page import run_page
+from loger_ros.evaluation.report.plots import HINT, Plots
+from loger_ros.evaluation.run import Run, Settings
+from loger_ros.evaluation.sources import Source
+from loger_ros.files import appearing_whole
+from loger_ros.mapping.point_files import write_ply
+from loger_ros.mapping.trajectory_files import write_tum
+from loger_ros.types import Trajectory
+
+METRICS = "metrics.json"
+MOST_METRICS = 32 << 20  # bytes of a metrics.json to read
+
+
+def write_report(
+    folder: Path,
+    run: Run,
+    metrics: dict[str, Any],
+    matched: Matched | None,
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tum(folder / "trajectory.txt", run.trajectory)
+    write_tum(folder / "said_first.txt", run.said_first)
+    if matched is not None:
+        stamps = tuple(int(stamp) for stamp in matched.stamps)
+        write_tum(folder / "truth.txt", Trajectory(stamps, matched.truth, (0,) * len(stamps)))
+    write_ply(folder / "cloud.ply", run.cloud)
+    pictures = _pictures(run, matched, metrics)
+    for name, data in pictures.items():
+        (folder / f"{name}.png").write_bytes(data)
+    (folder / "report.html").write_text(run_page(metrics, pictures))
+    with appearing_whole(folder / METRICS) as file:
+        file.write((json.dumps(metrics, indent=1, allow_nan=False) + "\n").encode())
+
+
+def _pictures(run: Run, matched: Matched | None, metrics: dict[str, Any]) -> dict[str, bytes]:
+    usable = matched is not None and len(matched) >= FEWEST
+    try:
+        return Plots(run, matched if usable else None, metrics).all()
+    except ImportError:
+        metrics["problems"].append({"name": "no_plots", "count": 1, "message": HINT})
+        return {}
+
+
+def read_metrics(folder: Path) -> dict[str, Any] | None:
+    """None where there is no finished run."""
+    file = folder / METRICS
+    try:
+        if file.stat().st_size > MOST_METRICS:
+            return None
+        values = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
+    return values if isinstance(values, dict) and "frames" in values and "source" in values else None
+
+
+def description(
+    source: Source, path: str, model_name: str, settings: Settings, device: str
+) -> dict[str, Any]:
+    """What was run on what: the part of metrics.json that tells runs apart."""
+    return {
+        "source": {"name": source.name, "kind": source.kind, "path": path, "frames": len(source)},
+        "model": {"name": model_name},
+        "settings": dataclasses.asdict(settings),
+        "made_with": {
+            "loger_ros": loger_ros.__version__,
+            "torch": torch.__version__,
+            "device": _device_name(device),
+            "python": platform.python_version(),
+        },
+    }
+
+
+def problems_of(source: Source, run: Run) -> list[dict[str, Any]]:
+    """Each kind once: how often, and the message of its last time."""
+    found = []
+    for log in (source.problems, run.events):
+        last = {event.name: event.message for event in log.recent}
+        found += [
+            {"name": name, "count": count, "message": last.get(name, "")}
+            for name, count in log.counts.items()
+        ]
+    return found
+
+
+def _device_name(device: str) -> str:
+    if device.startswith("cuda") and torch.cuda.is_available():
+        return torch.cuda.get_device_name(device)
+    return f"CPU {platform.machine()}"

@@ -1,0 +1,154 @@
+"""Pictures of one run, by matplotlib where it is installed."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+
+from loger_ros.evaluation.measure import Matched
+from loger_ros.evaluation.run import Run
+from loger_ros.evaluation.segments import travelled
+from loger_ros.evaluation.trajectory import alignment, position_errors
+
+TRUE, MADE, SAID = "#6b7280", "#d23c28", "#1e5ac8"
+HINT = "plots need matplotlib: pip install matplotlib"
+MOST_POINTS = 5000  # of a curve
+
+
+class Plots:
+    """Each method returns PNG bytes, or None where there is nothing to show."""
+
+    def __init__(self, run: Run, matched: Matched | None, metrics: dict[str, Any]) -> None:
+        import matplotlib  # the caller shows HINT where it is missing
+        from matplotlib.figure import Figure
+
+        matplotlib.use("agg")
+        self._figure = Figure
+        self._run, self._metrics = run, metrics
+        self._matched = matched
+        poses, self._truth = (run.trajectory.T_map_camera, None)
+        if matched is not None:
+            similarity = alignment(matched.poses, matched.truth, "sim3")
+            poses, self._truth = similarity.poses(matched.poses), matched.truth
+        self._poses = poses
+
+    def all(self) -> dict[str, bytes]:
+        made = {
+            "path_top": self.path("Seen from above", *self._ground_axes()),
+            "path_side": self.path("Seen from the side", *self._side_axes()),
+            "errors": self.errors(),
+            "drift": self.drift(),
+            "timing": self.timing(),
+        }
+        return {name: picture for name, picture in made.items() if picture is not None}
+
+    def path(self, title: str, right: np.ndarray, up: np.ndarray) -> bytes | None:
+        if not len(self._poses):
+            return None
+        figure = self._figure(figsize=(6, 5), layout="constrained")
+        axes = figure.add_subplot()
+        sides = np.stack([right, up], 1)  # (3, 2)
+        origin = self._poses[0, :3, 3]
+        if self._truth is not None:
+            origin = self._truth[0, :3, 3]
+            axes.plot(*_thin((self._truth[:, :3, 3] - origin) @ sides).T, color=TRUE, label="truth")
+        points = (self._poses[:, :3, 3] - origin) @ sides
+        label = "estimate" if self._truth is None else "estimate, Sim(3)-aligned"
+        axes.plot(*_thin(points).T, color=MADE, label=label, linewidth=1)
+        axes.plot(*points[0], "o", color=MADE, markersize=4)
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.set(title=title, xlabel=f"{'m' if self._truth is not None else 'map units'}")
+        axes.grid(alpha=0.3)
+        axes.legend()
+        return _png(figure)
+
+    def errors(self) -> bytes | None:
+        """Position error over the distance travelled."""
+        if self._matched is None:
+            return None
+        figure = self._figure(figsize=(6, 3.4), layout="constrained")
+        axes = figure.add_subplot()
+        poses, truth = self._matched.poses, self._matched.truth
+        distance = travelled(truth)
+        labels = {"none": ("first pose shared", SAID), "se3": ("SE(3)", TRUE), "sim3": ("Sim(3)", MADE)}
+        for mode, (label, colour) in labels.items():
+            errors = position_errors(alignment(poses, truth, mode).poses(poses), truth)
+            axes.plot(*_thin(np.stack([distance, errors], 1)).T, label=label, color=colour, linewidth=1)
+        axes.set(title="Position error", xlabel="distance travelled [m]", ylabel="error [m]", ylim=(0, None))
+        axes.grid(alpha=0.3)
+        axes.legend()
+        return _png(figure)
+
+    def drift(self) -> bytes | None:
+        """Relative error over pieces of the way."""
+        curves = {
+            "metric": (self._metrics.get("segments", {}).get("by_length"), SAID),
+            "scale of Sim(3)": (self._metrics.get("segments_scaled", {}).get("by_length"), MADE),
+        }
+        if not any(rows for rows, _ in curves.values()):
+            return None
+        figure = self._figure(figsize=(6, 3.4), layout="constrained")
+        axes, turning = figure.subplots(1, 2)
+        for label, (rows, colour) in curves.items():
+            lengths = [row["length"] for row in rows or ()]
+            axes.plot(
+                lengths, [row["translation_percent"] for row in rows or ()], "o-", color=colour, label=label
+            )
+        rows = curves["metric"][0] or ()
+        turning.plot([r["length"] for r in rows], [r["rotation_deg_per_m"] for r in rows], "o-", color=TRUE)
+        axes.set(
+            title="Drift of place", xlabel="piece of the way [m]", ylabel="% of its length", ylim=(0, None)
+        )
+        turning.set(title="Drift of direction", xlabel="piece of the way [m]", ylabel="°/m", ylim=(0, None))
+        axes.legend()
+        for panel in (axes, turning):
+            panel.grid(alpha=0.3)
+        return _png(figure)
+
+    def timing(self) -> bytes | None:
+        steps = np.array(self._run.timing.steps)
+        if not len(steps):
+            return None
+        figure = self._figure(figsize=(6, 3.4), layout="constrained")
+        axes = figure.add_subplot()
+        curve = np.stack([np.arange(len(steps)), steps * 1e3], 1)
+        axes.plot(*_thin(curve).T, ".", color=SAID, markersize=3, label="each frame")
+        axes.axhline(float(steps.mean()) * 1e3, color=MADE, label=f"mean {steps.mean() * 1e3:.1f} ms")
+        axes.set(title="Time per frame", xlabel="frame", ylabel="ms", yscale="log")
+        axes.grid(alpha=0.3)
+        axes.legend()
+        return _png(figure)
+
+    def _ground_axes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Two directions that span the ground: the way's own widest extents, seen along the cameras' up."""
+        up = self._up()
+        forward = self._poses[0, :3, 2] if len(self._poses) else np.array([0.0, 0.0, 1.0])
+        forward = forward - up * (up @ forward)
+        if np.linalg.norm(forward) < 1e-6:
+            forward = np.cross(up, [1.0, 0.0, 0.0])
+        forward = forward / np.linalg.norm(forward)
+        return np.cross(forward, up), forward
+
+    def _side_axes(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._ground_axes()[1], self._up()
+
+    def _up(self) -> np.ndarray:
+        """Against the mean of the images' downward axes."""
+        mean = -self._poses[:, :3, 1].mean(0) if len(self._poses) else np.zeros(3)
+        length = np.linalg.norm(mean)
+        return mean / length if length > 0.1 else np.array([0.0, -1.0, 0.0])
+
+
+def _thin(curve: np.ndarray) -> np.ndarray:
+    """At most MOST_POINTS rows, the last one among them."""
+    if len(curve) <= MOST_POINTS:
+        return curve
+    return curve[np.unique(np.linspace(0, len(curve) - 1, MOST_POINTS).astype(int))]
+
+
+def _png(figure: Any) -> bytes:
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=110, metadata={"Software": ""})
+    return data.getvalue()

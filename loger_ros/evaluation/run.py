@@ -1,0 +1,221 @@
+"""A recording through the core, as fast as it goes: no frame dropped, the same numbers every time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from loger_ros.config import CloudConfig, MapConfig, StreamConfig
+from loger_ros.evaluation.association import associate
+from loger_ros.evaluation.depth import DepthSample
+from loger_ros.evaluation.memory import Peak
+from loger_ros.evaluation.sources import Source
+from loger_ros.evaluation.sources.ahead import read_ahead
+from loger_ros.events import EventLog
+from loger_ros.mapping.cloud import Cloud, cloud_of, world_points
+from loger_ros.mapping.journal import Journal
+from loger_ros.mapping.voxel_map import VoxelMap
+from loger_ros.stream import Reconstructor
+from loger_ros.types import Camera, Frame, Trajectory, Update
+
+Progress = Callable[[int], None]  # is told the number of frames taken
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that changes the outcome, beside the model and the recording."""
+
+    stream: StreamConfig = field(default_factory=StreamConfig)
+    cloud: CloudConfig = field(default_factory=CloudConfig)
+    map: MapConfig = field(default_factory=MapConfig)
+    fast_weights: bool = True
+    sliding_window: bool = True
+    undistort: bool = False
+    frames: int = 0  # at most; 0: all
+    every: int = 1  # take one frame of every so many
+
+
+@dataclass
+class Timing:
+    """Seconds, of the clock on the wall."""
+
+    steps: list[float] = field(default_factory=list)  # one per frame: encode, or a whole chunk
+    waits: float = 0.0  # for the reader
+    mapping: float = 0.0  # points, depth samples
+    total: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What came of a recording."""
+
+    stamps: tuple[int, ...]  # of the frames that were taken
+    trajectory: Trajectory  # final poses
+    said_first: Trajectory  # the pose that each frame was first given
+    delays: np.ndarray  # (N,) s of the recording's time between a frame and its first pose
+    cloud: Cloud
+    true_cloud: np.ndarray | None  # (M, 3) in the truth's world
+    depth: DepthSample
+    timing: Timing
+    peak: dict[str, float]  # MB
+    events: EventLog
+    camera: Camera | None  # of the network images
+
+
+def run_source(
+    source: Source,
+    model: Any,
+    settings: Settings,
+    *,
+    journal: Journal | None = None,
+    progress: Progress = lambda frames: None,
+) -> Run:
+    events = EventLog(source.problems._say)
+    stream = Reconstructor.from_config(
+        model,
+        settings.stream,
+        fast_weights=settings.fast_weights,
+        sliding_window=settings.sliding_window,
+        camera=source.camera if settings.undistort else None,
+        record=journal,
+        events=events,
+        keep_results=False,
+    )
+    with Peak(model.device) as peak:
+        take = _Take(source, settings, model.device)
+        timing = take.timing
+        begun = waited = time.perf_counter()
+        with torch.inference_mode():
+            for frame in read_ahead(chosen(source, settings)):
+                started = time.perf_counter()
+                timing.waits += started - waited
+                try:
+                    updates = stream.push(frame)
+                except ValueError as error:  # an image the stream refuses; it is as it was before
+                    events.add("frame_refused", frame.stamp, f"{error}; the frame is left out")
+                    updates = []
+                _finish(model.device)
+                timing.steps.append(time.perf_counter() - started)
+                take.frame(frame.stamp, updates)
+                progress(len(timing.steps))
+                waited = time.perf_counter()
+            take.end(stream.flush())
+        timing.total = time.perf_counter() - begun
+    return take.run(peak.megabytes, events, stream.camera)
+
+
+def chosen(source: Source, settings: Settings) -> Iterator[Frame]:
+    frames = islice(source.frames(), 0, None, settings.every)
+    return islice(frames, settings.frames) if settings.frames else frames
+
+
+class _Take:
+    """Gathers what the stream says."""
+
+    def __init__(self, source: Source, settings: Settings, device: torch.device) -> None:
+        self._source, self._settings = source, settings
+        self._stamps: list[int] = []
+        self._final: list[tuple[int, np.ndarray, int]] = []
+        self._first: dict[int, tuple[np.ndarray, int, float]] = {}
+        self._voxels = VoxelMap(settings.map, device)
+        self._true_voxels: VoxelMap | None = None
+        self._truth: dict[int, np.ndarray] | None = None  # by stamp, looked up once depth asks for it
+        self._depth = DepthSample()
+        self.timing = Timing()
+
+    def frame(self, stamp: int, updates: list[Update]) -> None:
+        self._stamps.append(stamp)
+        started = time.perf_counter()
+        for update in updates:
+            self._take(update, stamp)
+        self.timing.mapping += time.perf_counter() - started
+
+    def end(self, updates: list[Update]) -> None:
+        for update in updates:
+            self._take(update, self._stamps[-1] if self._stamps else 0)
+
+    def _take(self, update: Update, now: int) -> None:
+        for posed in update.frames:
+            if posed.stamp not in self._first:
+                self._first[posed.stamp] = (posed.T_map_camera, posed.segment, (now - posed.stamp) * 1e-9)
+        update = update[: update.final_count]
+        if not update.frames:
+            return
+        self._final += [(posed.stamp, posed.T_map_camera, posed.segment) for posed in update.frames]
+        self._voxels.insert(
+            cloud_of(update, self._settings.cloud), update.frames[-1].T_map_camera, update.frames[-1].stamp
+        )
+        if not self._settings.undistort:  # true depth is of the images as they came
+            for i, posed in enumerate(update.frames):
+                true = self._source.depth(posed.stamp)
+                if true is not None:
+                    self._depth.add(update.local_points[i, ..., 2].float().cpu().numpy(), true)
+                    self._true_points(posed.stamp, true, update.local_points.shape[1:3])
+
+    def _true_points(self, stamp: int, depth: np.ndarray, size: Sequence[int]) -> None:
+        """The true depth at the network's pixels, into a map like that of the predicted points."""
+        if self._truth is None:
+            self._truth = _poses_by_stamp(self._source)
+        pose, camera = self._truth.get(stamp), self._source.camera
+        if pose is None or camera is None or any(camera.distortion):
+            return
+        if self._true_voxels is None:
+            self._true_voxels = VoxelMap(self._settings.map)
+        step = self._settings.cloud.stride
+        (height, width), (h, w) = depth.shape, size
+        rows = ((np.arange(0, h, step) + 0.5) * height / h).astype(int)
+        columns = ((np.arange(0, w, step) + 0.5) * width / w).astype(int)
+        z = depth[rows][:, columns].astype(np.float64)
+        fx, fy, cx, cy = camera.matrix[[0, 1, 0, 1], [0, 1, 2, 2]]
+        scale = np.array(
+            [camera.width / width, camera.height / height]
+        )  # depth of another size than the images
+        x = ((columns + 0.5) * scale[0] - 0.5 - cx) / fx
+        y = ((rows + 0.5) * scale[1] - 0.5 - cy) / fy
+        points = torch.from_numpy(np.stack([z * x, z * y[:, None], z], -1)[None])
+        known = torch.from_numpy(np.isfinite(z) & (z > 0))
+        placed = world_points(points, torch.from_numpy(pose)[None])[0][known].float()
+        white = torch.full_like(placed, 255, dtype=torch.uint8)
+        self._true_voxels.insert(Cloud(placed, white, torch.ones(len(placed))), pose, stamp)
+
+    def run(self, peak: dict[str, float], events: EventLog, camera: Camera | None) -> Run:
+        first = [(stamp, pose, segment) for stamp, (pose, segment, _) in self._first.items()]
+        return Run(
+            tuple(self._stamps),
+            _trajectory(self._final),
+            _trajectory(first),
+            np.array([delay for _, _, delay in self._first.values()]),
+            self._voxels.cloud().cpu(),
+            None if self._true_voxels is None else self._true_voxels.cloud().points.numpy(),
+            self._depth,
+            self.timing,
+            peak,
+            events,
+            camera,
+        )
+
+
+def _poses_by_stamp(source: Source) -> dict[int, np.ndarray]:
+    """True poses at the images, to place true depth by."""
+    truth = source.truth()
+    if truth is None:
+        return {}
+    stamps = source.stamps
+    mine, theirs = associate(stamps, truth.stamps)
+    return {stamps[i]: truth.T_map_camera[j] for i, j in zip(mine, theirs, strict=True)}
+
+
+def _trajectory(posed: list[tuple[int, np.ndarray, int]]) -> Trajectory:
+    poses = np.array([pose for _, pose, _ in posed]).reshape(-1, 4, 4)
+    return Trajectory(tuple(stamp for stamp, _, _ in posed), poses, tuple(segment for _, _, segment in posed))
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

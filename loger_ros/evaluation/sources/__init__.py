@@ -1,0 +1,61 @@
+"""Recordings of every supported format, found by looking at the path."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from loger_ros.evaluation.sources.base import Choice, Source, SourceError
+from loger_ros.evaluation.sources.images import ImageFolder, Video
+from loger_ros.evaluation.sources.kitti import KittiOdometry
+from loger_ros.evaluation.sources.synthetic import Synthetic
+from loger_ros.evaluation.sources.truth_files import WithTruth
+from loger_ros.evaluation.sources.tum import TumRgbd
+from loger_ros.world.named_sets import NAMED_SETS
+
+# In the order in which they are asked; a folder of images is what no other format claims.
+FORMATS: tuple[Any, ...] = (KittiOdometry, TumRgbd, Video, ImageFolder)
+MOST_FOLDERS = 100_000  # looked at below one folder
+
+__all__ = ["Choice", "Source", "SourceError", "find_sources", "format_of", "open_source"]
+
+
+def open_source(text: str | Path, choice: Choice | None = None) -> Source:
+    """The recording at a path, or the synthetic sequence of that name."""
+    choice = choice or Choice()
+    path = Path(text)
+    if not path.exists():
+        if Synthetic.named(str(text)):
+            return Synthetic.of_name(str(text), choice)
+        sets = ", ".join(NAMED_SETS)
+        raise SourceError(f"{text} does not exist; synthetic sequences are {sets}, each with /NUMBER")
+    found = format_of(path)
+    if found is None:
+        names = ", ".join(kind.kind for kind in FORMATS)
+        raise SourceError(f"{path} is no recording that is known: {names}, or a synthetic sequence by name")
+    source = found(path, choice)
+    return WithTruth(source, Path(choice.truth)) if Path(choice.truth).is_file() else source
+
+
+def format_of(path: Path) -> Any:
+    return next((kind for kind in FORMATS if kind.matches(path)), None)
+
+
+def find_sources(folder: Path) -> Iterator[Path]:
+    """Recordings at or below a folder, by name. Inside a recording nothing is looked for."""
+    looked_at = 0
+    for place, folders, files in os.walk(folder):
+        looked_at += 1
+        if looked_at > MOST_FOLDERS:
+            raise SourceError(f"{folder} has more than {MOST_FOLDERS} folders: choose a smaller one")
+        here = Path(place)
+        if format_of(here) is not None:
+            folders.clear()
+            yield here
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if format_of(here / name) is not None:
+                yield here / name

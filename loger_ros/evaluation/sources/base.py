@@ -1,0 +1,284 @@
+"""What every recording offers, and how its files are read.
+
+A reader is a small class with ``name``, ``kind``, ``camera``, ``problems``, ``__len__``, ``stamps``,
+``frames``, ``truth`` and ``depth``. What cannot be read is left out and told in ``problems``; the rest is
+still given.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import yaml
+from PIL import Image, UnidentifiedImageError
+
+from loger_ros.events import EventLog
+from loger_ros.types import Camera, Frame, Trajectory
+
+MOST_FRAMES = 5_000_000  # of one recording
+MOST_PIXELS = 80_000_000  # of one image
+MOST_TEXT = 1 << 30  # bytes of a list or table
+MOST_SETTINGS = 1 << 20  # bytes of a calibration file
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp")
+
+
+class SourceError(ValueError):
+    """A recording that cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What of a recording is wanted. Formats ignore what does not concern them."""
+
+    topic: str = ""  # of the images in a bag; "": guessed
+    truth: str = ""  # a topic of a bag, or a TUM or KITTI file; "": as the format has it
+    camera: str = ""  # folder or name of a camera; "": the first one
+    size: tuple[int, int] = (224, 168)  # of a synthetic sequence
+    rate: float = 10.0  # frames per second where nothing says when images were taken
+
+
+class Source(Protocol):
+    name: str
+    kind: str
+    camera: Camera | None
+    problems: EventLog
+
+    def __len__(self) -> int:
+        """Images announced; some may turn out to be unreadable."""
+
+    @property
+    def stamps(self) -> Sequence[int]:
+        """Nanoseconds, in the order of ``frames``. Of a bag this reads through it."""
+
+    def frames(self) -> Iterator[Frame]: ...
+
+    def truth(self) -> Trajectory | None:
+        """Where the camera was, T_world_camera, at stamps of its own."""
+
+    def depth(self, stamp: int) -> np.ndarray | None:
+        """(H, W) metres along the optical axis at an image; not finite or 0: unknown."""
+
+
+def quiet_log() -> EventLog:
+    return EventLog(logging.getLogger("loger_ros.evaluation").warning)
+
+
+class ImageFiles:
+    """The reader of formats that keep one file per image."""
+
+    kind = "images"
+
+    def __init__(
+        self,
+        path: Path,
+        files: Sequence[Path],
+        stamps: Sequence[int],
+        *,
+        camera: Camera | None = None,
+        truth: Trajectory | None = None,
+        depth_files: dict[int, Path] | None = None,
+        depth_scale: float = 1000.0,  # steps per metre
+        depth_unknown: int = 0,
+        problems: EventLog | None = None,
+    ) -> None:
+        self.name = path.name
+        self.camera = camera
+        self.problems = problems or quiet_log()
+        if not files:
+            raise SourceError(f"{path} has no images: is the download complete?")
+        if len(files) > MOST_FRAMES:
+            raise SourceError(f"{path} has {len(files)} images, more than the {MOST_FRAMES} that are read")
+        count = min(len(files), len(stamps))
+        if len(files) != len(stamps):
+            message = f"{len(files)} images but {len(stamps)} stamps: the first {count} of both are used"
+            self.problems.add("lengths_differ", 0, message)
+        order = sorted(range(count), key=lambda i: stamps[i])
+        if order != list(range(count)):
+            self.problems.add("unsorted_stamps", 0, f"the stamps of {path} are not in order: sorted")
+        self._files = [files[i] for i in order]
+        self._stamps = tuple(int(stamps[i]) for i in order)
+        self._truth = truth
+        self._depth_files = depth_files or {}
+        self._depth_scale, self._depth_unknown = depth_scale, depth_unknown
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @property
+    def stamps(self) -> Sequence[int]:
+        return self._stamps
+
+    def frames(self) -> Iterator[Frame]:
+        for stamp, file in zip(self._stamps, self._files, strict=True):
+            try:
+                yield Frame(stamp, read_image(file))
+            except SourceError as error:
+                self.problems.add("unreadable_image", stamp, f"{error}; the frame is left out")
+
+    def truth(self) -> Trajectory | None:
+        return self._truth
+
+    def depth(self, stamp: int) -> np.ndarray | None:
+        file = self._depth_files.get(stamp)
+        if file is None:
+            return None
+        try:
+            steps = read_levels(file)
+        except SourceError as error:
+            self.problems.add("unreadable_depth", stamp, f"{error}; the frame has no true depth")
+            return None
+        metres = steps.astype(np.float32) / self._depth_scale
+        metres[(steps == 0) | (steps == self._depth_unknown)] = np.nan
+        return metres
+
+
+def read_image(file: Path) -> np.ndarray:
+    """→ (H, W, 3) uint8 RGB; grey becomes RGB, 16 bits become 8."""
+    with _opened(file) as image:
+        if image.mode.startswith("I;16") or image.mode == "I":
+            grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
+            return np.repeat(grey[..., None], 3, axis=2)
+        return np.asarray(image.convert("RGB"))
+
+
+def read_levels(file: Path) -> np.ndarray:
+    """→ (H, W) whole numbers of a depth image."""
+    with _opened(file) as image:
+        levels = np.asarray(image)
+    if levels.ndim != 2:
+        raise SourceError(f"{file} has {levels.ndim} axes; a depth image has one value per pixel")
+    return levels
+
+
+class _opened:
+    """A Pillow image of bounded size; every way in which a file can be broken becomes a SourceError."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def __enter__(self) -> Image.Image:
+        try:
+            self._image = Image.open(self._file)
+            width, height = self._image.size
+            if width * height > MOST_PIXELS:
+                raise SourceError(f"{self._file} has {width}x{height} pixels, more than {MOST_PIXELS}")
+            self._image.load()
+        except SourceError:
+            raise
+        except FileNotFoundError as error:
+            raise SourceError(f"{self._file} is missing") from error
+        except (
+            OSError,
+            UnidentifiedImageError,
+            ValueError,
+            SyntaxError,
+            Image.DecompressionBombError,
+        ) as error:
+            raise SourceError(f"{self._file} cannot be read as an image ({error})") from error
+        return self._image
+
+    def __exit__(self, *error: object) -> None:
+        self._image.close()
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Image files by name, numbers in them by their value."""
+    try:
+        files = [file for file in folder.iterdir() if file.suffix.lower() in IMAGE_ENDINGS]
+    except OSError as error:
+        raise SourceError(f"{folder} cannot be listed: {error.strerror}") from error
+    return sorted(files, key=lambda file: natural(file.name))
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """ "frame10.png" after "frame9.png"."""
+    parts: list[tuple[int, str]] = []
+    text = ""
+    for letter in name:
+        if letter.isdecimal() != text.isdecimal() and text:
+            parts.append((int(text) if text.isdecimal() else -1, text))
+            text = ""
+        text += letter
+    return [*parts, (int(text) if text.isdecimal() else -1, text)]
+
+
+def even_stamps(count: int, rate: float) -> list[int]:
+    """Nanoseconds from 1 s on: a stamp of 0 means "no time" in ROS."""
+    return [1_000_000_000 + round(i * 1e9 / rate) for i in range(count)]
+
+
+def read_text(file: Path, most: int = MOST_TEXT) -> str:
+    try:
+        if file.stat().st_size > most:
+            raise SourceError(f"{file} has more than the {most} bytes that are read")
+        return file.read_text(errors="replace")
+    except OSError as error:
+        raise SourceError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def read_rows(file: Path, columns: int) -> list[list[str]]:
+    """The words of every line that is no comment; commas or blanks between them."""
+    rows = []
+    for number, line in enumerate(read_text(file).splitlines(), 1):
+        words = line.replace(",", " ").split()
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) < columns:
+            raise SourceError(
+                f"{file}, line {number} has {len(words)} columns instead of {columns}: {line[:80]!r}"
+            )
+        rows.append(words)
+    return rows
+
+
+def read_yaml(file: Path) -> dict:
+    text = read_text(file, MOST_SETTINGS)
+    if text.startswith("%YAML:"):  # OpenCV's dialect
+        text = text.partition("\n")[2]
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SourceError(f"{file} cannot be read as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise SourceError(f"{file} holds no settings by name")
+    return values
+
+
+def matrix_of(values: object, file: Path, name: str) -> np.ndarray:
+    """A 4x4 transform, given as 16 numbers in any nesting, also as {rows, cols, data}."""
+    if isinstance(values, dict):
+        values = values.get("data")
+    try:
+        matrix = np.array(values, dtype=float).reshape(4, 4)
+    except (TypeError, ValueError) as error:
+        raise SourceError(f"{file}: {name} is no 4x4 matrix") from error
+    if not np.isfinite(matrix).all():
+        raise SourceError(f"{file}: {name} has numbers that are not finite")
+    return matrix
+
+
+def pinhole(
+    width: int,
+    height: int,
+    numbers: Sequence[float],
+    distortion: Sequence[float] = (),
+    model: str = "plumb_bob",
+) -> Camera:
+    """numbers: fx, fy, cx, cy."""
+    fx, fy, cx, cy = (float(number) for number in numbers)
+    matrix = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+    return Camera(width, height, matrix, tuple(float(number) for number in distortion), model)
+
+
+def image_size(file: Path) -> tuple[int, int]:
+    """(width, height) from the head of the file alone."""
+    try:
+        with Image.open(file) as image:
+            return image.size
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise SourceError(f"{file} cannot be read as an image ({error})") from error

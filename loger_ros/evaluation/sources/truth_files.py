@@ -1,0 +1,61 @@
+"""A recording whose true poses are in a file of their own: TUM (stamped) or KITTI (one line per image)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from loger_ros.evaluation.sources.base import MOST_SETTINGS, Source, SourceError
+from loger_ros.mapping.trajectory_files import read_kitti, read_tum
+from loger_ros.types import Frame, Trajectory
+
+
+class WithTruth:
+    """The same recording with other truth; the rest is passed on."""
+
+    def __init__(self, source: Source, file: Path) -> None:
+        self._source = source
+        self.name, self.kind = source.name, source.kind
+        self.camera, self.problems = source.camera, source.problems
+        self._truth = read_truth(file, source)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    @property
+    def stamps(self) -> Sequence[int]:
+        return self._source.stamps
+
+    def frames(self) -> Iterator[Frame]:
+        return self._source.frames()
+
+    def truth(self) -> Trajectory | None:
+        return self._truth
+
+    def depth(self, stamp: int) -> np.ndarray | None:
+        return self._source.depth(stamp)
+
+
+def read_truth(file: Path, source: Source) -> Trajectory:
+    try:
+        if _columns(file) != 12:
+            return read_tum(file)
+        poses = read_kitti(file)
+    except (ValueError, OSError) as error:
+        raise SourceError(f"the truth cannot be read: {error}") from error
+    stamps = tuple(source.stamps)
+    if len(poses) != len(stamps):
+        raise SourceError(f"{file} has {len(poses)} poses without stamps for {len(stamps)} images")
+    return Trajectory(stamps, poses, (0,) * len(stamps))
+
+
+def _columns(file: Path) -> int:
+    """Of the first line that is no comment."""
+    with file.open(errors="replace") as lines:
+        for _ in range(1000):
+            words = lines.readline(MOST_SETTINGS).replace(",", " ").split()
+            if words and not words[0].startswith("#"):
+                return len(words)
+    return 0

@@ -1,0 +1,206 @@
+"""Our numbers against evo's, against counting by hand, and against what a changed input must do to them."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from loger_ros.evaluation.association import associate
+from loger_ros.evaluation.clouds import cloud_errors
+from loger_ros.evaluation.depth import DepthSample
+from loger_ros.evaluation.measure import Matched, causal_error, trajectory_metrics, without_nan
+from loger_ros.evaluation.relative import auc, pair_errors, rpe
+from loger_ros.evaluation.segments import segment_errors
+from loger_ros.evaluation.trajectory import Statistics, alignment, position_errors
+from loger_ros.geometry import exp_rotation, transform
+from loger_ros.mapping.trajectory_files import read_tum, write_tum
+from loger_ros.types import Trajectory
+
+
+def walk(count: int, seed: int, step: float = 0.3) -> np.ndarray:
+    """A wandering camera."""
+    rng = np.random.default_rng(seed)
+    poses = [np.eye(4)]
+    for _ in range(count - 1):
+        turn = exp_rotation(rng.normal(0, 0.08, 3))
+        poses.append(poses[-1] @ transform(turn, np.array([0.05, 0.0, 1.0]) * step))
+    return np.array(poses)
+
+
+def shaken(poses: np.ndarray, seed: int, scale: float = 0.7) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    noise = transform(exp_rotation(rng.normal(0, 0.02, (len(poses), 3))), rng.normal(0, 0.1, (len(poses), 3)))
+    moved = transform(exp_rotation(np.array([0.4, -1.0, 2.0])), np.array([5.0, -3.0, 1.0])) @ poses @ noise
+    moved[:, :3, 3] *= scale
+    return moved
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two trajectories as TUM files, which is how evo gets them."""
+    truth = walk(150, 1)
+    stamps = tuple(range(10**9, 10**9 + 150 * 10**8, 10**8))
+    folder = tmp_path_factory.mktemp("tum")
+    write_tum(folder / "truth.txt", Trajectory(stamps, truth, (0,) * 150))
+    write_tum(folder / "made.txt", Trajectory(stamps, shaken(truth, 2), (0,) * 150))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def matched(folder: Path) -> Matched:
+    return Matched.of(read_tum(folder / "made.txt"), read_tum(folder / "truth.txt"))
+
+
+def evo_pair(folder: Path):
+    file_interface = pytest.importorskip("evo.tools.file_interface")
+    sync = pytest.importorskip("evo.core.sync")
+    truth = file_interface.read_tum_trajectory_file(str(folder / "truth.txt"))
+    made = file_interface.read_tum_trajectory_file(str(folder / "made.txt"))
+    return sync.associate_trajectories(truth, made, max_diff=0.01)
+
+
+@pytest.mark.parametrize("mode", ["none", "se3", "sim3"])
+def test_the_absolute_error_is_evos(folder: Path, matched: Matched, mode: str) -> None:
+    truth, made = evo_pair(folder)
+    from evo.core import metrics
+
+    made = copy.deepcopy(made)
+    if mode == "none":
+        made.align_origin(truth)
+    else:
+        made.align(truth, correct_scale=mode == "sim3")
+    ape = metrics.APE(metrics.PoseRelation.translation_part)
+    ape.process_data((truth, made))
+    ours = trajectory_metrics(matched)["ate"][mode]
+    assert ours["rmse"] > 0.01
+    for name in ("rmse", "mean", "median", "max"):
+        assert ours[name] == pytest.approx(ape.get_statistic(metrics.StatisticsType[name]), abs=1e-9)
+    errors = position_errors(
+        alignment(matched.poses, matched.truth, mode).poses(matched.poses), matched.truth
+    )
+    np.testing.assert_allclose(errors, ape.error, atol=1e-9)
+
+
+@pytest.mark.parametrize("step", [1, 7])
+@pytest.mark.parametrize("part", ["translation", "rotation"])
+def test_the_relative_error_is_evos(folder: Path, matched: Matched, part: str, step: int) -> None:
+    truth, made = evo_pair(folder)
+    from evo.core import metrics
+
+    relation = {
+        "translation": metrics.PoseRelation.translation_part,
+        "rotation": metrics.PoseRelation.rotation_angle_deg,
+    }[part]
+    theirs = metrics.RPE(relation, delta=step, delta_unit=metrics.Unit.frames, all_pairs=True)
+    theirs.process_data((truth, made))
+    ours = rpe(matched.poses, matched.truth, step)[part]
+    for name in ("rmse", "mean", "median", "max"):
+        assert ours[name] == pytest.approx(theirs.get_statistic(metrics.StatisticsType[name]), abs=1e-9)
+
+
+def test_segment_errors_of_known_motion() -> None:
+    """Straight on, 2 % too far and 0.1° of turning per metre: KITTI's numbers are just these."""
+    truth = np.tile(np.eye(4), (2001, 1, 1))
+    truth[:, 2, 3] = np.arange(2001) * 0.5
+    longer = truth.copy()
+    longer[:, 2, 3] *= 1.02
+    errors = segment_errors(longer, truth)
+    assert errors["unit"] == 100
+    assert [row["length"] for row in errors["by_length"]] == [100.0 * i for i in range(1, 9)]
+    assert errors["translation_percent"] == pytest.approx(2.0, rel=0.01)
+    assert errors["rotation_deg_per_m"] == pytest.approx(0.0, abs=1e-9)
+    # A piece ends at the first frame that lies farther than its length: 100.5 m for 100 m.
+    first = errors["by_length"][0]
+    assert first["translation_percent"] == pytest.approx(2 * 100.5 / 100)
+    assert first["pieces"] == 180  # begins 0, 10, ... 1790
+    turning = np.deg2rad(0.1) * truth[:, 2, 3]
+    turned = truth @ transform(exp_rotation(np.outer(turning, [0, 1.0, 0])), np.zeros((2001, 3)))
+    assert segment_errors(turned, truth)["rotation_deg_per_m"] == pytest.approx(0.1, rel=0.01)
+
+
+def test_short_ways_have_short_pieces() -> None:
+    truth = walk(60, 3, step=0.1)
+    errors = segment_errors(shaken(truth, 4), truth)
+    assert errors["unit"] == 1.0
+    assert errors["by_length"]
+    still = np.tile(np.eye(4), (30, 1, 1))
+    assert math.isnan(segment_errors(still, still)["translation_percent"])
+
+
+def test_auc_counts_the_worse_of_both_errors() -> None:
+    rotation, direction = np.array([0.5, 10.2, 40.0, 0.0]), np.array([0.2, 3.0, 0.0, 29.5])
+    # Worse errors: 0.5 (below 1..30), 10.2 (below 11..30), 40 (never), 29.5 (below 30).
+    assert auc(rotation, direction, 30) == pytest.approx(100 * (30 + 20 + 0 + 1) / 30 / 4)
+    assert auc(rotation, direction, 15) == pytest.approx(100 * (15 + 5) / 15 / 4)
+    truth = walk(40, 5)
+    rotation, direction = pair_errors(truth, truth)
+    assert len(rotation) == 40 * 39 // 2
+    assert auc(rotation, direction, 15) == 100
+    still = np.tile(np.eye(4), (40, 1, 1))
+    assert auc(*pair_errors(still, truth), 30) == 0
+    many = walk(700, 6)
+    assert len(pair_errors(many, many)[0]) == 50_000
+
+
+def test_poses_are_matched_by_stamp_within_the_tolerance() -> None:
+    images = [100, 200, 300, 400]
+    truths = [405, 95, 290, 310, 1000]  # in no order
+    mine, theirs = associate(images, truths, tolerance=10)
+    assert [(images[i], truths[j]) for i, j in zip(mine, theirs, strict=True)] == [
+        (100, 95),
+        (300, 290),
+        (400, 405),
+    ]
+    assert len(associate(images, truths, tolerance=4)[0]) == 0
+    assert len(associate([], truths)[0]) == len(associate(images, [])[0]) == 0
+    mine, theirs = associate([0, 4, 8], [5], tolerance=10)
+    assert (list(mine), list(theirs)) == ([1], [0]), "a true pose serves once"
+
+
+def test_the_causal_error_is_metric_and_starts_at_the_first_pose() -> None:
+    truth = walk(50, 7)
+    moved = transform(exp_rotation(np.array([1.0, 0.2, 0.1])), np.array([9.0, 9.0, 9.0])) @ truth
+    stamps = np.arange(50)
+    assert causal_error(Matched(stamps, moved, truth), np.zeros(50))["max"] < 1e-9
+    half = moved.copy()
+    half[:, :3, 3] = moved[0, :3, 3] + (moved[:, :3, 3] - moved[0, :3, 3]) / 2
+    end = causal_error(Matched(stamps, half, truth), np.ones(50))["end"]
+    assert end == pytest.approx(np.linalg.norm(truth[-1, :3, 3]) / 2)
+
+
+def test_depth_errors_know_their_scale() -> None:
+    rng = np.random.default_rng(0)
+    true = np.kron(rng.uniform(1, 5, (15, 20)), np.ones((3, 3))).astype(np.float32)
+    sample = DepthSample()
+    true[:3, :3] = np.nan
+    true[3:6, :3] = 0
+    sample.add(true[1::3, 1::3] / 2, true)
+    assert sample.errors()["abs_rel"] == pytest.approx(0.5)
+    assert sample.errors()["delta1_percent"] == 0
+    for scale in (2.0, None):
+        assert sample.errors(scale)["abs_rel"] == pytest.approx(0, abs=1e-6)
+        assert sample.errors(scale)["delta1_percent"] == 100
+    assert DepthSample().errors() == {}
+
+
+def test_cloud_errors_are_those_of_brute_force() -> None:
+    rng = np.random.default_rng(1)
+    true = rng.uniform(0, 3, (400, 3)) + 1000  # far from the origin
+    made = true[:300] + rng.normal(0, 0.05, (300, 3))
+    distances = np.linalg.norm(made[:, None] - true[None], axis=-1)
+    errors = cloud_errors(made, true, threshold=0.08)
+    assert errors["accuracy"] == pytest.approx(distances.min(1).mean(), abs=1e-6)
+    assert errors["completeness"] == pytest.approx(distances.min(0).mean(), abs=1e-6)
+    precision, recall = (distances.min(1) < 0.08).mean(), (distances.min(0) < 0.08).mean()
+    assert errors["f_score_percent"] == pytest.approx(200 * precision * recall / (precision + recall))
+    assert errors["chamfer"] == pytest.approx((errors["accuracy"] + errors["completeness"]) / 2)
+    assert cloud_errors(made[:0], true, 0.1) == {}
+
+
+def test_numbers_that_are_none_become_null() -> None:
+    assert without_nan({"a": [float("nan"), np.float64(2)], "b": np.int64(3)}) == {"a": [None, 2.0], "b": 3}
+    assert math.isnan(Statistics.of(np.zeros(0)).rmse)

@@ -1,0 +1,158 @@
+"""From a recording to a folder of numbers and pictures; what the command says when something is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checkpoints import small_checkpoint
+from networks import small_model
+from PIL import Image
+
+from loger_ros.cli import main
+from loger_ros.config import CloudConfig, StreamConfig
+from loger_ros.evaluation.evaluate import Job, evaluate
+from loger_ros.evaluation.progress import Line, duration
+from loger_ros.evaluation.report.folder import read_metrics
+from loger_ros.evaluation.run import Settings, run_source
+from loger_ros.evaluation.sources import Choice, SourceError, open_source
+from loger_ros.mapping.point_files import read_ply
+from loger_ros.mapping.trajectory_files import read_tum
+from loger_ros.stream import Reconstructor
+from loger_ros.world import SequenceSpec, generate
+from loger_ros.world.folders import write_tum_folder
+
+STREAM = StreamConfig(chunk_size=4, overlap=1, alignment="se3", resolution="32x24")
+SETTINGS = Settings(STREAM, CloudConfig(min_confidence=0.0, edge_tolerance=0.0, stride=1))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recordings") / "rooms"
+    write_tum_folder(generate(SequenceSpec("rooms", frames=15, width=40, height=30), seed=4), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out") / "rooms"
+    evaluate(Job(str(folder), out, "small", SETTINGS), small_model().requires_grad_(False))
+    return out
+
+
+def test_the_run_is_the_stream(folder: Path) -> None:
+    """No frame dropped, and the poses that pushing the frames by hand gives."""
+    model = small_model().requires_grad_(False)
+    source = open_source(folder)
+    run = run_source(source, model, SETTINGS)
+    by_hand = Reconstructor.from_config(model, STREAM)
+    for frame in source.frames():
+        by_hand.push(frame)
+    by_hand.flush()
+    expected = by_hand.result().trajectory
+    assert run.trajectory.stamps == expected.stamps == tuple(source.stamps)
+    np.testing.assert_array_equal(run.trajectory.T_map_camera, expected.T_map_camera)
+    again = run_source(source, model, SETTINGS)
+    np.testing.assert_array_equal(again.cloud.points, run.cloud.points)
+    assert run.delays.max() == pytest.approx(0.3), "the first of four frames waits for three"
+    assert run.said_first.stamps == run.trajectory.stamps
+    assert not np.array_equal(run.said_first.T_map_camera, run.trajectory.T_map_camera)
+
+
+def test_some_of_the_frames(folder: Path) -> None:
+    model = small_model().requires_grad_(False)
+    source = open_source(folder)
+    run = run_source(source, model, Settings(STREAM, frames=5, every=2))
+    assert run.trajectory.stamps == tuple(source.stamps)[0:10:2]
+
+
+def test_everything_is_in_the_folder(report: Path, folder: Path) -> None:
+    metrics = read_metrics(report)
+    assert metrics is not None
+    assert metrics["frames"] | {"points": 0} == {
+        "taken": 15, "posed": 15, "coverage_percent": 100, "segments": 1, "points": 0, "with_truth": 15,
+    }  # fmt: skip
+    assert metrics["source"]["kind"] == "TUM RGB-D"
+    assert metrics["settings"]["stream"]["chunk_size"] == 4
+    assert metrics["ate"]["sim3"]["rmse"] <= metrics["ate"]["se3"]["rmse"] <= metrics["ate"]["none"]["rmse"]
+    assert metrics["depth"]["frames"] == 15
+    assert len(read_ply(report / "cloud.ply")) == metrics["frames"]["points"] > 0
+    assert metrics["cloud"]["none"]["points"][0] == metrics["frames"]["points"]
+    assert metrics["cloud"]["none"]["accuracy"] > 0
+    assert {"rpe", "segments", "auc", "causal", "time", "memory_mb"} <= set(metrics)
+    assert len(read_tum(report / "trajectory.txt")) == len(read_tum(report / "truth.txt")) == 15
+    for name in ("path_top", "path_side", "errors", "drift", "timing"):
+        assert Image.open(report / f"{name}.png").width > 300
+
+
+def test_the_page_needs_nothing_else(report: Path) -> None:
+    page = (report / "report.html").read_text()
+    assert page.count("data:image/png;base64,") >= 5
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    assert "Absolute trajectory error" in page
+    assert "nan" not in re.sub(r'"data:[^"]*"', "", page).lower()
+
+
+def test_without_truth_there_are_still_poses(folder: Path, tmp_path: Path) -> None:
+    metrics = evaluate(
+        Job(str(folder / "rgb"), tmp_path, "small", SETTINGS), small_model().requires_grad_(False)
+    )
+    assert "ate" not in metrics
+    assert metrics["frames"]["posed"] == 15
+    assert "--truth" in (tmp_path / "report.html").read_text()
+    assert (tmp_path / "path_top.png").exists()
+
+
+def test_a_truth_of_another_time_is_told(folder: Path, tmp_path: Path) -> None:
+    lines = (folder / "groundtruth.txt").read_text().splitlines()
+    (tmp_path / "late.txt").write_text("".join(f"9{line}\n" for line in lines if not line.startswith("#")))
+    choice = Choice(truth=str(tmp_path / "late.txt"))
+    metrics = evaluate(Job(str(folder), tmp_path / "out", "small", SETTINGS, choice), small_model())
+    assert [problem["name"] for problem in metrics["problems"]] == ["truth_does_not_match"]
+    assert "--tolerance" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_no_readable_image_is_no_report(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "0.png").write_bytes(b"")
+    with pytest.raises(SourceError, match=r"no frame .* got a pose"):
+        evaluate(Job(str(tmp_path / "images"), tmp_path / "out", "small", SETTINGS), small_model())
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_report_is_not_read(tmp_path: Path) -> None:
+    for content in ("", "[]", "{", '{"frames": 1}'):
+        (tmp_path / "metrics.json").write_text(content)
+        assert read_metrics(tmp_path) is None
+    assert read_metrics(tmp_path / "nowhere") is None
+
+
+def test_the_command_names_what_is_wrong(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["eval", "--out", str(tmp_path)]) == 2
+    assert "loger eval SOURCE" in capsys.readouterr().err
+    assert main(["eval", str(folder), "--model", str(tmp_path / "none.pt"), "--out", str(tmp_path)]) == 2
+    assert "none.pt" in capsys.readouterr().err
+    assert main(["eval", str(tmp_path / "nowhere"), "--out", str(tmp_path)]) == 2
+
+
+def test_the_command_writes_a_report(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    checkpoint = small_checkpoint(tmp_path / "small.safetensors", alignment="se3", overlap=3)
+    words = ["eval", str(folder), "--model", str(checkpoint), "--out", str(tmp_path)]
+    words += ["--resolution", "32x24"]
+    assert main([*words, "--chunk-size", "5", "--overlap", "2", "--no-fast-weights"]) == 0
+    assert "15 of 15 frames" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / f"{folder.parent.name}_rooms" / "metrics.json").read_text())
+    stream = metrics["settings"]["stream"]
+    assert (stream["chunk_size"], stream["overlap"]) == (5, 2), "what was said wins"
+    assert stream["alignment"] == "se3", "else what the checkpoint recommends"
+    assert metrics["settings"]["fast_weights"] is False
+    assert main([*words, "--chunk-size", "5", "--overlap", "5"]) == 2
+    assert "less than stream.chunk_size" in capsys.readouterr().err
+
+
+def test_time_left_is_told_in_words() -> None:
+    assert [duration(seconds) for seconds in (5, 65, 3661)] == ["5 s", "1 min 05 s", "1 h 01 min"]
+    assert Line("x", 100).text(25, 10.0) == "25 of 100 frames, 2.5/s, 30 s left"

@@ -1,0 +1,232 @@
+"""Every format on a miniature of it, and what broken files do."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from loger_ros.evaluation.sources import Choice, SourceError, find_sources, open_source
+from loger_ros.evaluation.sources.ahead import read_ahead
+from loger_ros.evaluation.sources.base import natural, read_image
+from loger_ros.world import Sequence, SequenceSpec, generate
+from loger_ros.world.folders import write_kitti_folder, write_tum_folder
+
+
+@pytest.fixture(scope="module")
+def sequence() -> Sequence:
+    return generate(SequenceSpec("rooms", frames=8, width=40, height=30), seed=4)
+
+
+def pictures(count: int, seed: int = 0, size: tuple[int, int] = (30, 40)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, *size, 3), dtype=np.uint8)
+
+
+def save(folder: Path, names: list[str], images: np.ndarray) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, image in zip(names, images, strict=True):
+        Image.fromarray(image).save(folder / name)
+
+
+def test_a_folder_as_of_tum(sequence: Sequence, tmp_path: Path) -> None:
+    write_tum_folder(sequence, tmp_path / "rgbd_dataset")
+    source = open_source(tmp_path / "rgbd_dataset")
+    assert (source.kind, len(source)) == ("TUM RGB-D", 8)
+    clip = sequence.render()
+    frames = list(source.frames())
+    assert [frame.stamp for frame in frames] == list(source.stamps) == list(sequence.stamps)
+    assert all(
+        np.array_equal(frame.image, image) for frame, image in zip(frames, clip.rgb.numpy(), strict=True)
+    )
+    np.testing.assert_allclose(source.truth().T_map_camera, sequence.T_world_camera, atol=1e-8)
+    np.testing.assert_allclose(source.camera.matrix, sequence.camera.matrix(), rtol=1e-8)
+    depth = source.depth(frames[3].stamp)
+    np.testing.assert_allclose(depth, clip.depth[3].numpy(), atol=2e-4)
+    assert source.depth(5) is None
+    assert not source.problems.counts
+
+
+def test_a_published_camera_is_known_by_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "rgbd_dataset_freiburg1_desk"
+    save(folder / "rgb", ["1.0.png"], pictures(1, size=(480, 640)))
+    (folder / "rgb.txt").write_text(
+        "# color images\n# file: 'x.bag'\n# timestamp filename\n1.5 rgb/1.0.png\n"
+    )
+    source = open_source(folder)
+    assert source.stamps == (1_500_000_000,)
+    assert source.camera.matrix[0, 0] == 517.3
+    assert source.camera.distortion[0] == 0.2624
+    assert source.truth() is None
+
+
+def test_a_folder_as_of_kitti(sequence: Sequence, tmp_path: Path) -> None:
+    """Poses are kept beside the sequences, and are those of the left grey camera."""
+    folder = tmp_path / "sequences" / "03"
+    folder.parent.mkdir()
+    write_kitti_folder(sequence, folder)
+    (tmp_path / "poses").mkdir()
+    (folder / "poses.txt").rename(tmp_path / "poses" / "03.txt")
+    lines = (folder / "calib.txt").read_text().splitlines()
+    matrix = sequence.camera.matrix()
+    shifted = matrix @ np.hstack([np.eye(3), [[0.06], [0.0], [0.0]]])  # camera 2 sits 6 cm to the left
+    lines[2] = "P2: " + " ".join(f"{value:.12e}" for value in shifted.reshape(-1))
+    (folder / "calib.txt").write_text("\n".join(lines) + "\nTr: 1 0 0 0 0 1 0 0 0 0 1 0\n")
+    source = open_source(folder)
+    assert (source.kind, len(source)) == ("KITTI odometry", 8)
+    assert np.diff(source.stamps).tolist() == [100_000_000] * 7
+    np.testing.assert_allclose(source.truth().T_map_camera[0, :3, 3], [-0.06, 0, 0], atol=1e-9)
+    np.testing.assert_allclose(source.camera.matrix, matrix, atol=1e-9)
+    assert np.array_equal(next(source.frames()).image, sequence.render(0, 1).rgb[0])
+    with pytest.raises(SourceError, match="image_7"):
+        open_source(folder, Choice(camera="image_7"))
+    (folder / "calib.txt").unlink()
+    assert open_source(folder).problems.counts["no_calibration"] == 1
+
+
+def test_a_folder_of_images_counts_its_numbers(tmp_path: Path) -> None:
+    images = pictures(3)
+    save(tmp_path, ["frame2.png", "frame10.png", "frame1.png"], images)
+    source = open_source(tmp_path, Choice(rate=5))
+    assert [np.argmax([np.array_equal(f.image, i) for i in images]) for f in source.frames()] == [2, 0, 1]
+    assert source.stamps == (1_000_000_000, 1_200_000_000, 1_400_000_000)
+    assert natural("a10b") > natural("a9c")
+    assert source.truth() is None
+    assert source.depth(1_000_000_000) is None
+
+
+def test_names_that_are_stamps_are_taken_as_such(tmp_path: Path) -> None:
+    names = [f"{1_700_000_000_000_000_000 + i * 50_000_000}.jpg" for i in range(2)]
+    save(tmp_path, names, pictures(2))
+    assert open_source(tmp_path).stamps == (1_700_000_000_000_000_000, 1_700_000_000_050_000_000)
+
+
+def test_a_video(tmp_path: Path) -> None:
+    file = tmp_path / "way.avi"
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*"MJPG"), 20, (64, 48))
+    red = np.zeros((48, 64, 3), np.uint8)
+    red[..., 2] = 200
+    for _ in range(6):
+        writer.write(red)
+    writer.release()
+    source = open_source(file)
+    frames = list(source.frames())
+    assert (source.kind, len(source), len(frames)) == ("video", 6, 6)
+    assert [frame.stamp for frame in frames] == list(source.stamps)
+    assert source.stamps[1] - source.stamps[0] == 50_000_000
+    assert frames[0].image[20, 20, 0] > 150 > frames[0].image[20, 20, 2], "red comes first"
+    file.write_bytes(b"no video")
+    with pytest.raises(SourceError, match="ffmpeg"):
+        open_source(file)
+
+
+def test_a_synthetic_sequence_by_name() -> None:
+    source = open_source("robot_rooms/1", Choice(size=(40, 30)))
+    assert (source.kind, source.name, len(source)) == ("synthetic", "robot_rooms_1", 600)
+    frames = source.frames()
+    first = next(frames)
+    assert first.image.shape == (30, 40, 3)
+    assert len(source.truth()) == 600
+    fresh = open_source("robot_rooms/1", Choice(size=(40, 30)))
+    np.testing.assert_array_equal(source.depth(first.stamp), fresh.depth(first.stamp))
+    assert source.depth(first.stamp + 1) is None
+    for name in ("robot_rooms/9", "robot_roms/0", "robot_rooms/x"):
+        with pytest.raises(SourceError, match=r"sequences|exist"):
+            open_source(name)
+
+
+def test_truth_from_a_file_of_its_own(sequence: Sequence, tmp_path: Path) -> None:
+    write_kitti_folder(sequence, tmp_path / "kitti")
+    images = tmp_path / "kitti" / "image_2"
+    source = open_source(images, Choice(truth=str(tmp_path / "kitti" / "poses.txt")))
+    assert (source.kind, len(source.truth())) == ("image folder", 8)
+    assert source.truth().stamps == tuple(source.stamps)
+    (tmp_path / "few.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n")
+    with pytest.raises(SourceError, match="1 poses without stamps for 8 images"):
+        open_source(images, Choice(truth=str(tmp_path / "few.txt")))
+
+
+def test_what_is_broken_is_told_and_the_rest_is_read(
+    sequence: Sequence, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "broken"
+    write_tum_folder(sequence, folder)
+    files = sorted((folder / "rgb").iterdir())
+    files[2].write_bytes(files[2].read_bytes()[:200])  # truncated
+    files[4].unlink()
+    files[5].write_bytes(b"not an image")
+    lines = (folder / "rgb.txt").read_text().splitlines()
+    (folder / "rgb.txt").write_text("\n".join([lines[7], *lines[:7]]) + "\n")  # unsorted
+    sorted((folder / "depth").iterdir())[0].write_bytes(b"")
+    (folder / "groundtruth.txt").write_text("1.0 nonsense\n")
+    with caplog.at_level(logging.WARNING):
+        source = open_source(folder)
+        frames = list(source.frames())
+    assert [frame.stamp for frame in frames] == [int(sequence.stamps[i]) for i in (0, 1, 3, 6, 7)]
+    assert source.truth() is None
+    assert source.depth(frames[0].stamp) is None
+    assert source.problems.counts == {
+        "unsorted_stamps": 1,
+        "unreadable_image": 3,
+        "unreadable_truth": 1,
+        "unreadable_depth": 1,
+    }
+    assert "line 1 is no pose" in caplog.text
+    assert files[2].name in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("1.0\n", "1 columns instead of 2"), ("x rgb/a.png\n", "no stamp"), ("", "no images")],
+)
+def test_lists_that_cannot_be_used_are_named(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "rgb.txt").write_text(content)
+    with pytest.raises(SourceError, match=message) as caught:
+        open_source(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_images_of_every_depth_become_rgb(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 5), 40_000, np.uint16)).save(tmp_path / "grey16.png")
+    assert read_image(tmp_path / "grey16.png").tolist() == np.full((4, 5, 3), 40_000 >> 8).tolist()
+    Image.fromarray(np.full((4, 5), 7, np.uint8)).save(tmp_path / "grey8.png")
+    assert read_image(tmp_path / "grey8.png").shape == (4, 5, 3)
+    bomb = tmp_path / "bomb.png"
+    Image.new("1", (9000, 9000)).save(bomb)
+    with pytest.raises(SourceError, match="9000x9000"):
+        read_image(bomb)
+
+
+def test_recordings_below_a_folder_are_found(sequence: Sequence, tmp_path: Path) -> None:
+    write_kitti_folder(sequence, tmp_path / "sequences" / "00")
+    write_tum_folder(sequence, tmp_path / "desk")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / ".cache").mkdir()
+    found = [path.relative_to(tmp_path).as_posix() for path in find_sources(tmp_path)]
+    assert found == ["desk", "sequences/00"], "not their image folders, not their poses"
+    assert list(find_sources(tmp_path / "empty")) == []
+    with pytest.raises(SourceError, match="no recording that is known"):
+        open_source(tmp_path / "empty")
+
+
+def test_reading_ahead_keeps_order_errors_and_bounds() -> None:
+    made: list[int] = []
+
+    def numbers(fail: bool):
+        for i in range(100):
+            made.append(i)
+            yield i
+        if fail:
+            raise OSError("disk")
+
+    assert list(read_ahead(numbers(False), 3)) == list(range(100))
+    with pytest.raises(OSError, match="disk"):
+        list(read_ahead(numbers(True), 3))
+    made.clear()
+    reader = read_ahead(numbers(False), 3)
+    assert next(reader) == 0
+    reader.close()
+    assert len(made) <= 6, "no further than it was asked to"
