@@ -18,7 +18,7 @@ from loger_ros.events import EventLog
 from loger_ros.mapping.trajectory_files import SEGMENT_LINE, parse_tum, tum_lines
 from loger_ros.types import PosedFrame, Trajectory
 
-HEADER = "# loger_ros trajectory: stamp [s] tx ty tz qx qy qz qw of the camera in the map\n"
+HEADER = "# loger_ros trajectory: stamp [s] tx ty tz qx qy qz qw in the map\n"
 SYNC_EVERY = 5.0  # s: waiting for the disk costs tens of milliseconds
 MOST_WAITING = 16 << 20  # bytes, about 150,000 poses
 

@@ -1,7 +1,7 @@
 """The names, types and QoS of the ROS interface, in one place. They are part of the product.
 
-The names were fixed before all of them are served: ``served`` tells which the node has today, and a test
-holds it against the running node. Relative names follow the node's namespace.
+A test holds them against the running node. Relative names follow the node's namespace and, where there are
+several cameras, the camera's name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ class Topic:
     depth: int
     reliable: bool = True
     transient_local: bool = False  # latched: late subscribers get the last one
-    served: bool = False
 
 
 # Clouds and images are reliable with a small depth: large best-effort messages are the first that DDS drops.
@@ -38,7 +37,7 @@ MAP_POINTS = Topic("map_points", "sensor_msgs/msg/PointCloud2", depth=1, transie
 DEPTH_IMAGE = Topic("depth/image", "sensor_msgs/msg/Image", depth=2)
 DEPTH_INFO = Topic("depth/camera_info", "sensor_msgs/msg/CameraInfo", depth=2)
 CONFIDENCE_IMAGE = Topic("confidence/image", "sensor_msgs/msg/Image", depth=2)
-DIAGNOSTICS = Topic("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", depth=10, served=True)
+DIAGNOSTICS = Topic("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", depth=10)
 
 PUBLISHED = (
     ODOMETRY,
@@ -54,9 +53,20 @@ PUBLISHED = (
 )
 
 
+# What the node hears. The camera's topics may be best-effort; parameter input.reliable asks for more.
+IMAGE = Topic("image", "sensor_msgs/msg/Image", depth=5, reliable=False)
+COMPRESSED_IMAGE = Topic("image/compressed", "sensor_msgs/msg/CompressedImage", depth=5, reliable=False)
+CAMERA_INFO = Topic("camera_info", "sensor_msgs/msg/CameraInfo", depth=5, reliable=False)
+TF_STATIC = Topic("/tf_static", "tf2_msgs/msg/TFMessage", depth=100, transient_local=True)
+INITIAL_POSE = Topic("initialpose", "geometry_msgs/msg/PoseWithCovarianceStamped", depth=1)
+
+HEARD = (IMAGE, COMPRESSED_IMAGE, CAMERA_INFO, TF_STATIC, INITIAL_POSE)
+SERVICES = ("~/reset", "~/pause", "~/resume", "~/save_map", "~/save_trajectory")  # std_srvs/srv/Trigger
+
+
 def message_packages() -> list[str]:
     """The message packages that the interface is made of."""
-    return sorted({topic.type.split("/")[0] for topic in PUBLISHED})
+    return sorted({topic.type.split("/")[0] for topic in (*PUBLISHED, *HEARD)})
 
 
 def qos_profile(topic: Topic) -> QoSProfile:

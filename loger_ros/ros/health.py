@@ -1,0 +1,148 @@
+"""/diagnostics: one status per camera. The first thing that is wrong is its message, with the cure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+from loger_ros.events import EventLog
+from loger_ros.ros.config import HealthConfig
+from loger_ros.ros.inputs import Inputs
+from loger_ros.ros.statistics import Statistics
+
+# Events that mean the loss of one frame each, beside those that the intake counts.
+LOSSES = ("duplicate_stamp", "out_of_order", "queue_full")
+RECENT = 10.0  # s during which a trouble counts as present
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+
+@dataclass(frozen=True)
+class Trouble:
+    level: bytes
+    message: str
+
+
+class CameraHealth:
+    """Looked at once a second."""
+
+    def __init__(self, events: EventLog, statistics: Statistics) -> None:
+        self._events, self._statistics = events, statistics
+        self._since = time.monotonic()
+        self._seen: dict[str, tuple[int, float]] = {}  # event → how often up to now, and when last
+        self._silent = False
+
+    def activated(self) -> None:
+        self._since, self._silent = time.monotonic(), False
+
+    def troubles(
+        self, settings: HealthConfig, inputs: Inputs | None, busy_for: float, paused: bool
+    ) -> list[Trouble]:
+        """Worst first."""
+        found = []
+        if busy_for > settings.step_timeout:
+            text = (
+                f"the network has worked on one image for {busy_for:.0f} s (health.step_timeout is "
+                f"{settings.step_timeout:g}): the GPU hangs or the machine is far too slow. See dmesg and "
+                "nvidia-smi; if it stays so, restart the node: the trajectory up to here is on disk"
+            )
+            self._say_once("network_hangs", text)
+            found.append(Trouble(ERROR, text))
+        if inputs is not None and not paused:
+            found += self._silence(settings, inputs)
+        found += [Trouble(WARN, message) for message in self._recent_events()]
+        return found
+
+    def dropped(self) -> dict[str, int]:
+        """Frames that were not used, by cause."""
+        losses = {cause: self._events.counts[cause] for cause in LOSSES if self._events.counts[cause]}
+        return {**losses, **self._statistics.dropped}
+
+    def values(self) -> dict[str, str]:
+        statistics = self._statistics
+        values = {
+            "images_received": str(statistics.counts["image"]),
+            "images_per_second": f"{statistics.rate('image'):.1f}",
+            "frames_processed": str(statistics.counts["frame"]),
+            "frames_per_second": f"{statistics.rate('frame'):.1f}",
+            "odometry_per_second": f"{statistics.rate('odometry'):.1f}",
+        }
+        for name, key in (("chunk", "chunk_ms"), ("preview", "preview_ms"), ("push", "push_ms")):
+            values |= _spread(key, statistics.percentiles(name), 1e3)
+        for name in ("odometry", "tf", "pose", "points", "depth"):
+            values |= _spread(f"age_{name}_s", statistics.percentiles(f"age {name}"), 1.0)
+        values |= {f"dropped_{cause}": str(count) for cause, count in sorted(self.dropped().items())}
+        values |= {f"event_{name}": str(count) for name, count in sorted(self._events.counts.items())}
+        return values
+
+    def _silence(self, settings: HealthConfig, inputs: Inputs) -> list[Trouble]:
+        now = time.monotonic()
+        quiet = now - max(self._statistics.last.get("image", 0.0), self._since)
+        if quiet < settings.image_timeout:
+            if self._silent:
+                self._silent = False
+                self._events.add("images_again", 0, f"images come again on {inputs.topic}")
+            return []
+        text = f"no image for {quiet:.0f} s: {inputs.why_nothing_comes()}"
+        if not self._silent:
+            self._silent = True
+            self._events.add("no_images", 0, text)
+        return [Trouble(WARN, text)]
+
+    def _recent_events(self) -> list[str]:
+        """The newest message of each kind that happened lately."""
+        now = time.monotonic()
+        newest = {event.name: event.message for event in list(self._events.recent)}
+        messages = []
+        for name, count in list(self._events.counts.items()):
+            before, when = self._seen.get(name, (0, now))
+            if count > before:
+                when = now
+            self._seen[name] = (count, when)
+            if now - when < RECENT and name in newest and name not in ("no_images", "images_again"):
+                messages.append(f"{name}: {newest[name]}")
+        return messages
+
+    def _say_once(self, name: str, message: str) -> None:
+        if not self._events.counts[name]:
+            self._events.add(name, 0, message)
+
+
+def status_message(
+    name: str, hardware: str, troubles: list[Trouble], fine: str, values: Mapping[str, str]
+) -> DiagnosticStatus:
+    message = DiagnosticStatus(name=name, hardware_id=hardware)
+    message.level = troubles[0].level if troubles else OK
+    message.message = troubles[0].message if troubles else fine
+    message.values = [KeyValue(key=key, value=value) for key, value in values.items()]
+    return message
+
+
+def network_values(model: Any) -> dict[str, str]:
+    """Of the model as a whole (a WatchedModel)."""
+    work = model.work
+    values = {
+        "network_calls": str(work.calls),
+        "network_clock_s": f"{work.clock:.3f}",
+        "network_processor_s": f"{work.processor:.3f}",
+        "process_processor_s": f"{time.process_time():.3f}",
+    }
+    values |= {f"gate_{kind}": f"{mean:.4f}" for kind, mean in model.gate_means().items()}
+    if model.device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(model.device)
+        values["gpu_memory_mb"] = f"{torch.cuda.memory_allocated(model.device) / 1e6:.0f}"
+        values["gpu_free_mb"] = f"{free / 1e6:.0f} of {total / 1e6:.0f}"
+    return values
+
+
+def _spread(key: str, percentiles: tuple[float, float, float] | None, factor: float) -> dict[str, str]:
+    if percentiles is None:
+        return {}
+    return {
+        f"{key}_{name}": f"{value * factor:.3f}"
+        for name, value in zip(("p50", "p95", "p99"), percentiles, strict=True)
+    }

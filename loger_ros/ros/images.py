@@ -1,0 +1,152 @@
+"""Image messages → RGB uint8 arrays, without a copy where the layout allows."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image as Pillow
+
+
+class ImageError(ValueError):
+    """An image that cannot be read; the message says why and what to do."""
+
+
+class Layout(NamedTuple):
+    channels: int  # per pixel, as they lie in memory
+    bits: int  # per channel
+    conversion: int | None  # of OpenCV, to RGB; None: the first three channels are RGB
+
+
+# OpenCV calls a Bayer pattern by the second row's second and third pixel: RGGB is its BG.
+LAYOUTS = {
+    "rgb8": Layout(3, 8, None),
+    "rgba8": Layout(4, 8, None),
+    "bgr8": Layout(3, 8, cv2.COLOR_BGR2RGB),
+    "bgra8": Layout(4, 8, cv2.COLOR_BGRA2RGB),
+    "mono8": Layout(1, 8, cv2.COLOR_GRAY2RGB),
+    "8UC1": Layout(1, 8, cv2.COLOR_GRAY2RGB),
+    "8UC3": Layout(3, 8, cv2.COLOR_BGR2RGB),
+    "8UC4": Layout(4, 8, cv2.COLOR_BGRA2RGB),
+    "rgb16": Layout(3, 16, None),
+    "rgba16": Layout(4, 16, None),
+    "bgr16": Layout(3, 16, cv2.COLOR_BGR2RGB),
+    "bgra16": Layout(4, 16, cv2.COLOR_BGRA2RGB),
+    "mono16": Layout(1, 16, cv2.COLOR_GRAY2RGB),
+    **{
+        f"bayer_{pattern}{bits}": Layout(1, bits, conversion)
+        for bits in (8, 16)
+        for pattern, conversion in (
+            ("rggb", cv2.COLOR_BayerBG2RGB),
+            ("bggr", cv2.COLOR_BayerRG2RGB),
+            ("gbrg", cv2.COLOR_BayerGR2RGB),
+            ("grbg", cv2.COLOR_BayerGB2RGB),
+        )
+    },
+    "uyvy": Layout(2, 8, cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422": Layout(2, 8, cv2.COLOR_YUV2RGB_UYVY),  # the older name
+    "yuyv": Layout(2, 8, cv2.COLOR_YUV2RGB_YUY2),
+    "yuv422_yuy2": Layout(2, 8, cv2.COLOR_YUV2RGB_YUY2),
+}
+
+
+def rgb_of(message: Any, max_pixels: int) -> np.ndarray:
+    """sensor_msgs/Image → (H, W, 3) uint8. May share the message's memory."""
+    _check_size(message.width, message.height, max_pixels)
+    layout = LAYOUTS.get(message.encoding)
+    if layout is None:
+        return _by_cv_bridge(message)
+    pixels = _pixels(message, layout)
+    if layout.bits == 16:
+        pixels = (pixels >> 8).astype(np.uint8)
+    if layout.conversion is None:
+        return pixels[..., :3]
+    return _converted(pixels, layout.conversion, message)
+
+
+def rgb_of_compressed(message: Any, max_pixels: int) -> np.ndarray:
+    """sensor_msgs/CompressedImage with a JPEG or PNG inside → (H, W, 3) uint8."""
+    data = np.frombuffer(message.data, np.uint8)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
+            with Pillow.open(
+                io.BytesIO(message.data), formats=("JPEG", "PNG")
+            ) as header:  # decodes nothing yet
+                width, height = header.size
+    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
+        raise ImageError(
+            f"a compressed image of format {message.format!r} with {len(data)} bytes is neither JPEG nor PNG "
+            f"({error}); let the camera send one of these, or set input.image_transport to raw"
+        ) from error
+    _check_size(width, height, max_pixels)
+    try:
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        decoded, reason = None, f" ({error.err})"
+    else:
+        reason = ""
+    if decoded is None:
+        raise ImageError(
+            f"a compressed image of {len(data)} bytes is damaged{reason}; check the connection to the camera"
+        )
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width < 1 or height < 1:
+        raise ImageError(f"an image of {width}x{height} pixels is empty; check the camera driver")
+    if width * height > max_pixels:
+        raise ImageError(
+            f"an image of {width}x{height} pixels is larger than input.max_pixels allows ({max_pixels}); "
+            "raise that, or let the camera send smaller images"
+        )
+
+
+def _pixels(message: Any, layout: Layout) -> np.ndarray:
+    """(H, W) or (H, W, channels), a view of the message where it needs no swapping of bytes."""
+    width, height, channels = message.width, message.height, layout.channels
+    size = layout.bits // 8
+    row = width * channels * size
+    least = message.step * (height - 1) + row
+    if message.step < row or len(message.data) < least:
+        raise ImageError(
+            f"an image says {message.encoding} {width}x{height} with {message.step} bytes per row, which "
+            f"takes {max(row, message.step) * (height - 1) + row} bytes, but it has {len(message.data)}; "
+            "check the camera driver"
+        )
+    kind = np.dtype("u1" if size == 1 else ">u2" if message.is_bigendian else "<u2")
+    shape, strides = (height, width, channels), (message.step, channels * size, size)
+    pixels: np.ndarray = np.ndarray(shape, kind, message.data, strides=strides)
+    return pixels[..., 0] if channels == 1 else pixels
+
+
+def _converted(pixels: np.ndarray, conversion: int, message: Any) -> np.ndarray:
+    try:
+        return cv2.cvtColor(pixels, conversion)
+    except cv2.error as error:
+        raise ImageError(
+            f"an image of {message.encoding} {message.width}x{message.height} cannot be converted "
+            f"({error.err}); check the camera driver"
+        ) from error
+
+
+def _by_cv_bridge(message: Any) -> np.ndarray:
+    known = ", ".join(LAYOUTS)
+    try:
+        from cv_bridge import CvBridge
+    except Exception as error:  # one built for another NumPy raises anything
+        raise ImageError(
+            f"images of encoding {message.encoding!r} need cv_bridge, which does not import ({error}): "
+            f"install ros-<distribution>-cv-bridge, or let the camera send one of {known}"
+        ) from error
+    try:
+        return np.asarray(CvBridge().imgmsg_to_cv2(message, "rgb8"))
+    except Exception as error:  # cv_bridge's own error type lives in a module of its own
+        raise ImageError(
+            f"cv_bridge cannot make rgb8 of encoding {message.encoding!r} ({error}): let the camera send one "
+            f"of {known}"
+        ) from error

@@ -1,0 +1,165 @@
+"""Image messages → frames in the queue. The callback only hands over; a thread of its own does the rest."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from loger_ros.events import EventLog
+from loger_ros.ros.config import NodeConfig
+from loger_ros.ros.images import ImageError, rgb_of, rgb_of_compressed
+from loger_ros.ros.statistics import Statistics
+from loger_ros.stream import FrameQueue
+from loger_ros.types import Camera, Frame
+
+WAITING = 8  # messages that may wait to be read
+FAR_AWAY = 60.0  # s between an image's stamp and the clock that make us wonder
+
+
+class Intake:
+    def __init__(
+        self,
+        config: NodeConfig,
+        queue: FrameQueue,
+        events: EventLog,
+        statistics: Statistics,
+        *,
+        mounted: Callable[[str], bool],
+        now: Callable[[], int],
+        wake: Callable[[], None],
+    ) -> None:
+        """mounted: is it known where the camera of that frame sits? now: nanoseconds of the node's clock."""
+        self._config = config
+        self._queue = queue
+        self._events = events
+        self._statistics = statistics
+        self._mounted, self._now, self._wake = mounted, now, wake
+        self._read = rgb_of if config.input.image_transport == "raw" else rgb_of_compressed
+        self.paused = False
+        self.frame_id = config.frames.camera
+        self.camera: Camera | None = None  # as camera_info tells
+        self._first_image: float | None = None  # monotonic
+        self._messages: deque[Any] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="images", daemon=True)
+        self._thread.start()
+
+    # ---- callbacks --------------------------------------------------------------------------------
+
+    def image(self, message: Any) -> None:
+        self._statistics.happened("image")
+        if self.paused:
+            self._drop("paused")
+            return
+        with self._changed:
+            if len(self._messages) >= WAITING:
+                self._messages.popleft()
+                self._drop("not_read_in_time")
+            self._messages.append(message)
+            self._changed.notify()
+
+    def camera_info(self, message: Any) -> None:
+        self._statistics.happened("camera_info")
+        camera = camera_of(message)
+        if camera is None:
+            text = "camera_info holds no calibration (zero size or focal length) and is not used"
+            self._events.add("camera_info_empty", _stamp(message), text)
+            return
+        self.camera = camera
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._queue.close()  # it may be what the thread waits for
+        self._thread.join(5.0)
+
+    # ---- the thread -------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._messages or self._closed)
+                if self._closed:
+                    return
+                message = self._messages.popleft()
+            try:
+                self._take(message)
+            except ImageError as error:
+                self._drop("not_readable", _stamp(message), str(error))
+            except Exception as error:  # this thread must not end while the node lives
+                self._drop("intake_failed", _stamp(message), f"{type(error).__name__}: {error}")
+
+    def _take(self, message: Any) -> None:
+        stamp, frame_id = _stamp(message), message.header.frame_id
+        self.frame_id = self.frame_id or frame_id
+        if not self._config.frames.camera and frame_id != self.frame_id:
+            text = (
+                f"images of frame {frame_id!r} come on the topic of {self.frame_id!r} and are dropped: give "
+                "each camera a topic of its own, or name the frame with frames.camera"
+            )
+            self._drop("other_camera", stamp, text)
+            return
+        if not self._mounted(self.frame_id):
+            edge = f"{self._config.frames.base} → {self.frame_id or '(no frame_id)'}"
+            text = (
+                f"images wait for the transform {edge}: publish it on "
+                "/tf_static (robot_state_publisher or static_transform_publisher), or set "
+                "frames.extrinsic to parameters, with frames.camera_xyz and frames.camera_rpy"
+            )
+            self._drop("no_extrinsic", stamp, text)
+            return
+        if self._waits_for_calibration(stamp):
+            self._drop("waiting_for_camera_info")
+            return
+        away = (self._now() - stamp) * 1e-9
+        if abs(away) > FAR_AWAY:
+            text = (
+                f"images are stamped {abs(away):.0f} s {'behind' if away > 0 else 'ahead of'} the clock: set "
+                "use_sim_time to play a bag, or mend the clock of the camera; ages are wrong until then"
+            )
+            self._events.add("clocks_differ", stamp, text)
+        image = self._read(message, self._config.input.max_pixels)
+        known = sum(self._events.counts.values())
+        if self._queue.put(Frame(stamp, image)):
+            self._wake()
+        elif sum(self._events.counts.values()) == known:
+            self._drop("queue.every_nth, max_rate or min_motion")
+
+    def _waits_for_calibration(self, stamp: int) -> bool:
+        """Undistortion cannot begin in the middle of a stream, so its first frames wait for camera_info."""
+        if self.camera is not None or not self._config.input.undistort or self._statistics.counts["frame"]:
+            return False
+        now = time.monotonic()
+        self._first_image = self._first_image or now
+        if now - self._first_image < self._config.input.camera_info_timeout:
+            return True
+        text = "no camera_info came, images are taken as they are; input.undistort false does not wait for it"
+        self._events.add("no_camera_info", stamp, text)
+        return False
+
+    def _drop(self, cause: str, stamp: int = 0, message: str = "") -> None:
+        self._statistics.dropped[cause] += 1
+        if message:
+            self._events.add(cause, stamp, message)
+
+
+def camera_of(message: Any) -> Camera | None:
+    """sensor_msgs/CameraInfo → the camera; None if it is not calibrated."""
+    matrix = np.array(message.k, dtype=float).reshape(3, 3)
+    if not (message.width and message.height and matrix[0, 0] > 0 and matrix[1, 1] > 0):
+        return None
+    distortion = tuple(float(value) for value in message.d)
+    if not (np.isfinite(matrix).all() and np.isfinite(distortion).all()):
+        return None
+    return Camera(message.width, message.height, matrix, distortion, message.distortion_model or "plumb_bob")
+
+
+def _stamp(message: Any) -> int:
+    return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec

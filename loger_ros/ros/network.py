@@ -1,0 +1,85 @@
+"""The model of the node: loaded as the settings say, and watched while it works."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from loger_ros.model import load_model
+from loger_ros.ros.config import NetworkConfig
+
+
+@dataclass
+class Work:
+    """What the network took so far."""
+
+    calls: int = 0
+    clock: float = 0.0  # s
+    processor: float = 0.0  # s, of the thread that called
+
+
+class WatchedModel:
+    """The model, with a meter on ``encode`` and ``step`` and an eye on its gates."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.work = Work()
+        self._gates: dict[str, Tensor] = {}  # the newest answer of each kind
+        for kind, gates in (("fast_weights", "ttt_gate_projs"), ("sliding_window", "swa_gate_projs")):
+            for layer in getattr(model, gates, ()):
+                layer.register_forward_hook(self._remember(kind))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def encode(self, *arguments: Any, **options: Any) -> Any:
+        return self._timed(self._model.encode, arguments, options)
+
+    def step(self, *arguments: Any, **options: Any) -> Any:
+        return self._timed(self._model.step, arguments, options)
+
+    def gate_means(self) -> dict[str, float]:
+        """How much the newest chunk took from each memory: mean magnitude of the gates of the last layer."""
+        means = {}
+        for kind, values in dict(self._gates).items():
+            means[kind] = float(torch.nn.functional.silu(values).abs().mean())
+        return means
+
+    def _timed(self, function: Any, arguments: Any, options: Any) -> Any:
+        clock, processor = time.perf_counter(), time.thread_time()
+        try:
+            return function(*arguments, **options)
+        finally:
+            self.work.calls += 1
+            self.work.clock += time.perf_counter() - clock
+            self.work.processor += time.thread_time() - processor
+
+    def _remember(self, kind: str) -> Any:
+        def hook(module: Any, inputs: Any, output: Tensor) -> None:
+            self._gates[kind] = output.detach()
+
+        return hook
+
+
+def load_network(settings: NetworkConfig) -> WatchedModel:
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = settings.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if device.startswith("cuda") else "float32"
+    return WatchedModel(
+        load_model(
+            settings.checkpoint,
+            config=settings.config or None,
+            device=device,
+            dtype=dtype,
+            attention=settings.attention,
+        )
+    )

@@ -1,0 +1,176 @@
+"""The publishers of one camera. Nothing is built that nobody listens to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
+from nav_msgs.msg import Odometry, Path
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from tf2_msgs.msg import TFMessage
+
+from loger_ros.mapping.cloud import Cloud
+from loger_ros.ros import interface
+from loger_ros.ros.clouds import cloud_message
+from loger_ros.ros.config import NodeConfig
+from loger_ros.ros.depth_images import confidence_message, depth_message, fitted_camera
+from loger_ros.ros.interface import Topic, qos_profile
+from loger_ros.ros.messages import camera_info_message, header
+from loger_ros.ros.motion_messages import fill_pose, odometry_message, pose_message, transform_message
+from loger_ros.ros.odometry import Motion
+from loger_ros.types import Camera, Update
+
+Aged = Callable[[str, int], None]  # topic, stamp of what was published there
+
+
+class Outputs:
+    def __init__(self, node: Node, camera: str, config: NodeConfig, moves_tf: bool, aged: Aged) -> None:
+        self._node = node
+        self._prefix = f"{camera}/" if camera else ""
+        self._config = config
+        self._aged = aged
+        frames = config.frames
+        # Several cameras have maps of their own; only the first one's is in the TF tree.
+        own = "" if moves_tf else self._prefix
+        self.map_frame, self.odom_frame, self.base_frame = own + frames.map, own + frames.odom, frames.base
+        self._publishers: list[Publisher] = []
+        self._odometry = self._publisher(Odometry, interface.ODOMETRY)
+        self._pose = self._publisher(PoseWithCovarianceStamped, interface.POSE)
+        self._path = self._publisher(Path, interface.PATH)
+        self._points = self._publisher(PointCloud2, interface.POINTS)
+        self._map_points = self._publisher(PointCloud2, interface.MAP_POINTS)
+        self._depth = self._publisher(Image, interface.DEPTH_IMAGE)
+        self._depth_info = self._publisher(CameraInfo, interface.DEPTH_INFO)
+        self._confidence = self._publisher(Image, interface.CONFIDENCE_IMAGE)
+        self._tf = (
+            self._publisher(TFMessage, interface.TF)
+            if moves_tf and (frames.publish_map_odom or frames.publish_odom_base)
+            else None
+        )
+        self._way = ThinnedWay(config.output.path_length, self.map_frame)
+        self._map_published = 0.0  # monotonic
+
+    def close(self) -> None:
+        for publisher in self._publishers:
+            self._node.destroy_publisher(publisher)
+        self._publishers.clear()
+
+    def forget_way(self) -> None:
+        self._way = ThinnedWay(self._config.output.path_length, self.map_frame)
+
+    def motion(self, motion: Motion) -> None:
+        if _heard(self._odometry):
+            self._odometry.publish(odometry_message(motion, self.odom_frame, self.base_frame))
+            self._aged("odometry", motion.stamp)
+        if self._tf is not None and _heard(self._tf):
+            frames, edges = self._config.frames, []
+            if frames.publish_map_odom:
+                edges.append(
+                    transform_message(motion.stamp, self.map_frame, self.odom_frame, motion.T_map_odom)
+                )
+            if frames.publish_odom_base:
+                edges.append(
+                    transform_message(motion.stamp, self.odom_frame, self.base_frame, motion.T_odom_base)
+                )
+            self._tf.publish(TFMessage(transforms=edges))
+            self._aged("tf", motion.stamp)
+
+    def pose(self, stamp: int, T_map_base: np.ndarray, covariance: np.ndarray) -> None:
+        self._way.add(stamp, T_map_base)
+        if _heard(self._pose):
+            self._pose.publish(pose_message(stamp, self.map_frame, T_map_base, covariance))
+            self._aged("pose", stamp)
+
+    def path(self) -> None:
+        if len(self._way) and _heard(self._path):
+            self._path.publish(self._way.message())
+
+    @property
+    def points_wanted(self) -> bool:
+        return _heard(self._points)
+
+    def points(self, cloud: Cloud, T_map_world: np.ndarray, stamp: int) -> None:
+        self._points.publish(self._cloud(cloud, T_map_world, stamp))
+        self._aged("points", stamp)
+
+    def map_due(self) -> bool:
+        due = time.monotonic() - self._map_published >= self._config.output.map_period
+        return due and _heard(self._map_points)
+
+    def map_points(self, cloud: Cloud, T_map_world: np.ndarray, stamp: int) -> None:
+        self._map_published = time.monotonic()
+        self._map_points.publish(self._cloud(cloud, T_map_world, stamp))
+
+    def pictures(self, update: Update, optical_frame: str, camera: Camera | None) -> None:
+        """Depth and confidence of the newest frame."""
+        head = header(update.frames[-1].stamp, optical_frame)
+        if _heard(self._depth) or _heard(self._depth_info):
+            local = update.local_points[-1].float().cpu().numpy()
+            self._depth.publish(depth_message(local[..., 2], head))
+            seen_by = camera or fitted_camera(local)
+            if seen_by is not None:
+                self._depth_info.publish(camera_info_message(head, seen_by))
+            self._aged("depth", update.frames[-1].stamp)
+        if _heard(self._confidence):
+            probability = update.confidence[-1, ..., 0].float().sigmoid().cpu().numpy()
+            self._confidence.publish(confidence_message(probability, head))
+
+    def _cloud(self, cloud: Cloud, T_map_world: np.ndarray, stamp: int) -> PointCloud2:
+        cloud = placed(cloud, T_map_world).cpu()
+        return cloud_message(
+            cloud.points.numpy(),
+            cloud.colours.numpy(),
+            cloud.confidence.numpy(),
+            header(stamp, self.map_frame),
+        )
+
+    def _publisher(self, kind: type, topic: Topic) -> Publisher:
+        name = topic.name if topic.name.startswith("/") else self._prefix + topic.name
+        publisher: Publisher = self._node.create_publisher(kind, name, qos_profile(topic))
+        self._publishers.append(publisher)
+        return publisher
+
+
+class ThinnedWay:
+    """At most ``most`` poses of a way of any length, evenly spread."""
+
+    def __init__(self, most: int, frame: str) -> None:
+        self._most = most
+        self._frame = frame
+        self._poses: list[PoseStamped] = []
+        self._every = 1
+        self._count = 0
+
+    def __len__(self) -> int:
+        return len(self._poses)
+
+    def add(self, stamp: int, T_map_base: np.ndarray) -> None:
+        self._count += 1
+        if (self._count - 1) % self._every:
+            return
+        if len(self._poses) >= self._most:
+            self._poses = self._poses[::2]
+            self._every *= 2
+            if (self._count - 1) % self._every:
+                return
+        message = PoseStamped(header=header(stamp, self._frame))
+        fill_pose(message.pose, T_map_base)
+        self._poses.append(message)
+
+    def message(self) -> Path:
+        return Path(header=self._poses[-1].header, poses=list(self._poses))
+
+
+def placed(cloud: Cloud, T_map_world: np.ndarray) -> Cloud:
+    """The cloud in the axes of the map."""
+    turn = torch.from_numpy(T_map_world).to(cloud.points)
+    return Cloud(cloud.points @ turn[:3, :3].T + turn[:3, 3], cloud.colours, cloud.confidence)
+
+
+def _heard(publisher: Publisher) -> bool:
+    return publisher.get_subscription_count() > 0

@@ -1,0 +1,155 @@
+"""The settings as ROS parameters: declared once from their dataclasses, checked by them on every change."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, get_type_hints
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from loger_ros.config import Config, ConfigError, Section
+from loger_ros.ros.config import NodeConfig
+
+TYPES = {
+    bool: Parameter.Type.BOOL,
+    int: Parameter.Type.INTEGER,
+    float: Parameter.Type.DOUBLE,
+    str: Parameter.Type.STRING,
+    tuple[str, ...]: Parameter.Type.STRING_ARRAY,
+    tuple[float, ...]: Parameter.Type.DOUBLE_ARRAY,
+}
+MOST = {int: 2**63 - 1, float: 1.7976931348623157e308}
+WHEN = {True: "Can be changed at any time.", False: "Read when the node is configured."}
+
+
+class Parameters:
+    """Called ``section.setting``. What the user gave wins over what the checkpoint recommends."""
+
+    def __init__(self, node: Node, changed: Callable[[NodeConfig], object]) -> None:
+        """changed: hears of settings that take effect while the node runs."""
+        self._node = node
+        self._changed = changed
+        self._ours = False  # we set them ourselves: what the checkpoint recommends
+        self.configured = False  # then only dynamic ones can be changed
+        self._given: set[str] = set()
+        self._items = dict(_items())
+        for name, (item, kind) in self._items.items():
+            self._declare(name, item, kind)
+        node.add_on_set_parameters_callback(self._judge)
+
+    def config(self) -> NodeConfig:
+        """Raises ConfigError where settings do not go together."""
+        return self._config_with({})
+
+    def recommend(self, stream: Mapping[str, Any]) -> NodeConfig:
+        """The configuration with the checkpoint's own stream settings, where the user gave no others."""
+        defaults = {name: item.default for name, (item, _) in self._items.items()}
+        values = {name: defaults[name] for name in self._items if name not in self._given}
+        for name, value in stream.items():
+            if f"stream.{name}" in values:
+                values[f"stream.{name}"] = value
+        config = self._config_with(values)  # refused as a whole, before anything is set
+        self._ours = True
+        try:
+            flat = flattened(config)
+            given = [_parameter(name, flat[name], self._items[name][1]) for name in values]
+            result = self._node.set_parameters_atomically(given)
+            if not result.successful:
+                raise ConfigError(result.reason)
+        finally:
+            self._ours = False
+        return config
+
+    def _declare(self, name: str, item: dataclasses.Field, kind: Any) -> None:
+        about = descriptor(item, kind)
+        node = self._node
+        # Without a default it holds a value only if the user gave one.
+        node.declare_parameter(name, None, about)
+        if node.get_parameter(name).type_ != Parameter.Type.NOT_SET:
+            self._given.add(name)
+        else:
+            node.undeclare_parameter(name)
+            node.declare_parameter(name, _plain(item.default), about)
+
+    def _judge(self, parameters: Sequence[Parameter]) -> SetParametersResult:
+        if self._ours:
+            return SetParametersResult(successful=True)
+        values = {}
+        for parameter in parameters:
+            if parameter.name not in self._items:
+                continue
+            item = self._items[parameter.name][0]
+            if self.configured and not item.metadata["dynamic"]:
+                reason = (
+                    f"{parameter.name} is read when the node is configured: deactivate and clean up the node "
+                    "first, or give the parameter at the start"
+                )
+                return SetParametersResult(successful=False, reason=reason)
+            values[parameter.name] = parameter.value
+        if not values:
+            return SetParametersResult(successful=True)
+        try:
+            config = self._config_with(values)
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        self._given |= set(values)
+        self._changed(config)
+        return SetParametersResult(successful=True)
+
+    def _config_with(self, values: Mapping[str, Any]) -> NodeConfig:
+        tree: dict[str, dict[str, Any]] = {}
+        for name in self._items:
+            section, _, setting = name.partition(".")
+            value = values[name] if name in values else self._node.get_parameter(name).value
+            tree.setdefault(section, {})[setting] = value
+        return NodeConfig.from_dict(tree)
+
+
+def descriptor(item: dataclasses.Field, kind: Any) -> ParameterDescriptor:
+    about, unit = item.metadata, item.metadata["unit"]
+    text = f"{about['description']}{f' [{unit}]' if unit else ''}."
+    # ROS refuses 10 for 10.0 and names types by numbers; our own check is kinder.
+    message = ParameterDescriptor(description=text, dynamic_typing=True)
+    constraints = [WHEN[about["dynamic"]]]
+    if about["choices"]:
+        constraints.insert(0, f"One of {', '.join(about['choices'])}.")
+    message.additional_constraints = " ".join(constraints)
+    low, high = about["minimum"], about["maximum"]
+    if kind in MOST and not (low is None and high is None):
+        low = -MOST[kind] if low is None else kind(low)
+        high = MOST[kind] if high is None else kind(high)
+        if kind is int:
+            message.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
+        else:
+            message.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+    return message
+
+
+def flattened(config: Config) -> dict[str, Any]:
+    """``section.setting`` → value"""
+    return {
+        f"{section}.{name}": value
+        for section, values in config.to_dict().items()
+        for name, value in values.items()
+    }
+
+
+def _items() -> list[tuple[str, tuple[dataclasses.Field, Any]]]:
+    result = []
+    for section_item in dataclasses.fields(NodeConfig):
+        section: type[Section] = get_type_hints(NodeConfig)[section_item.name]
+        hints = get_type_hints(section)
+        for item in dataclasses.fields(section):  # type: ignore[arg-type]
+            result.append((f"{section_item.name}.{item.name}", (item, hints[item.name])))
+    return result
+
+
+def _parameter(name: str, value: Any, kind: Any) -> Parameter:
+    return Parameter(name, TYPES[kind], _plain(value))
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,122 @@
+"""What the node leaves on disk: the journal of the robot's way, and files that services save. No ROS here."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from loger_ros.events import EventLog
+from loger_ros.files import appearing_whole
+from loger_ros.mapping.journal import HEADER, Journal
+from loger_ros.mapping.trajectory_files import SEGMENT_LINE
+from loger_ros.ros.odometry import Odometer
+from loger_ros.types import PosedFrame
+
+BLOCK = 1 << 20
+
+
+class OutsideFolder(ValueError):
+    """A file name that leads out of the folder for everything that is written."""
+
+
+def inside(folder: Path, name: str, parameter: str) -> Path:
+    """The file of that name; its folder exists afterwards."""
+    root = folder.expanduser().resolve()
+    path = (root / name).resolve()
+    if path == root or not path.is_relative_to(root):
+        raise OutsideFolder(f"{parameter} is {name!r}, which is not inside {root}: give a name without '..'")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+class Recording:
+    """Takes the final poses of a stream and keeps the robot's, in the map. A PoseRecord."""
+
+    def __init__(self, path: Path, limit: int, odometer: Odometer, events: EventLog) -> None:
+        """limit: bytes after which the journal is renamed. ValueError or OSError: it cannot be used."""
+        self._path, self._limit = path, limit
+        self._odometer = odometer
+        self._events = events
+        self._lock = _locked(path)
+        self._journal = Journal(path, events)
+        self._start = self._journal.mark()[0]
+        self._laps = 0  # segments that the stream itself knows nothing of
+
+    def append(self, frames: Sequence[PosedFrame]) -> None:
+        if self._journal.mark()[0] > self._limit:
+            self._rotate()
+        self._journal.append(
+            [
+                replace(
+                    frame, T_map_camera=self._odometer.T_map_base(frame), segment=frame.segment + self._laps
+                )
+                for frame in frames
+            ]
+        )
+
+    def mark(self) -> Any:
+        return self._journal.mark()
+
+    def rewind(self, mark: Any) -> None:
+        self._journal.rewind(mark)
+
+    def new_segment(self) -> None:
+        """What comes is not connected with what was."""
+        self._laps += 1_000_000  # more than a stream counts
+
+    def begin_anew(self) -> None:
+        """``save`` leaves out what was recorded up to now."""
+        self.new_segment()
+        self._start = self._journal.mark()[0]
+
+    def save(self, path: Path) -> int:
+        """Copies the poses since the start or the last reset; → their number. Any thread may call it."""
+        count = 0
+        with open(self._path, "rb") as journal, appearing_whole(path) as file:
+            left = os.fstat(journal.fileno()).st_size - max(self._start, len(HEADER))
+            journal.seek(max(self._start, len(HEADER)))
+            file.write(HEADER.encode())
+            segment = SEGMENT_LINE.encode()
+            for line in journal:
+                left -= len(line)
+                if left < 0 or not line.endswith(b"\n"):
+                    break
+                count += line != segment
+                file.write(line)
+        return count
+
+    def close(self) -> None:
+        self._journal.close()
+        os.close(self._lock)
+
+    def _rotate(self) -> None:
+        old = self._path.with_name(f"{self._path.name}.old")
+        self._journal.close()
+        os.replace(self._path, old)
+        os.close(self._lock)
+        self._lock = _locked(self._path)
+        self._journal = Journal(self._path, self._events)
+        self._start = 0
+        message = f"{self._path} has reached output.journal_limit and is now {old}; a new one begins"
+        self._events.add("journal_rotated", 0, message)
+
+
+def _locked(path: Path) -> int:
+    """A descriptor that holds the file for this process alone, until it is closed or the process ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ValueError(
+            f"{path} is written by another process already: give this node another output.folder or "
+            "output.journal"
+        ) from None
+    except OSError:
+        pass  # a file system without locks
+    return descriptor

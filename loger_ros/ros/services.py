@@ -1,0 +1,156 @@
+"""The node's services and ``initialpose``: asked for in a callback, done elsewhere."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from geometry_msgs.msg import PoseWithCovarianceStamped
+from rclpy.node import Node
+from std_srvs.srv import Trigger
+
+from loger_ros.ros import interface
+from loger_ros.ros.interface import qos_profile
+from loger_ros.ros.recording import inside
+from loger_ros.ros.stream import CameraStream, write_map
+from loger_ros.ros.transforms import pose_of
+from loger_ros.ros.worker import Answer, Worker
+
+
+class NotNow(Exception):
+    """The node is in no state to do that."""
+
+
+class Services:
+    """They are there as long as the node; ``serving`` holds what they work on while it is configured."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._worker: Worker | None = None
+        self._streams: Sequence[CameraStream] = ()
+        work: dict[str, Callable[[], Awaitable[str]]] = {
+            "~/reset": self._reset,
+            "~/pause": self._pause,
+            "~/resume": self._resume,
+            "~/save_map": self._save_map,
+            "~/save_trajectory": self._save_trajectory,
+        }
+        for name in interface.SERVICES:
+            node.create_service(Trigger, name, _answering(work[name]))
+        topic = interface.INITIAL_POSE
+        node.create_subscription(
+            PoseWithCovarianceStamped, topic.name, self._initial_pose, qos_profile(topic)
+        )
+
+    def serve(self, streams: Sequence[CameraStream], worker: Worker | None) -> None:
+        self._streams, self._worker = streams, worker
+
+    # ---- services ---------------------------------------------------------------------------------
+
+    async def _reset(self) -> str:
+        for stream in self._configured():
+            await self._ask(stream.reset)
+        return "memory, map and path begin anew; odometry goes on"
+
+    async def _pause(self) -> str:
+        self._configured()
+        for stream in self._streams:
+            stream.intake.paused = True
+        return "paused: images are dropped, memory and map are kept"
+
+    async def _resume(self) -> str:
+        self._configured()
+        for stream in self._streams:
+            stream.intake.paused = False
+        return "images are used again"
+
+    async def _save_map(self) -> str:
+        said = []
+        for stream in self._configured():
+            path = self._file(stream, "map_file")
+            cloud = await self._ask(stream.map_cloud)
+            await self._in_background(functools.partial(write_map, path, cloud))
+            said.append(f"{path}: {len(cloud)} points")
+        return "; ".join(said)
+
+    async def _save_trajectory(self) -> str:
+        said = []
+        for stream in self._configured():
+            path = self._file(stream, "trajectory_file")
+            count = await self._in_background(functools.partial(stream.save_trajectory, path))
+            said.append(f"{path}: {count} poses")
+        return "; ".join(said)
+
+    # ---- initialpose ------------------------------------------------------------------------------
+
+    def _initial_pose(self, message: PoseWithCovarianceStamped) -> None:
+        log = self._node.get_logger()
+        if not self._streams or self._worker is None:
+            log.warning("initialpose is ignored: the node is not active")
+            return
+        stream, frame = self._streams[0], message.header.frame_id.lstrip("/")
+        pose = pose_of(message.pose.pose.position, message.pose.pose.orientation)
+        if frame != stream.outputs.map_frame or pose is None:
+            log.warning(
+                f"initialpose is ignored: it must be a pose in {stream.outputs.map_frame!r}, this one is in "
+                f"{frame!r}{'' if pose is not None else ' and is no rigid motion'}"
+            )
+            return
+        self._worker.ask(lambda: stream.place(pose))
+        log.info("initialpose: the map is laid anew around the robot")
+
+    # ---- helpers ----------------------------------------------------------------------------------
+
+    def _configured(self) -> Sequence[CameraStream]:
+        if not self._streams:
+            raise NotNow("the node is not configured")
+        return self._streams
+
+    def _ask(self, function: Callable[[], Any]) -> Answer:
+        """In the worker's thread; where none runs, nothing else touches the streams."""
+        self._configured()
+        if self._worker is not None:
+            return self._worker.ask(function)
+        return self._in_background(function)
+
+    def _in_background(self, function: Callable[[], Any]) -> Answer:
+        answer = Answer(self._wake)
+
+        def run() -> None:
+            try:
+                answer.settle(function())
+            except Exception as error:  # told in the service's answer
+                answer.settle(error=error)
+
+        threading.Thread(target=run, name="service", daemon=True).start()
+        return answer
+
+    def _file(self, stream: CameraStream, setting: str) -> Path:
+        output = stream.config.output
+        return inside(
+            folder_of(self._node, stream.name, output.folder), getattr(output, setting), f"output.{setting}"
+        )
+
+    def _wake(self) -> None:
+        if self._node.executor is not None:
+            self._node.executor.wake()
+
+
+def folder_of(node: Node, name: str, folder: str) -> Path:
+    """Of one camera: nodes in different namespaces and cameras of different names do not meet."""
+    return Path(folder).expanduser().joinpath(*node.get_namespace().strip("/").split("/"), name)
+
+
+def _answering(work: Callable[[], Awaitable[str]]) -> Any:
+    async def callback(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        try:
+            response.message = await work()
+            response.success = True
+        except Exception as error:  # the caller hears why
+            response.success, response.message = False, f"{error}" or type(error).__name__
+        return response
+
+    return callback

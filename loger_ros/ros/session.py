@@ -1,0 +1,163 @@
+"""What exists between configure and cleanup: the network, a stream for each camera, and the worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.node import Node
+
+from loger_ros.events import EventLog
+from loger_ros.ros.config import NodeConfig
+from loger_ros.ros.health import CameraHealth, status_message
+from loger_ros.ros.inputs import Inputs
+from loger_ros.ros.outputs import Outputs
+from loger_ros.ros.recording import inside
+from loger_ros.ros.services import folder_of
+from loger_ros.ros.statistics import Statistics
+from loger_ros.ros.stream import CameraStream
+from loger_ros.ros.transforms import StaticTransforms, mount
+from loger_ros.ros.worker import Worker
+
+PATIENCE = 30.0  # s that the frame at hand may take when the node is deactivated
+HURRY = 3.0  # s: a last chunk that would take longer is given up at the end of the process
+
+
+@dataclass
+class Channel:
+    """One camera, from topic to topic."""
+
+    stream: CameraStream
+    health: CameraHealth
+    events: EventLog
+    statistics: Statistics
+    inputs: Inputs | None = None  # while active
+
+
+class Session:
+    def __init__(self, node: Node, config: NodeConfig, model: Any, transforms: StaticTransforms) -> None:
+        self._node, self._config, self._model, self._transforms = node, config, model, transforms
+        self.worker: Worker | None = None
+        self.channels: list[Channel] = []
+        try:
+            for number, camera in enumerate(config.input.cameras):
+                self.channels.append(self._channel(number, camera))
+        except Exception:
+            self.close()
+            raise
+
+    @property
+    def streams(self) -> list[CameraStream]:
+        return [channel.stream for channel in self.channels]
+
+    @property
+    def model(self) -> Any:
+        return self._model
+
+    def activate(self) -> None:
+        self.worker = Worker(self.streams, self._wake_executor)
+        for channel in self.channels:
+            channel.stream.queue.clear()
+            channel.health.activated()
+            channel.inputs = Inputs(
+                self._node,
+                channel.stream.name,
+                self._config.input,
+                channel.stream.intake,
+                channel.events,
+                channel.statistics,
+            )
+        self.worker.start()
+
+    def deactivate(self) -> bool:
+        """Memory and map stay. False: the network did not come to an end in time."""
+        for channel in self.channels:
+            if channel.inputs is not None:
+                channel.inputs.close()
+                channel.inputs = None
+        stopped = self.worker is None or self.worker.stop(PATIENCE)
+        if stopped:
+            self.worker = None
+        return stopped
+
+    def finish(self) -> None:
+        """The last poses go to their topics and to the disk. Only where no worker runs."""
+        for channel in self.channels:
+            times = channel.statistics.percentiles("chunk")
+            channel.stream.finish(in_a_hurry=times is not None and times[0] > HURRY)
+
+    def close(self) -> None:
+        for channel in self.channels:
+            channel.stream.close()
+            channel.stream.outputs.close()
+        self.channels.clear()
+
+    def settings_changed(self, config: NodeConfig) -> None:
+        self._config = config
+        for stream in self.streams:
+            stream.settings_changed(config)
+
+    def statuses(self, hardware: str) -> list[DiagnosticStatus]:
+        statuses = []
+        busy_for = self.worker.busy_for() if self.worker else 0.0
+        for channel in self.channels:
+            paused = channel.stream.intake.paused
+            troubles = channel.health.troubles(self._config.health, channel.inputs, busy_for, paused)
+            rate = channel.statistics.rate("frame")
+            fine = "paused" if paused else f"{rate:.1f} images per second" if channel.inputs else "not active"
+            values = channel.health.values()
+            values["queue"] = f"{len(channel.stream.queue)} of {self._config.queue.capacity}"
+            name = f"{self._node.get_name()}: {channel.stream.name or 'stream'}"
+            statuses.append(status_message(name, hardware, troubles, fine, values))
+        return statuses
+
+    def _channel(self, number: int, camera: str) -> Channel:
+        node, config = self._node, self._config
+        prefix = f"{camera}: " if camera else ""
+        events = EventLog(lambda message: node.get_logger().warning(prefix + message))
+        statistics = Statistics()
+        outputs = Outputs(node, camera, config, number == 0, partial(self._aged, statistics))
+        journal = None
+        if config.output.journal:
+            folder = folder_of(node, camera, config.output.folder)
+            journal = inside(folder, config.output.journal, "output.journal")
+        try:
+            stream = CameraStream(
+                camera,
+                config,
+                self._model,
+                events,
+                statistics,
+                outputs,
+                journal=journal,
+                extrinsic=partial(self._extrinsic, number),
+                now=self._now,
+                wake=self._wake_worker,
+            )
+        except Exception:
+            outputs.close()
+            raise
+        return Channel(stream, CameraHealth(events, statistics), events, statistics)
+
+    def _extrinsic(self, number: int, camera_frame: str) -> Any:
+        frames = self._config.frames
+        if frames.extrinsic == "tf":
+            return self._transforms.between(frames.base, camera_frame)
+        of_this = slice(3 * number, 3 * number + 3)
+        return mount(frames.camera_xyz[of_this], frames.camera_rpy[of_this])
+
+    def _now(self) -> int:
+        return self._node.get_clock().now().nanoseconds
+
+    def _aged(self, statistics: Statistics, topic: str, stamp: int) -> None:
+        statistics.took(f"age {topic}", (self._now() - stamp) * 1e-9)
+
+    def _wake_worker(self) -> None:
+        if self.worker is not None:
+            self.worker.wake()
+
+    def _wake_executor(self) -> None:
+        if self._node.executor is not None:
+            self._node.executor.wake()

@@ -1,0 +1,218 @@
+"""One camera: its frames through the network, its poses, map and files. Lives in the worker's thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loger_ros.events import EventLog
+from loger_ros.mapping.cloud import Cloud, cloud_of
+from loger_ros.mapping.point_files import write_pcd, write_ply
+from loger_ros.mapping.voxel_map import VoxelMap
+from loger_ros.ros.config import NodeConfig
+from loger_ros.ros.intake import Intake
+from loger_ros.ros.odometry import Odometer
+from loger_ros.ros.outputs import Outputs, placed
+from loger_ros.ros.recording import Recording
+from loger_ros.ros.statistics import Statistics
+from loger_ros.stream import FrameQueue, Reconstructor
+from loger_ros.types import Frame, Update
+
+
+class CameraStream:
+    def __init__(
+        self,
+        name: str,
+        config: NodeConfig,
+        model: Any,
+        events: EventLog,
+        statistics: Statistics,
+        outputs: Outputs,
+        *,
+        journal: Path | None,
+        extrinsic: Callable[[str], np.ndarray | None],
+        now: Callable[[], int],
+        wake: Callable[[], None],
+    ) -> None:
+        """extrinsic: T_base_camera of a camera frame, None while it is not known."""
+        self.name = name
+        self.config = config
+        self.events = events
+        self.statistics = statistics
+        self.outputs = outputs
+        self._model = model
+        self._extrinsic = extrinsic
+        self._odometer = Odometer(np.eye(4))  # mounted before the first frame
+        self._is_mounted = False
+        self._recording = (
+            Recording(journal, round(config.output.journal_limit * 1e6), self._odometer, events)
+            if journal
+            else None
+        )
+        self._voxels = VoxelMap(config.map, model.device)
+        self._map_changed = False
+        self._recon: Reconstructor | None = None
+        self._newest = 0  # ns, of the newest frame in the map
+        self.queue = FrameQueue(config.queue, events)
+        self.intake = Intake(
+            config, self.queue, events, statistics, mounted=self._mounted, now=now, wake=wake
+        )
+
+    # ---- the worker's side ------------------------------------------------------------------------
+
+    def step(self) -> bool:
+        """Works on the oldest frame that waits, if there is one."""
+        frame = self.queue.get(timeout=0)
+        try:
+            if frame is not None:
+                self._push(frame)
+            if self._map_changed and self.outputs.map_due():
+                self._publish_map()
+        except Exception as error:  # of an image or of the network: said, and the next frame has its chance
+            self.statistics.dropped["failed"] += 1
+            stamp = frame.stamp if frame else 0
+            self.events.add("frame_failed", stamp, f"{type(error).__name__}: {error}")
+        return frame is not None
+
+    def _push(self, frame: Frame) -> None:
+        if self._recon is None:
+            self._recon = self._new_reconstructor()
+        started = time.perf_counter()
+        updates = self._recon.push(frame)
+        self.statistics.happened("frame")
+        self.statistics.took("push", time.perf_counter() - started)
+        for update in updates:
+            self._hand_out(update)
+            self.statistics.took("chunk" if update.final_count else "preview", time.perf_counter() - started)
+
+    def _new_reconstructor(self) -> Reconstructor:
+        camera = self.intake.camera if self.config.input.undistort else None
+
+        def make() -> Reconstructor:
+            return Reconstructor.from_config(
+                self._model,
+                self.config.stream,
+                camera=camera,
+                record=self._recording,
+                events=self.events,
+                keep_results=False,
+            )
+
+        try:
+            return make()
+        except ValueError as error:
+            if camera is None:
+                raise
+            message = (
+                f"{error}; images are taken as they are. Mend camera_info, or set input.undistort to false"
+            )
+            self.events.add("camera_info_unusable", 0, message)
+            camera = None
+            return make()
+
+    def _hand_out(self, update: Update) -> None:
+        for motion in self._odometer.follow(update):
+            self.outputs.motion(motion)
+            self.statistics.happened("odometry")
+        final = update[: update.final_count]
+        for frame in final.frames:
+            pose = self._odometer.T_map_base(frame)
+            self.outputs.pose(frame.stamp, pose, self._odometer.map_covariance(frame, pose))
+        if final.frames:
+            self.outputs.path()
+            self._add_to_map(final)
+        if update.frames:
+            camera = self._recon.camera if self._recon else None
+            self.outputs.pictures(update, self.intake.frame_id, camera)
+
+    def _add_to_map(self, final: Update) -> None:
+        cloud = cloud_of(final, self.config.cloud)
+        newest = final.frames[-1]
+        self._voxels.insert(cloud, newest.T_map_camera, newest.stamp)
+        self._map_changed, self._newest = True, newest.stamp
+        T_map_world = self._odometer.T_map_world
+        if T_map_world is not None and self.outputs.points_wanted:
+            self.outputs.points(cloud, T_map_world, newest.stamp)
+
+    def _publish_map(self) -> None:
+        T_map_world = self._odometer.T_map_world
+        place = np.eye(4) if T_map_world is None else T_map_world  # after a reset: nothing to place
+        self.outputs.map_points(self._voxels.cloud(), place, self._newest)
+        self._map_changed = False
+
+    # ---- what the worker is asked for ---------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Memory, map and path begin anew, with the robot at the origin of the map; odometry goes on."""
+        self.queue.clear()
+        if self._recon is not None:
+            self._recon.reset()
+            self._recon = None
+        if self._recording is not None:
+            self._recording.begin_anew()
+        self._odometer.restart()
+        self._is_mounted = False
+        self._voxels.clear()
+        self._map_changed = True
+        self.outputs.forget_way()
+
+    def place(self, T_map_base: np.ndarray) -> None:
+        """The robot is there now, in the map."""
+        self._odometer.place(T_map_base)
+        if self._recording is not None:
+            self._recording.new_segment()
+        self.outputs.forget_way()
+        self._map_changed = True
+
+    def map_cloud(self) -> Cloud:
+        """The map so far, in memory of its own."""
+        T_map_world = self._odometer.T_map_world
+        cloud = self._voxels.cloud().cpu()
+        return cloud if T_map_world is None else placed(cloud, T_map_world)
+
+    def save_trajectory(self, path: Path) -> int:
+        """From any thread; → number of poses."""
+        if self._recording is None:
+            raise ValueError("there is no journal to save from: set output.journal")
+        return self._recording.save(path)
+
+    def settings_changed(self, config: NodeConfig) -> None:
+        """Those that take effect while it runs; called in any thread."""
+        self.config = config
+
+    def finish(self, in_a_hurry: bool) -> None:
+        """The last poses are recorded: from the short last chunk, or in a hurry as they are."""
+        if self._recon is None:
+            return
+        try:
+            if in_a_hurry:
+                self._recon.reset()
+            else:
+                for update in self._recon.flush():
+                    self._hand_out(update)
+        except Exception as error:
+            self.events.add("last_chunk_lost", 0, f"{type(error).__name__}: {error}")
+
+    def close(self) -> None:
+        self.intake.close()
+        if self._recording is not None:
+            self._recording.close()
+
+    # ---- the intake's side ------------------------------------------------------------------------
+
+    def _mounted(self, camera_frame: str) -> bool:
+        if not self._is_mounted:
+            T_base_camera = self._extrinsic(camera_frame)
+            if T_base_camera is None:
+                return False
+            self._odometer.mount(T_base_camera)
+            self._is_mounted = True
+        return True
+
+
+def write_map(path: Path, cloud: Cloud) -> None:
+    (write_pcd if path.suffix == ".pcd" else write_ply)(path, cloud)

@@ -1,0 +1,131 @@
+"""The thread that owns the network. Whatever touches a stream happens here, one thing after another."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Protocol
+
+IDLE = 0.2  # s between looks where nobody wakes the worker
+
+
+class Served(Protocol):
+    """One camera's stream, as the worker sees it."""
+
+    def step(self) -> bool:
+        """Work on one frame, if there is one. Raises nothing."""
+        ...
+
+
+class Refused(Exception):
+    """The worker ends before it came to that."""
+
+
+class Answer:
+    """Of something that the worker was asked; to be awaited in a callback or waited for in a thread."""
+
+    def __init__(self, wake: Callable[[], object]) -> None:
+        self._wake = wake
+        self._done = threading.Event()
+        self._value: Any = None
+        self._error: Exception | None = None
+
+    def settle(self, value: Any = None, error: Exception | None = None) -> None:
+        self._value, self._error = value, error
+        self._done.set()
+        self._wake()
+
+    def result(self, timeout: float | None = None) -> Any:
+        if not self._done.wait(timeout):
+            raise TimeoutError(f"no answer within {timeout} s")
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def __await__(self) -> Generator[None, None, Any]:
+        while not self._done.is_set():
+            yield  # rclpy's executor comes back when something wakes it, as ``settle`` does
+        return self.result()
+
+
+class Worker:
+    def __init__(self, streams: Sequence[Served], wake_executor: Callable[[], object] = lambda: None) -> None:
+        self._streams = streams
+        self._wake_executor = wake_executor
+        self._requests: queue.SimpleQueue[tuple[Callable[[], Any], Answer]] = queue.SimpleQueue()
+        self._news = threading.Event()
+        self._stopping = False
+        self._accepting = threading.Lock()
+        self._since: float | None = None  # monotonic: when the work at hand began
+        self._thread = threading.Thread(target=self._run, name="network", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is a new frame."""
+        self._news.set()
+
+    def ask(self, function: Callable[[], Any]) -> Answer:
+        """Have it done between two frames."""
+        answer = Answer(self._wake_executor)
+        with self._accepting:
+            if self._stopping:
+                answer.settle(error=Refused("the node is being deactivated"))
+                return answer
+            self._requests.put((function, answer))
+        self._news.set()
+        return answer
+
+    def busy_for(self) -> float:
+        """Seconds that the work at hand has taken; 0 when idle."""
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def stop(self, timeout: float) -> bool:
+        """Ends after the frame at hand; False if that takes longer than ``timeout`` seconds."""
+        with self._accepting:
+            self._stopping = True
+        self._news.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+        if self._thread.is_alive():
+            return False
+        self._refuse_the_rest()
+        return True
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._news.clear()
+            self._since = time.monotonic()
+            worked = self._answer()
+            for stream in self._streams:
+                worked |= stream.step()
+            self._since = None
+            if not worked:
+                self._news.wait(IDLE)
+
+    def _answer(self) -> bool:
+        try:
+            function, answer = self._requests.get_nowait()
+        except queue.Empty:
+            return False
+        try:
+            answer.settle(function())
+        except Exception as error:  # belongs to whoever asked
+            answer.settle(error=error)
+        return True
+
+    def _refuse_the_rest(self) -> None:
+        while True:
+            try:
+                _, answer = self._requests.get_nowait()
+            except queue.Empty:
+                return
+            answer.settle(error=Refused("the node was deactivated"))
