@@ -13,6 +13,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "demo": "start the node, show what it says of itself and stop it",
     "doctor": "say what this machine has and whether the node could run",
+    "parameters": "every parameter of the node: a YAML file to start from, or a page to read",
     "weights": "fetch, verify and convert checkpoints",
     "bench": "measure the model, the stream and the world renderer",
     "world": "look at and export procedural scenes",
