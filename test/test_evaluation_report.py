@@ -84,13 +84,22 @@ def test_everything_is_in_the_folder(report: Path, folder: Path) -> None:
     assert metrics["cloud"]["none"]["accuracy"] > 0
     assert {"rpe", "segments", "auc", "causal", "time", "memory_mb"} <= set(metrics)
     assert len(read_tum(report / "trajectory.txt")) == len(read_tum(report / "truth.txt")) == 15
-    for name in ("path_top", "path_side", "errors", "drift", "timing"):
+    for name in (
+        "path_top",
+        "path_side",
+        "errors",
+        "drift",
+        "timing",
+        "cloud_above",
+        "cloud_aside",
+        "cloud_along",
+    ):
         assert Image.open(report / f"{name}.png").width > 300
 
 
 def test_the_page_needs_nothing_else(report: Path) -> None:
     page = (report / "report.html").read_text()
-    assert page.count("data:image/png;base64,") >= 5
+    assert page.count("data:image/png;base64,") >= 8
     assert not re.search(r"(src|href)=\"(?!data:)", page)
     assert "Absolute trajectory error" in page
     assert "nan" not in re.sub(r'"data:[^"]*"', "", page).lower()

@@ -44,6 +44,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--undistort", action="store_true", help="straighten the images by the source's camera"
     )
+    parser.add_argument("--no-pictures", action="store_true", help="numbers, trajectory and cloud only")
     recording = parser.add_argument_group("the recording")
     recording.add_argument("--topic", default="", help="images in a bag (default: guessed)")
     recording.add_argument("--truth", default="", help="a topic of the bag, or a TUM or KITTI file")
@@ -87,6 +88,7 @@ def job_of(args: argparse.Namespace, source: str, folder: Path, recommended: dic
         args.cloud_threshold,
         args.device,
         args.dtype,
+        not args.no_pictures,
     )
 
 

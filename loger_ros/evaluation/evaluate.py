@@ -26,6 +26,7 @@ class Job:
     threshold: float = CLOUD_THRESHOLD  # metres
     device: str = "cpu"
     dtype: str = "float32"
+    pictures: bool = True
 
 
 def evaluate(job: Job, model: Any, progress: Progress = lambda frames: None) -> dict[str, Any]:
@@ -46,5 +47,5 @@ def evaluate(job: Job, model: Any, progress: Progress = lambda frames: None) -> 
             "Are the stamps of the truth those of the images? --tolerance widens the search"
         )
         metrics["problems"].append({"name": "truth_does_not_match", "count": 1, "message": message})
-    write_report(job.folder, run, metrics, matched)
+    write_report(job.folder, run, metrics, matched, job.pictures)
     return metrics

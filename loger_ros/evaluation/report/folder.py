@@ -14,6 +14,7 @@ import loger_ros
 from loger_ros.evaluation.measure import FEWEST, Matched
 from loger_ros.evaluation.report.page import run_page
 from loger_ros.evaluation.report.plots import HINT, Plots
+from loger_ros.evaluation.report.views import cloud_pictures
 from loger_ros.evaluation.run import Run, Settings
 from loger_ros.evaluation.sources import Source
 from loger_ros.files import appearing_whole
@@ -30,6 +31,7 @@ def write_report(
     run: Run,
     metrics: dict[str, Any],
     matched: Matched | None,
+    pictures: bool = True,
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_tum(folder / "trajectory.txt", run.trajectory)
@@ -38,21 +40,23 @@ def write_report(
         stamps = tuple(int(stamp) for stamp in matched.stamps)
         write_tum(folder / "truth.txt", Trajectory(stamps, matched.truth, (0,) * len(stamps)))
     write_ply(folder / "cloud.ply", run.cloud)
-    pictures = _pictures(run, matched, metrics)
-    for name, data in pictures.items():
+    shown = _pictures(run, matched, metrics) if pictures else {}
+    for name, data in shown.items():
         (folder / f"{name}.png").write_bytes(data)
-    (folder / "report.html").write_text(run_page(metrics, pictures))
+    (folder / "report.html").write_text(run_page(metrics, shown))
     with appearing_whole(folder / METRICS) as file:
         file.write((json.dumps(metrics, indent=1, allow_nan=False) + "\n").encode())
 
 
 def _pictures(run: Run, matched: Matched | None, metrics: dict[str, Any]) -> dict[str, bytes]:
-    usable = matched is not None and len(matched) >= FEWEST
+    usable = matched if matched is not None and len(matched) >= FEWEST else None
+    voxel = metrics["settings"]["map"]["voxel_size"]
+    pictures = cloud_pictures(run, usable, voxel, metrics["source"]["name"])
     try:
-        return Plots(run, matched if usable else None, metrics).all()
+        return pictures | Plots(run, usable, metrics).all()
     except ImportError:
         metrics["problems"].append({"name": "no_plots", "count": 1, "message": HINT})
-        return {}
+        return pictures
 
 
 def read_metrics(folder: Path) -> dict[str, Any] | None:

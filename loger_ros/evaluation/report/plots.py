@@ -11,6 +11,7 @@ from loger_ros.evaluation.measure import Matched
 from loger_ros.evaluation.run import Run
 from loger_ros.evaluation.segments import travelled
 from loger_ros.evaluation.trajectory import alignment, position_errors
+from loger_ros.mapping.pictures import levelling
 
 TRUE, MADE, SAID = "#6b7280", "#d23c28", "#1e5ac8"
 HINT = "plots need matplotlib: pip install matplotlib"
@@ -28,25 +29,26 @@ class Plots:
         self._figure = Figure
         self._run, self._metrics = run, metrics
         self._matched = matched
-        poses, self._truth = (run.trajectory.T_map_camera, None)
+        poses, self._truth = run.trajectory.T_map_camera, None
         if matched is not None:
             similarity = alignment(matched.poses, matched.truth, "sim3")
             poses, self._truth = similarity.poses(matched.poses), matched.truth
         self._poses = poses
 
     def all(self) -> dict[str, bytes]:
+        if not len(self._poses):
+            return {}
+        forward, left, up = levelling(self._poses if self._truth is None else self._truth)[:3, :3]
         made = {
-            "path_top": self.path("Seen from above", *self._ground_axes()),
-            "path_side": self.path("Seen from the side", *self._side_axes()),
+            "path_top": self.path("Seen from above", -left, forward),
+            "path_side": self.path("Seen from the side", forward, up),
             "errors": self.errors(),
             "drift": self.drift(),
             "timing": self.timing(),
         }
         return {name: picture for name, picture in made.items() if picture is not None}
 
-    def path(self, title: str, right: np.ndarray, up: np.ndarray) -> bytes | None:
-        if not len(self._poses):
-            return None
+    def path(self, title: str, right: np.ndarray, up: np.ndarray) -> bytes:
         figure = self._figure(figsize=(6, 5), layout="constrained")
         axes = figure.add_subplot()
         sides = np.stack([right, up], 1)  # (3, 2)
@@ -59,7 +61,7 @@ class Plots:
         axes.plot(*_thin(points).T, color=MADE, label=label, linewidth=1)
         axes.plot(*points[0], "o", color=MADE, markersize=4)
         axes.set_aspect("equal", adjustable="datalim")
-        axes.set(title=title, xlabel=f"{'m' if self._truth is not None else 'map units'}")
+        axes.set(title=title, xlabel="map units" if self._truth is None else "m")
         axes.grid(alpha=0.3)
         axes.legend()
         return _png(figure)
@@ -120,25 +122,6 @@ class Plots:
         axes.grid(alpha=0.3)
         axes.legend()
         return _png(figure)
-
-    def _ground_axes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Two directions that span the ground: the way's own widest extents, seen along the cameras' up."""
-        up = self._up()
-        forward = self._poses[0, :3, 2] if len(self._poses) else np.array([0.0, 0.0, 1.0])
-        forward = forward - up * (up @ forward)
-        if np.linalg.norm(forward) < 1e-6:
-            forward = np.cross(up, [1.0, 0.0, 0.0])
-        forward = forward / np.linalg.norm(forward)
-        return np.cross(forward, up), forward
-
-    def _side_axes(self) -> tuple[np.ndarray, np.ndarray]:
-        return self._ground_axes()[1], self._up()
-
-    def _up(self) -> np.ndarray:
-        """Against the mean of the images' downward axes."""
-        mean = -self._poses[:, :3, 1].mean(0) if len(self._poses) else np.zeros(3)
-        length = np.linalg.norm(mean)
-        return mean / length if length > 0.1 else np.array([0.0, -1.0, 0.0])
 
 
 def _thin(curve: np.ndarray) -> np.ndarray:
