@@ -28,6 +28,7 @@ model:
   attn_insert_after: [2]
   ttt_head_dim: 16
 clips: {count: 3, frames: 16, render_size: [28, 21], image_size: [28, 21]}
+validation: {every: 100, sequences: 1, frames: 20}
 stages:
   pairs: {frames: 240, frames_per_step: 8, chunk_sizes: [2]}
   memory: {frames: 240, frames_per_step: 12, chunk_sizes: [2, 3], length: 6, short_tails: 0.5,
@@ -82,6 +83,8 @@ def test_killed_and_resumed_is_the_same_run(recipe_file, uninterrupted, tmp_path
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (tmp_path, uninterrupted))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    ours, theirs = (load_file(folder / "best.safetensors") for folder in (tmp_path, uninterrupted))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     steps = [int(row["step"]) for row in rows_of(tmp_path)]
     assert steps == sorted(set(steps)), "a step was logged twice"
     assert steps[-1] == int(rows_of(uninterrupted)[-1]["step"])
@@ -122,6 +125,37 @@ def test_stages_to_come_may_be_changed(uninterrupted, tmp_path, recipe_file):
     subprocess.run(command(other, begun), env=environment(), check=True, timeout=300)
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (begun, uninterrupted))
     assert any(not torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+PLATEAU = """
+seed: 0
+ema: 0.98
+model:
+  patch_size: 7
+  encoder: {img_size: 42, dim: 32, depth: 1, num_heads: 2, num_registers: 1}
+  decoder: {dim: 32, depth: 2, num_heads: 2, num_registers: 1}
+  heads: {dim: 32, depth: 1, num_heads: 2, camera_dim: 32}
+  ttt_insert_after: [0]
+  attn_insert_after: "none"
+  ttt_head_dim: 16
+clips: {count: 24, frames: 16, camera_height: 0.4, camera_pitch: 12, hfov: 84,
+        render_size: [84, 56], image_size: [42, 28]}
+aided_heads: 1
+stages:
+  pairs: {frames: 22000, frames_per_step: 32, chunk_sizes: [2], strides: [2, 3],
+          learning_rate: 3.0e-3, muon_rate: 6.0e-3}
+"""
+
+
+def test_training_leaves_no_motion_behind(tmp_path):
+    """The obstacle of every plain training: predictions that stay at "no motion" while the loss falls."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(PLATEAU)
+    subprocess.run(command(recipe, tmp_path / "out"), env=environment(), check=True, timeout=600)
+    rows = rows_of(tmp_path / "out")
+    assert float(rows[2]["rotation / still"]) > 0.9
+    assert float(rows[-1]["rotation / still"]) < 0.7
+    assert float(rows[-1]["translation / still"]) < 0.7
 
 
 def test_two_processes_train_one_model(recipe_file, tmp_path):

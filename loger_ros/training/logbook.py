@@ -16,6 +16,8 @@ SHOWN = (
     "rotation / still",
     "translation / still",
     "translation / mean",
+    "robot ATE %",
+    "free ATE %",
 )
 
 
@@ -29,6 +31,7 @@ class Logbook:
         self._rows = rows
         self._write_all()
         self._sums: dict[str, float] = {}
+        self._results: dict[str, float] = {}
         self._count = 0
         self._started = time.monotonic()
         self._frames = 0
@@ -39,10 +42,16 @@ class Logbook:
         self._count += 1
         self._frames += frames
 
+    def add_result(self, values: dict[str, float]) -> None:
+        """What is known now and then only; goes with the next row."""
+        self._results |= values
+
     def write(self, stage: str, step: int, total: int, frames: int) -> str:
         """Averages since the last time → the line for the console."""
-        means = {name: value / max(1, self._count) for name, value in self._sums.items()}
-        rate = self._frames / max(1e-9, time.monotonic() - self._started)
+        means = {name: value / max(1, self._count) for name, value in self._sums.items()} | self._results
+        seconds = max(1e-9, time.monotonic() - self._started)
+        rate = self._frames / seconds
+        minutes = (total - step) / max(1, self._count) * seconds / 60
         row = {"stage": stage, "step": step, "frames": frames, "frames/s": round(rate, 1)}
         row |= {name: f"{value:.5g}" for name, value in means.items()}
         self._rows.append({name: str(value) for name, value in row.items()})
@@ -53,8 +62,9 @@ class Logbook:
             with self._path.open("a", newline="") as file:
                 csv.DictWriter(file, self._names).writerow(row)
         self._sums, self._count, self._frames, self._started = {}, 0, 0, time.monotonic()
+        self._results = {}
         shown = "  ".join(f"{name} {means[name]:.3g}" for name in SHOWN if name in means)
-        return f"{stage} {step}/{total}  {frames:,} frames  {rate:.0f}/s  {shown}"
+        return f"{stage} {step}/{total}  {frames:,} frames  {rate:.0f}/s  {minutes:.0f} min left  {shown}"
 
     def plot(self, path: Path) -> None:
         """Needs matplotlib; the CSV file has everything it shows."""
@@ -63,10 +73,15 @@ class Logbook:
         matplotlib.use("Agg")
         from matplotlib import pyplot
 
-        figure, axes = pyplot.subplots(1, 3, figsize=(15, 4))
+        figure, axes = pyplot.subplots(1, 4, figsize=(20, 4))
         for axis, names in zip(
             axes,
-            (("loss", "points", "pose"), ("rotation / still", "translation / mean"), ("attention", "flow")),
+            (
+                ("loss", "points", "pose"),
+                ("rotation / still", "translation / mean"),
+                ("attention", "flow"),
+                ("robot ATE %", "free ATE %"),
+            ),
             strict=True,
         ):
             for name in names:

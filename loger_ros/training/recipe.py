@@ -63,6 +63,18 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Validation:
+    """Streams over unseen places, while it trains; the best model so far is kept."""
+
+    every: int  # frames of training
+    sequences: int = 3  # of each motion
+    frames: int = 150  # per sequence
+    chunk_size: int = 4
+    overlap: int = 1
+    seed: int = 77
+
+
+@dataclass(frozen=True)
 class Recipe:
     model: ModelConfig
     clips: Clips
@@ -74,6 +86,7 @@ class Recipe:
     clip_gradient: float = 1.0
     memory_gate: float = 0.3  # bias of the gates of a memory when it is first switched on
     aided_heads: int = 2  # attention heads per global block that follow correspondences
+    validation: Validation | None = None
     stream: Mapping[str, Any] = field(default_factory=dict)  # StreamConfig that the checkpoint recommends
     source: str = field(default="", compare=False)  # text of the file, kept with the checkpoint
 
@@ -103,6 +116,8 @@ class Recipe:
             )
         except KeyError as error:
             raise RecipeError(f"{path}: the section {error} is missing") from error
+        if "validation" in values:
+            values["validation"] = _made(Validation, values["validation"], "validation")
         if not stages:
             raise RecipeError(f"{path}: a recipe needs at least one stage")
         return _made(
@@ -111,7 +126,10 @@ class Recipe:
 
     def same_until(self, other: Recipe, stage: int) -> bool:
         """Whether nothing differs that the first stages, up to and with ``stage``, depend on."""
-        a, b = (dataclasses.replace(r, stages=r.stages[: stage + 1], stream={}) for r in (self, other))
+        a, b = (
+            dataclasses.replace(r, stages=r.stages[: stage + 1], stream={}, validation=None)
+            for r in (self, other)
+        )
         return a == b
 
 

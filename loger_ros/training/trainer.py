@@ -24,6 +24,7 @@ from loger_ros.training.logbook import Logbook
 from loger_ros.training.optimisers import make_optimisers, set_rates
 from loger_ros.training.recipe import Recipe, Stage
 from loger_ros.training.student import Student
+from loger_ros.training.validation import Examiner
 
 _log = logging.getLogger(__name__)
 SAVE_EVERY = 60.0  # seconds
@@ -62,6 +63,10 @@ class Trainer:
         self.student = Student(model, recipe).to(self.device)
         self.average = copy.deepcopy(self.student.model).requires_grad_(False)
         self.stage, self.step, self.frames = 0, 0, 0  # step within the stage, frames over all
+        self.best = float("inf")  # of the validation
+        self.examiner = None
+        if recipe.validation is not None and self.rank == 0:
+            self.examiner = Examiner(recipe.validation, recipe.clips)
         self.optimisers = make_optimisers(self.student, recipe, recipe.stages[0])
         self._resume()
 
@@ -80,6 +85,7 @@ class Trainer:
         while self.stage < len(self.recipe.stages):
             stage = self.recipe.stages[self.stage]
             total = self._steps(stage)
+            last = self.stage + 1 == len(self.recipe.stages)
             while self.step < total:
                 if self._agreed(time.monotonic() > deadline):
                     self.save()
@@ -89,6 +95,8 @@ class Trainer:
                 self.frames += count * self.world
                 if logbook:
                     logbook.add(values, count * self.world)
+                    if self._examination_due(count * self.world) or (last and self.step == total):
+                        logbook.add_result(self._examine())
                     if self.step % _LOG_EVERY == 0 or self.step == total:
                         self.say(
                             logbook.write(stage.name, self._global_step(), self.total_steps, self.frames)
@@ -110,6 +118,7 @@ class Trainer:
             "stage": self.stage,
             "step": self.step,
             "frames": self.frames,
+            "best": self.best,
             "student": self.student.state_dict(),
             "average": self.average.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
@@ -146,6 +155,20 @@ class Trainer:
                 optimiser.step()
             self._follow()
         return values, batch.images.shape[0] * length
+
+    def _examination_due(self, count: int) -> bool:
+        """Whether the last ``count`` frames passed a multiple of the interval."""
+        every = self.recipe.validation.every if self.recipe.validation else 0
+        return every > 0 and self.frames // every > (self.frames - count) // every
+
+    def _examine(self) -> dict[str, float]:
+        if self.examiner is None:
+            return {}
+        results = self.examiner.examine(self.average)
+        if results["validation"] < self.best:
+            self.best = results["validation"]
+            write_checkpoint(self.average, self.folder / "best.safetensors", self.recipe.stream)
+        return results
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -198,6 +221,7 @@ class Trainer:
                 "(stages that have not begun may differ)"
             )
         self.stage, self.step, self.frames = state["stage"], state["step"], state["frames"]
+        self.best = state["best"]
         self.student.load_state_dict(state["student"])
         self.average.load_state_dict(state["average"])
         if self.stage < len(self.recipe.stages):

@@ -1,0 +1,98 @@
+"""A look at held-out places now and then, so that the best model is kept and not the last one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.functional import avg_pool2d
+
+from loger_ros.evaluation.trajectory import absolute_error, path_length, step_errors
+from loger_ros.model import LoGeR
+from loger_ros.stream import Reconstructor
+from loger_ros.training.recipe import Clips, Validation
+from loger_ros.types import Frame
+from loger_ros.world.effects import PRESETS
+from loger_ros.world.generate import generate
+from loger_ros.world.sequences import SequenceSpec
+
+
+@dataclass(frozen=True, eq=False)
+class _Way:
+    """A sequence as the network sees it; rendered once."""
+
+    frames: list[Frame]
+    truth: np.ndarray  # (N, 4, 4)
+    unit: float  # metres, 0 where nothing tells the scale
+
+
+class Examiner:
+    """Streams over places and textures that training never shows: neither these nor the test sets."""
+
+    def __init__(self, validation: Validation, clips: Clips) -> None:
+        self._validation = validation
+        width, height = clips.render_size
+        self._ways = [
+            _render(
+                SequenceSpec(
+                    place=clips.places[i % len(clips.places)],
+                    motion=motion,
+                    frames=validation.frames,
+                    split="test",
+                    effects=PRESETS["mild"],
+                    width=width,
+                    height=height,
+                    hfov=clips.hfov,
+                    camera_height=clips.camera_height,
+                    camera_pitch=clips.camera_pitch,
+                ),
+                validation.seed,
+                clips.image_size,
+                i,
+            )
+            for motion in dict.fromkeys(clips.motions)
+            for i in range(validation.sequences)
+        ]
+
+    def examine(self, model: LoGeR) -> dict[str, float]:
+        """Errors of the whole stream, lengths in percent of the way. "validation" is what counts."""
+        rows: dict[str, list[float]] = {}
+        training = model.training
+        model.eval()
+        for way in self._ways:
+            poses = self._streamed(model, way)
+            known = way.unit > 0
+            kind = "robot" if known else "free"
+            error = absolute_error(poses, way.truth, "se3" if known else "sim3")
+            rows.setdefault(f"{kind} ATE %", []).append(100 * error / path_length(way.truth))
+            rows.setdefault(f"{kind} °/frame", []).append(float(step_errors(poses, way.truth)[0].mean()))
+        model.train(training)
+        means = {name: float(np.mean(values)) for name, values in rows.items()}
+        means["validation"] = float(np.mean([value for name, value in means.items() if name.endswith("%")]))
+        return means
+
+    def _streamed(self, model: LoGeR, way: _Way) -> np.ndarray:
+        known = way.unit > 0
+        stream = Reconstructor(
+            model,
+            self._validation.chunk_size,
+            self._validation.overlap,
+            "se3" if known else "sim3",
+            unit=way.unit or 1.0,
+        )
+        for frame in way.frames:
+            stream.push(frame)
+        stream.flush()
+        return stream.result().camera_poses.double().cpu().numpy()
+
+
+def _render(spec: SequenceSpec, seed: int, image_size: tuple[int, int], index: int) -> _Way:
+    sequence = generate(spec, seed, index)
+    factor = spec.width // image_size[0]
+    frames: list[Frame] = []
+    for clip in sequence.clips(32):
+        rgb = avg_pool2d(clip.rgb.permute(0, 3, 1, 2).float(), factor).round().to(torch.uint8)
+        images = rgb.permute(0, 2, 3, 1).contiguous().numpy()
+        frames += [Frame(int(stamp), image) for stamp, image in zip(clip.stamps, images, strict=True)]
+    return _Way(frames, sequence.T_world_camera, sequence.mount.height if sequence.mount else 0.0)
