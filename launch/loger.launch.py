@@ -1,53 +1,98 @@
-"""Start the node, and RViz if asked for:  ros2 launch loger_ros loger.launch.py rviz:=true"""
+"""Start the node, and RViz if asked for:
 
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
+ros2 launch loger_ros loger.launch.py image:=/camera/image_raw rviz:=true
+"""
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from loger_ros.ros.dds_profile import large_message_profile
-from loger_ros.ros.interface import NODE
+from loger_ros.ros.interface import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, NODE
 from loger_ros.share import PACKAGE, share_file
 
+# Argument → parameter. An empty one leaves the choice to params_file, then the checkpoint, then the defaults.
+OVERRIDES = {
+    "checkpoint": "model.checkpoint",
+    "device": "model.device",
+    "unit": "stream.unit",
+    "image_transport": "input.image_transport",
+    "extrinsic": "frames.extrinsic",
+    "output_folder": "output.folder",
+}
+ARGUMENTS = {
+    "image": (IMAGE.name, "Topic of the camera's images."),
+    "camera_info": (CAMERA_INFO.name, "Topic of the camera's calibration."),
+    "image_transport": ("", "raw or compressed (JPEG, PNG on IMAGE/compressed); empty: raw."),
+    "checkpoint": (
+        "",
+        "tiny, loger, loger_star or the path of a checkpoint; empty: as params_file says, or tiny.",
+    ),
+    "device": ("", "cpu, cuda or cuda:1; empty: cuda if there is one."),
+    "unit": ("", "Metres per unit of the network; for tiny the camera's height above the ground. Empty: 1."),
+    "extrinsic": (
+        "",
+        "Where the camera sits: tf (from /tf_static) or parameters (see params_file). Empty: tf.",
+    ),
+    "output_folder": ("", "Where trajectory and map are written; empty: ~/.ros/loger."),
+    "params_file": (
+        str(share_file("config/loger.yaml")),
+        "YAML file of parameters; the default one lists all of them, config/presets has some for a start.",
+    ),
+    "use_sim_time": ("false", "Take the time from /clock, as with a bag or a simulator."),
+    "autostart": ("true", "Configure and activate at the start; false waits for the lifecycle services."),
+    "namespace": ("", "Namespace of the node and its topics."),
+    "log_level": ("info", "How much the node says: debug, info, warn or error."),
+    "rviz": ("false", "Open RViz with our displays too."),
+}
 
-def generate_launch_description() -> LaunchDescription:
-    arguments = [
-        DeclareLaunchArgument(
-            "namespace", default_value="", description="Namespace of the node and its topics."
-        ),
-        DeclareLaunchArgument(
-            "autostart",
-            default_value="true",
-            description="Configure and activate at the start; false waits for the lifecycle services.",
-        ),
-        DeclareLaunchArgument(
-            "log_level",
-            default_value="info",
-            description="How much the node says: debug, info, warn or error.",
-        ),
-        DeclareLaunchArgument("rviz", default_value="false", description="Open RViz with our displays too."),
-    ]
-    profile = [
-        SetEnvironmentVariable(name, value) for name, value in large_message_profile().environment.items()
-    ]
+
+def start_node(context: LaunchContext) -> list:
+    def value(name: str) -> str:
+        return LaunchConfiguration(name).perform(context)
+
+    given = {parameter: value(name) for name, parameter in OVERRIDES.items() if value(name)}
     node = Node(
         package=PACKAGE,
         executable="loger_node",
         name=NODE,
         namespace=LaunchConfiguration("namespace"),
-        parameters=[{"autostart": LaunchConfiguration("autostart")}],
+        parameters=[
+            LaunchConfiguration("params_file"),
+            {name: LaunchConfiguration(name) for name in ("autostart", "use_sim_time")},
+            given,
+        ],
+        remappings=[
+            (IMAGE.name, value("image")),
+            (COMPRESSED_IMAGE.name, f"{value('image')}/compressed"),
+            (CAMERA_INFO.name, value("camera_info")),
+        ],
         arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
         output="screen",
         emulate_tty=True,
     )
+    return [node]
+
+
+def generate_launch_description() -> LaunchDescription:
+    arguments = [
+        DeclareLaunchArgument(name, default_value=default, description=description)
+        for name, (default, description) in ARGUMENTS.items()
+    ]
+    profile = [
+        SetEnvironmentVariable(name, value) for name, value in large_message_profile().environment.items()
+    ]
     rviz = Node(
         package="rviz2",
         executable="rviz2",
         name="rviz2",
         namespace=LaunchConfiguration("namespace"),
+        parameters=[{"use_sim_time": LaunchConfiguration("use_sim_time")}],
+        remappings=[(IMAGE.name, LaunchConfiguration("image"))],
         arguments=["-d", str(share_file("rviz/loger.rviz"))],
         condition=IfCondition(LaunchConfiguration("rviz")),
         output="screen",
     )
-    return LaunchDescription([*arguments, *profile, node, rviz])
+    return LaunchDescription([*arguments, *profile, OpaqueFunction(function=start_node), rviz])

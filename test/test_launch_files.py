@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from loger_ros.ros.config import NodeConfig
 from loger_ros.share import share_directory, share_file
 
 LAUNCH_FILES = sorted(path.name for path in (share_directory() / "launch").glob("*.launch.py"))
@@ -21,27 +23,31 @@ class Recorded(SimpleNamespace):
     def __init__(self, *positional: object, **named: object) -> None:
         super().__init__(positional=positional, **named)
 
+    def perform(self, context: dict) -> str:
+        """A LaunchConfiguration's value; the arguments as text are our context."""
+        return context[self.positional[0]]
+
 
 @pytest.fixture
 def launch_stand_in(monkeypatch: pytest.MonkeyPatch) -> dict[str, type[Recorded]]:
-    kinds = {
-        name: type(name, (Recorded,), {})
-        for name in (
-            *("LaunchDescription", "DeclareLaunchArgument", "SetEnvironmentVariable", "IfCondition"),
-            *("LaunchConfiguration", "Node"),
-        )
+    names = {
+        "launch": ("LaunchContext", "LaunchDescription"),
+        "launch.actions": (
+            *("DeclareLaunchArgument", "SetEnvironmentVariable", "OpaqueFunction"),
+            *("ExecuteProcess", "IncludeLaunchDescription"),
+        ),
+        "launch.conditions": ("IfCondition",),
+        "launch.launch_description_sources": ("PythonLaunchDescriptionSource",),
+        "launch.substitutions": ("LaunchConfiguration",),
+        "launch_ros": (),
+        "launch_ros.actions": ("Node",),
+        "launch_ros.parameter_descriptions": ("ParameterValue",),
     }
-    for name in (
-        "launch",
-        "launch.actions",
-        "launch.conditions",
-        "launch.substitutions",
-        "launch_ros.actions",
-    ):
+    kinds = {kind: type(kind, (Recorded,), {}) for group in names.values() for kind in group}
+    for name, group in names.items():
         module = ModuleType(name)
-        vars(module).update(kinds)
+        vars(module).update({kind: kinds[kind] for kind in group})
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setitem(sys.modules, "launch_ros", ModuleType("launch_ros"))
     return kinds
 
 
@@ -49,46 +55,124 @@ def described(name: str) -> list:
     return runpy.run_path(str(share_file(f"launch/{name}")))["generate_launch_description"]().positional[0]
 
 
-def test_there_is_a_launch_file() -> None:
-    assert "loger.launch.py" in LAUNCH_FILES
+def arguments_of(entities: list) -> dict[str, str | None]:
+    """Name → default; None: it must be given."""
+    declared = [entity for entity in entities if type(entity).__name__ == "DeclareLaunchArgument"]
+    return {entity.positional[0]: getattr(entity, "default_value", None) for entity in declared}
+
+
+def with_nodes(entities: list, **given: str) -> list:
+    """The entities with those that depend on the values of the arguments."""
+    context = {**arguments_of(entities), **given}
+    made = [
+        entity
+        for function in entities
+        if type(function).__name__ == "OpaqueFunction"
+        for entity in function.function(context)
+    ]
+    return [*entities, *made]
+
+
+def test_there_are_the_launch_files() -> None:
+    assert LAUNCH_FILES == ["demo.launch.py", "loger.launch.py", "replay.launch.py"]
 
 
 @pytest.mark.parametrize("name", LAUNCH_FILES)
 def test_it_declares_each_argument_it_uses_and_describes_it(name: str, launch_stand_in: dict) -> None:
+    path = share_file(f"launch/{name}")
     entities = described(name)
-    declared = {
-        entity.positional[0]: entity
-        for entity in entities
-        if isinstance(entity, launch_stand_in["DeclareLaunchArgument"])
-    }
-    for argument, entity in declared.items():
-        assert entity.description.endswith("."), argument
-        assert isinstance(entity.default_value, str), argument
-    used = {value.positional[0] for value in found(entities, launch_stand_in["LaunchConfiguration"])}
-    assert used == set(declared)
+    for entity in entities:
+        if isinstance(entity, launch_stand_in["DeclareLaunchArgument"]):
+            assert entity.description.endswith("."), entity.positional
+            assert isinstance(getattr(entity, "default_value", ""), str), entity.positional
+    everything = with_nodes(entities)
+    used = {value.positional[0] for value in found(everything, launch_stand_in["LaunchConfiguration"])}
+    by_name = set(re.findall(r'value\("(\w+)"\)', path.read_text()))
+    overridden = set(runpy.run_path(str(path)).get("OVERRIDES", ()))
+    assert used | by_name | overridden == set(arguments_of(entities))
+
+
+@pytest.mark.parametrize("name", LAUNCH_FILES)
+def test_what_it_hands_on_is_an_argument_there(name: str, launch_stand_in: dict) -> None:
+    for include in found(described(name), launch_stand_in["IncludeLaunchDescription"]):
+        path = Path(include.positional[0].positional[0])
+        assert path.is_file()
+        assert {handed for handed, _ in include.launch_arguments} <= set(arguments_of(described(path.name)))
 
 
 @pytest.mark.parametrize("name", LAUNCH_FILES)
 def test_it_starts_programs_that_exist(name: str, launch_stand_in: dict) -> None:
     setup = (Path(__file__).parents[1] / "setup.py").read_text()
-    ours = [node for node in found(described(name), launch_stand_in["Node"]) if node.package == "loger_ros"]
-    assert ours
+    entities = with_nodes(described(name))
+    ours = [node for node in found(entities, launch_stand_in["Node"]) if node.package == "loger_ros"]
+    assert ours or found(entities, launch_stand_in["IncludeLaunchDescription"])
     for node in ours:
         assert f'"{node.executable} = loger_ros.' in setup
 
 
+def the_node(launch_stand_in: dict, **given: str) -> Recorded:
+    entities = with_nodes(described("loger.launch.py"), **given)
+    (node,) = (n for n in found(entities, launch_stand_in["Node"]) if n.executable == "loger_node")
+    return node
+
+
+def test_an_empty_argument_overrides_nothing(launch_stand_in: dict) -> None:
+    file, _, given = the_node(launch_stand_in).parameters
+    assert file.positional == ("params_file",)
+    assert given == {}
+
+
+def test_an_argument_overrides_the_file_with_a_parameter_of_the_node(launch_stand_in: dict) -> None:
+    overrides = runpy.run_path(str(share_file("launch/loger.launch.py")))["OVERRIDES"]
+    known = {f"{section}.{name}" for section, group in NodeConfig().to_dict().items() for name in group}
+    assert set(overrides.values()) <= known
+    node = the_node(launch_stand_in, checkpoint="loger", unit="0.4")
+    assert node.parameters[-1] == {"model.checkpoint": "loger", "stream.unit": "0.4"}
+
+
+def test_topics_of_the_camera_are_remapped(launch_stand_in: dict) -> None:
+    node = the_node(launch_stand_in, image="/front/image_raw", camera_info="/front/camera_info")
+    assert dict(node.remappings) == {
+        "image": "/front/image_raw",
+        "image/compressed": "/front/image_raw/compressed",
+        "camera_info": "/front/camera_info",
+    }
+
+
+def test_the_demo_tells_the_node_how_high_the_camera_is(launch_stand_in: dict) -> None:
+    entities = described("demo.launch.py")
+    (include,) = found(entities, launch_stand_in["IncludeLaunchDescription"])
+    assert dict(include.launch_arguments)["unit"].positional == ("camera_height",)
+    (camera,) = found(entities, launch_stand_in["Node"])
+    settings = set().union(*camera.parameters)
+    declared = (Path(__file__).parents[1] / "loger_ros" / "ros" / "synthetic_camera.py").read_text()
+    assert all(f"    {name}: " in declared for name in settings)
+
+
+def test_a_replay_takes_its_time_from_the_bag(launch_stand_in: dict) -> None:
+    entities = described("replay.launch.py")
+    assert arguments_of(entities)["bag"] is None
+    (player,) = found(entities, launch_stand_in["ExecuteProcess"])
+    assert player.cmd[:3] == ["ros2", "bag", "play"]
+    assert "--clock" in player.cmd
+    (include,) = found(entities, launch_stand_in["IncludeLaunchDescription"])
+    assert dict(include.launch_arguments)["use_sim_time"] == "true"
+
+
+@pytest.mark.parametrize("name", ["loger.launch.py", "demo.launch.py"])
 def test_nodes_get_the_profile_for_large_messages(
-    launch_stand_in: dict, monkeypatch: pytest.MonkeyPatch
+    name: str, launch_stand_in: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("loger_ros.ros.dds_profile.ROOM", 0)
-    for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE", "RMW_IMPLEMENTATION"):
-        monkeypatch.delenv(name, raising=False)
-    entities = described("loger.launch.py")
+    for variable in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE", "RMW_IMPLEMENTATION"):
+        monkeypatch.delenv(variable, raising=False)
+    entities = described(name)
     (variable,) = found(entities, launch_stand_in["SetEnvironmentVariable"])
     assert variable.positional[0].endswith("_DEFAULT_PROFILES_FILE")
     assert Path(variable.positional[1]).is_file()
-    position = {type(entity).__name__: index for index, entity in reversed(list(enumerate(entities)))}
-    assert position["SetEnvironmentVariable"] < position["Node"]
+    kinds = [type(entity).__name__ for entity in entities]
+    starters = [i for i, kind in enumerate(kinds) if kind in ("Node", "OpaqueFunction")]
+    assert kinds.index("SetEnvironmentVariable") < min(starters)
 
 
 def found(node: object, kind: type) -> list:
@@ -98,7 +182,7 @@ def found(node: object, kind: type) -> list:
         return [node, *inside] if isinstance(node, kind) else inside
     if isinstance(node, dict):
         return [hit for value in node.values() for hit in found(value, kind)]
-    if isinstance(node, list | tuple):
+    if isinstance(node, list | tuple | type({}.items())):
         return [hit for value in node for hit in found(value, kind)]
     return []
 
@@ -113,4 +197,5 @@ def test_launch_itself_accepts_it(name: str) -> None:
     names = {argument.name for argument in description.get_launch_arguments()}
     assert "rviz" in names
     for argument in description.get_launch_arguments():
-        argument.execute(LaunchContext())
+        if argument.default_value is not None:
+            argument.execute(LaunchContext())

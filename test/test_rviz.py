@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from loger_ros.ros.interface import FRAMES, PUBLISHED, Topic
+from loger_ros.ros.interface import FRAMES, HEARD, IMAGE, PUBLISHED, Topic
 from loger_ros.share import share_file
 
 RVIZ = yaml.safe_load(share_file("rviz/loger.rviz").read_text())
 MANAGER = RVIZ["Visualization Manager"]
-TOPICS = {topic.name: topic for topic in PUBLISHED}
+TOPICS = {topic.name: topic for topic in (*PUBLISHED, *HEARD)}
 
 # Class of a display → type of message it shows
 DISPLAYS = {
@@ -69,6 +69,15 @@ def test_a_display_shows_a_topic_of_ours_with_a_qos_that_matches(display: dict) 
 def test_a_late_rviz_gets_the_map() -> None:
     (shown,) = [display for display in MANAGER["Displays"] if display.get("Name") == "Map"]
     assert shown["Topic"]["Durability Policy"] == "Transient Local"
+
+
+def test_everything_one_wants_to_see_is_shown() -> None:
+    shown = {d["Topic"]["Value"] for d in MANAGER["Displays"] if "Topic" in d and d["Enabled"]}
+    assert shown == {"odometry", "path", "points", "map_points", IMAGE.name}
+    clouds = [d for d in MANAGER["Displays"] if d["Class"].endswith("PointCloud2")]
+    assert all(cloud["Color Transformer"] == "RGB8" for cloud in clouds)
+    classes = {d["Class"] for d in MANAGER["Displays"] if d["Enabled"]}
+    assert {"rviz_default_plugins/TF", "rviz_default_plugins/Grid"} <= classes
 
 
 def test_frames_are_in_our_tree() -> None:

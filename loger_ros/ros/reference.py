@@ -45,7 +45,7 @@ a file to start from; presets for some machines are in [config/presets](../confi
 
 What you set wins over what the checkpoint recommends (`stream.*` only), and that over the defaults below.
 Parameters marked *live* take effect while the node runs; the others are read when it is configured. A value
-that cannot work is refused with the reason. One parameter stands alone: `autostart` (default `true`) configures
+that cannot work is refused with the reason. One stands alone: `autostart` (default `true`) configures
 and activates the node at its start; with `false` it waits for the lifecycle services.
 """
 

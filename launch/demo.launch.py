@@ -1,0 +1,52 @@
+"""A camera that does not exist, the node and RViz:  ros2 launch loger_ros demo.launch.py"""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, SetEnvironmentVariable
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+from loger_ros.ros.dds_profile import large_message_profile
+from loger_ros.share import PACKAGE, share_file
+
+ARGUMENTS = {
+    "place": ("rooms", "Where the robot drives: rooms, corridor or street."),
+    "seed": ("0", "Another number, another place and way."),
+    "rate": ("10.0", "Images per second."),
+    "camera_height": ("0.5", "Metres above the ground; the node is told, since tiny speaks in this unit."),
+    "effects": ("mild", "Faults of the camera: none, mild or harsh."),
+    "checkpoint": ("tiny", "tiny, loger, loger_star or the path of a checkpoint."),
+    "device": ("", "cpu, cuda or cuda:1; empty: cuda if there is one."),
+    "rviz": ("true", "Open RViz with our displays too."),
+}
+NUMBERS = ("rate", "camera_height")  # 10 would be a whole number, and refused
+HANDED_ON = ("checkpoint", "device", "rviz")  # to the node's launch file, under the same name
+
+
+def generate_launch_description() -> LaunchDescription:
+    arguments = [
+        DeclareLaunchArgument(name, default_value=default, description=description)
+        for name, (default, description) in ARGUMENTS.items()
+    ]
+    profile = [
+        SetEnvironmentVariable(name, value) for name, value in large_message_profile().environment.items()
+    ]
+    camera = Node(
+        package=PACKAGE,
+        executable="synthetic_camera",
+        name="synthetic_camera",
+        parameters=[
+            {name: LaunchConfiguration(name) for name in ("place", "seed", "effects")},
+            {name: ParameterValue(LaunchConfiguration(name), value_type=float) for name in NUMBERS},
+        ],
+        output="screen",
+    )
+    node = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(share_file("launch/loger.launch.py"))),
+        launch_arguments={
+            "unit": LaunchConfiguration("camera_height"),
+            **{name: LaunchConfiguration(name) for name in HANDED_ON},
+        }.items(),
+    )
+    return LaunchDescription([*arguments, *profile, camera, node])
