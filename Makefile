@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := $(PYTHON) tools/environment.py
 
-.PHONY: demo test lint bench doctor clean
+.PHONY: demo test lint bench train doctor clean
 
 demo:  ## see it work
 	@$(RUN) loger demo
@@ -18,6 +18,9 @@ lint:  ## format, style and types
 WHAT ?= world
 bench:  ## measure this machine; WHAT=clouds, model (a GPU helps), stream, weights or world
 	@$(RUN) loger bench $(WHAT)
+
+train:  ## make the checkpoint that ships, in some hours; run again, it goes on where it stopped
+	@$(RUN) loger train config/training/tiny.yaml --out out/tiny
 
 doctor:  ## what this machine has, and what it lacks
 	@$(RUN) loger doctor

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 import loger_ros
 from loger_ros.model import load_model
 from loger_ros.training.recipe import Recipe, RecipeError
 
+RECIPES = Path(loger_ros.__file__).parents[1] / "config" / "training"
 RECIPE = """
 seed: 3
 model:
@@ -190,6 +192,23 @@ def test_two_processes_train_one_model(recipe_file, tmp_path):
         timeout=300,
     )
     assert (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_a_variant_is_laid_over_the_recipe(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE + "variants: {gpu: {clips: {count: 9}, stages: {pairs: {frames: 1000}}}}\n")
+    plain, gpu = Recipe.from_yaml(path), Recipe.from_yaml(path, "gpu")
+    assert (plain.clips.count, gpu.clips.count, gpu.clips.frames) == (3, 9, 16)
+    assert [stage.frames for stage in gpu.stages] == [1000, 240]
+    assert not plain.same_until(gpu, 0)
+    with pytest.raises(RecipeError, match="known: gpu"):
+        Recipe.from_yaml(path, "tpu")
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda file: file.stem)
+def test_shipped_recipes_can_be_cooked(file):
+    for variant in ("", *(yaml.safe_load(file.read_text()).get("variants") or {})):
+        assert Recipe.from_yaml(file, variant).stages
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, required=True, help="folder of the run; an unfinished one goes on"
     )
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after this time, to go on later")
+    parser.add_argument("--variant", default="", help="section of the recipe's variants to use, such as gpu")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--autocast", action="store_true", help="matrix products in bfloat16 (GPU)")
 
@@ -25,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        recipe = Recipe.from_yaml(args.recipe)
+        recipe = Recipe.from_yaml(args.recipe, args.variant)
         trainer = Trainer(recipe, args.out, device=args.device, autocast=args.autocast)
         finished = trainer.run(args.minutes)
     except (RecipeError, ValueError, RuntimeError) as error:

@@ -88,17 +88,18 @@ class Recipe:
     aided_heads: int = 2  # attention heads per global block that follow correspondences
     validation: Validation | None = None
     stream: Mapping[str, Any] = field(default_factory=dict)  # StreamConfig that the checkpoint recommends
+    variant: str = ""  # section under ``variants`` that was laid over the rest, such as gpu
     source: str = field(default="", compare=False)  # text of the file, kept with the checkpoint
 
     @classmethod
-    def from_yaml(cls, path: str | Path) -> Recipe:
+    def from_yaml(cls, path: str | Path, variant: str = "") -> Recipe:
         try:
-            return cls.from_text(Path(path).read_text(encoding="utf-8"), path)
+            return cls.from_text(Path(path).read_text(encoding="utf-8"), path, variant)
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"{path} cannot be read as a recipe: {error}") from error
 
     @classmethod
-    def from_text(cls, text: str, path: str | Path = "the recipe") -> Recipe:
+    def from_text(cls, text: str, path: str | Path = "the recipe", variant: str = "") -> Recipe:
         """path: what messages call it."""
         try:
             values = yaml.safe_load(text)
@@ -106,7 +107,10 @@ class Recipe:
             raise RecipeError(f"{path} cannot be read as a recipe: {error}") from error
         if not isinstance(values, Mapping):
             raise RecipeError(f"{path} holds no recipe: expected model, clips and stages")
-        values = dict(values)
+        variants = values.get("variants") or {}
+        if variant and variant not in variants:
+            raise RecipeError(f"{path} has no variant {variant!r}; known: {', '.join(variants) or 'none'}")
+        values = _laid_over({k: v for k, v in values.items() if k != "variants"}, variants.get(variant, {}))
         try:
             model = ModelConfig.from_dict(values.pop("model"))
             clips = _made(Clips, values.pop("clips"), "clips")
@@ -121,7 +125,16 @@ class Recipe:
         if not stages:
             raise RecipeError(f"{path}: a recipe needs at least one stage")
         return _made(
-            cls, {"model": model, "clips": clips, "stages": stages, "source": text, **values}, "recipe"
+            cls,
+            {
+                "model": model,
+                "clips": clips,
+                "stages": stages,
+                "variant": variant,
+                "source": text,
+                **values,
+            },
+            "recipe",
         )
 
     def same_until(self, other: Recipe, stage: int) -> bool:
@@ -131,6 +144,16 @@ class Recipe:
             for r in (self, other)
         )
         return a == b
+
+
+def _laid_over(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections are merged, everything else is replaced."""
+    merged = dict(values)
+    for name, change in changes.items():
+        old = merged.get(name)
+        both = isinstance(old, Mapping) and isinstance(change, Mapping)
+        merged[name] = _laid_over(old, change) if both else change  # type: ignore[arg-type]
+    return merged
 
 
 def _made(kind: type, values: Mapping[str, Any], where: str) -> Any:

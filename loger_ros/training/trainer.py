@@ -115,6 +115,7 @@ class Trainer:
             return
         state = {
             "recipe": self.recipe.source,
+            "variant": self.recipe.variant,
             "stage": self.stage,
             "step": self.step,
             "frames": self.frames,
@@ -215,7 +216,8 @@ class Trainer:
         if not path.exists():
             return
         state = torch.load(path, map_location=self.device, weights_only=True)
-        if not Recipe.from_text(state["recipe"], path).same_until(self.recipe, state["stage"]):
+        before = Recipe.from_text(state["recipe"], path, state["variant"])
+        if not before.same_until(self.recipe, state["stage"]):
             raise ValueError(
                 f"{path} was trained by another recipe: train into another folder, or give the recipe it had "
                 "(stages that have not begun may differ)"
