@@ -20,6 +20,10 @@ _domains = itertools.count(os.getpid())
 @pytest.fixture
 def ros_environment(tmp_path: Path) -> dict[str, str]:
     """Variables for a process in a ROS domain of its own, unheard outside this machine."""
+    return own_domain(tmp_path)
+
+
+def own_domain(tmp_path: Path) -> dict[str, str]:
     environment = dict(os.environ)
     for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE", "ROS_NAMESPACE"):
         environment.pop(name, None)
