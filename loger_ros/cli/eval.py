@@ -42,12 +42,15 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-fast-weights", action="store_true", help="without this memory")
     parser.add_argument("--no-sliding-window", action="store_true", help="without this memory")
     parser.add_argument(
-        "--undistort", action="store_true", help="straighten the images by the source's camera"
+        "--no-undistort", action="store_true", help="take images of distorting lenses as they are"
     )
     parser.add_argument("--no-pictures", action="store_true", help="numbers, trajectory and cloud only")
     recording = parser.add_argument_group("the recording")
     recording.add_argument("--topic", default="", help="images in a bag (default: guessed)")
     recording.add_argument("--truth", default="", help="a topic of the bag, or a TUM or KITTI file")
+    recording.add_argument(
+        "--truth-frame", default="", help="what a bag's true poses are of (default: as they say)"
+    )
     recording.add_argument("--camera", default="", help="which camera of a dataset (default: the first)")
     recording.add_argument(
         "--rate", type=float, default=10.0, help="Hz where images have no stamps (default: 10)"
@@ -73,11 +76,11 @@ def job_of(args: argparse.Namespace, source: str, folder: Path, recommended: dic
         chosen_settings(args, MapConfig),
         fast_weights=not args.no_fast_weights,
         sliding_window=not args.no_sliding_window,
-        undistort=args.undistort,
+        undistort=not args.no_undistort,
         frames=args.frames,
         every=args.every,
     )
-    choice = Choice(args.topic, args.truth, args.camera, args.size, args.rate)
+    choice = Choice(args.topic, args.truth, args.truth_frame, args.camera, args.size, args.rate)
     return Job(
         source,
         folder,

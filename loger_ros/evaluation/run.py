@@ -36,7 +36,7 @@ class Settings:
     map: MapConfig = field(default_factory=MapConfig)
     fast_weights: bool = True
     sliding_window: bool = True
-    undistort: bool = False
+    undistort: bool = True  # where the lens distorts and the source knows how
     frames: int = 0  # at most; 0: all
     every: int = 1  # take one frame of every so many
 
@@ -120,6 +120,9 @@ class _Take:
 
     def __init__(self, source: Source, settings: Settings, device: torch.device) -> None:
         self._source, self._settings = source, settings
+        self._straightened = (
+            settings.undistort and source.camera is not None and any(source.camera.distortion)
+        )
         self._stamps: list[int] = []
         self._final: list[tuple[int, np.ndarray, int]] = []
         self._first: dict[int, tuple[np.ndarray, int, float]] = {}
@@ -151,7 +154,7 @@ class _Take:
         self._voxels.insert(
             cloud_of(update, self._settings.cloud), update.frames[-1].T_map_camera, update.frames[-1].stamp
         )
-        if not self._settings.undistort:  # true depth is of the images as they came
+        if not self._straightened:  # true depth is of the images as they came
             for i, posed in enumerate(update.frames):
                 true = self._source.depth(posed.stamp)
                 if true is not None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from loger_ros.evaluation.sources.bag import Bag
 from loger_ros.evaluation.sources.base import Choice, Source, SourceError
 from loger_ros.evaluation.sources.images import ImageFolder, Video
 from loger_ros.evaluation.sources.kitti import KittiOdometry
@@ -16,7 +18,7 @@ from loger_ros.evaluation.sources.tum import TumRgbd
 from loger_ros.world.named_sets import NAMED_SETS
 
 # In the order in which they are asked; a folder of images is what no other format claims.
-FORMATS: tuple[Any, ...] = (KittiOdometry, TumRgbd, Video, ImageFolder)
+FORMATS: tuple[Any, ...] = (Bag, KittiOdometry, TumRgbd, Video, ImageFolder)
 MOST_FOLDERS = 100_000  # looked at below one folder
 
 __all__ = ["Choice", "Source", "SourceError", "find_sources", "format_of", "open_source"]
@@ -35,8 +37,13 @@ def open_source(text: str | Path, choice: Choice | None = None) -> Source:
     if found is None:
         names = ", ".join(kind.kind for kind in FORMATS)
         raise SourceError(f"{path} is no recording that is known: {names}, or a synthetic sequence by name")
-    source = found(path, choice)
-    return WithTruth(source, Path(choice.truth)) if Path(choice.truth).is_file() else source
+    if choice.truth and Path(choice.truth).is_file():
+        return WithTruth(found(path, replace(choice, truth="")), Path(choice.truth))
+    if choice.truth and found is not Bag:
+        raise SourceError(
+            f"the truth {choice.truth} is no file, and {path} is no bag that could have a topic"
+        )
+    return found(path, choice)
 
 
 def format_of(path: Path) -> Any:

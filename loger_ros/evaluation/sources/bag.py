@@ -1,0 +1,203 @@
+"""Bags of ROS 2 (mcap, sqlite3, zstd) and ROS 1, without ROS, by the package rosbags."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loger_ros.evaluation.sources.bag_truth import BagTruth
+from loger_ros.evaluation.sources.base import MOST_FRAMES, MOST_PIXELS, Choice, SourceError, quiet_log
+from loger_ros.ros.images import ImageError, rgb_of, rgb_of_compressed
+from loger_ros.types import Camera, Frame, Trajectory
+
+IMAGE_TYPES = {"sensor_msgs/msg/Image": rgb_of, "sensor_msgs/msg/CompressedImage": rgb_of_compressed}
+INFO_TYPE = "sensor_msgs/msg/CameraInfo"
+OTHER_IMAGES = ("depth", "disparity", "confidence", "infra", "mask", "label", "segment", "thermal")
+ENDINGS = (".mcap", ".db3", ".bag")
+JPEG_BEGIN, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+HINT = "reading bags needs the package rosbags: pip install rosbags"
+
+
+class Bag:
+    kind = "bag"
+
+    @staticmethod
+    def matches(path: Path) -> bool:
+        if path.is_dir():
+            return (path / "metadata.yaml").is_file() and any(_is_storage(file) for file in path.iterdir())
+        return path.suffix in ENDINGS
+
+    def __init__(self, path: Path, choice: Choice, files: Sequence[Path] = ()) -> None:
+        """files: where one recording was split over several ROS 1 bags."""
+        self.name = path.stem if path.suffix in ENDINGS else path.name
+        self.problems = quiet_log()
+        self._files = list(files) or [path]
+        self._stamps: tuple[int, ...] | None = None
+        with self._opened() as reader:
+            types = {connection.topic: connection.msgtype for connection in reader.connections}
+            counts = _counts(reader)
+            self.topic = _image_topic(path, types, counts, choice.topic)
+            self._count = counts[self.topic]
+            self.camera: Camera | None = self._camera(reader, types)
+            self._ros2 = reader.is2
+        self.kind = f"{'rosbag2' if self._ros2 else 'ROS 1 bag'}, {self.topic}"
+        self._truth = BagTruth(self._opened, types, choice, self.problems, self._camera_frame)
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        try:
+            from rosbags.highlevel import AnyReader
+            from rosbags.typesys import Stores, get_typestore
+        except ImportError as error:
+            raise SourceError(HINT) from error
+        store = get_typestore(Stores.ROS2_HUMBLE)
+        try:
+            reader = AnyReader(self._files, default_typestore=store)
+            reader.open()
+        except Exception as error:  # rosbags lets through whatever a broken file causes
+            raise SourceError(
+                f"{self._files[0]} cannot be opened as a bag ({error}). Was its recording cut off? "
+                "`mcap recover`, `ros2 bag reindex` or `rosbag reindex` may repair it"
+            ) from error
+        try:
+            yield reader
+        finally:
+            reader.close()
+
+    def __len__(self) -> int:
+        return min(self._count, MOST_FRAMES)
+
+    @property
+    def stamps(self) -> Sequence[int]:
+        if self._stamps is None:
+            self._stamps = tuple(self._stamp(data, logged) for _, logged, data, _ in self._messages())
+        return self._stamps
+
+    def frames(self) -> Iterator[Frame]:
+        for number, (reader, logged, data, kind) in enumerate(self._messages(), 1):
+            stamp = self._stamp(data, logged)
+            try:
+                message = reader.deserialize(data, kind)
+                if kind.endswith("CompressedImage"):
+                    _check_end(message.data)
+                yield Frame(stamp, np.ascontiguousarray(IMAGE_TYPES[kind](message, MOST_PIXELS)))
+            except ImageError as error:
+                self.problems.add("unreadable_image", stamp, f"{error}; the frame is left out")
+            except Exception as error:  # a damaged message can fail in any way
+                text = f"message {number} of {self.topic} is damaged ({error}); the frame is left out"
+                self.problems.add("damaged_message", stamp, text)
+
+    def truth(self) -> Trajectory | None:
+        return self._truth.read()
+
+    def depth(self, stamp: int) -> np.ndarray | None:
+        return None
+
+    def _messages(self) -> Iterator[tuple[Any, int, bytes, str]]:
+        """Until the end, or until the bag is broken, which is told once."""
+        number = 0
+        with self._opened() as reader:
+            connections = [connection for connection in reader.connections if connection.topic == self.topic]
+            messages = reader.messages(connections)
+            while number < MOST_FRAMES:
+                try:
+                    connection, logged, data = next(messages)
+                except StopIteration:
+                    break
+                except Exception as error:  # a broken file fails in any way
+                    text = f"{self._files[0]} is broken after {number} of {self._count} images ({error})"
+                    if "bag_broken" not in self.problems.counts:
+                        self.problems.add("bag_broken", 0, f"{text}; the rest is left out")
+                    return
+                number += 1
+                yield reader, logged, data, connection.msgtype
+        if number < self._count and "bag_ends_early" not in self.problems.counts:
+            text = f"{self._files[0]} announces {self._count} images, {number} are there: is it complete?"
+            self.problems.add("bag_ends_early", 0, text)
+
+    def _stamp(self, data: bytes, logged: int) -> int:
+        """Of the header, ns; where it is empty, when the message was recorded."""
+        head = struct.unpack_from("<iI", data, 4) if self._ros2 else struct.unpack_from("<II", data, 4)
+        if self._ros2 and data[1] == 0:  # big-endian CDR
+            head = struct.unpack_from(">iI", data, 4)
+        stamp = head[0] * 1_000_000_000 + head[1]
+        if stamp == 0:
+            if "no_stamps" not in self.problems.counts:
+                text = f"images of {self.topic} have no stamps: the times of their recording are used"
+                self.problems.add("no_stamps", logged, text)
+            return int(logged)
+        return stamp
+
+    def _camera(self, reader: Any, types: dict[str, str]) -> Camera | None:
+        """From the camera_info beside the images, or the only one there is."""
+        infos = [topic for topic, kind in types.items() if kind == INFO_TYPE]
+        base = self.topic.removesuffix("/compressed")
+        beside = f"{base.rpartition('/')[0]}/camera_info"
+        topic = beside if beside in infos else infos[0] if len(infos) == 1 else None
+        self._camera_frame = ""
+        try:
+            self._camera_frame = _first(reader, self.topic).header.frame_id
+            if topic is None:
+                return None
+            info = _first(reader, topic)
+            lower = hasattr(info, "k")
+            matrix, distortion = (info.k, info.d) if lower else (info.K, info.D)
+            if not np.asarray(matrix).reshape(9)[0] > 0:
+                raise ValueError("it is not calibrated")
+            lens = tuple(float(number) for number in distortion)
+            model = info.distortion_model or "plumb_bob"
+            return Camera(
+                int(info.width), int(info.height), np.array(matrix, float).reshape(3, 3), lens, model
+            )
+        except Exception as error:  # an unreadable camera is no reason not to see
+            self.problems.add("no_camera_info", 0, f"{topic or self.topic} gives no camera ({error})")
+            return None
+
+
+def _first(reader: Any, topic: str) -> Any:
+    connections = [connection for connection in reader.connections if connection.topic == topic]
+    connection, _, data = next(reader.messages(connections))
+    return reader.deserialize(data, connection.msgtype)
+
+
+def _is_storage(file: Path) -> bool:
+    return any(ending in file.suffixes for ending in ENDINGS)
+
+
+def _counts(reader: Any) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for connection in reader.connections:
+        counts[connection.topic] = counts.get(connection.topic, 0) + int(connection.msgcount)
+    return counts
+
+
+def _image_topic(path: Path, types: dict[str, str], counts: dict[str, int], wanted: str) -> str:
+    """The one that was asked for; else colour before depth and the like, then the most messages."""
+    images = [topic for topic, kind in types.items() if kind in IMAGE_TYPES and counts[topic]]
+    offered = ", ".join(sorted(images)) or "none"
+    if wanted:
+        topic = wanted if wanted in types else f"/{wanted}"
+        if topic not in types:
+            raise SourceError(f"{path} has no topic {wanted}; topics with images: {offered}")
+        if topic not in images:
+            raise SourceError(
+                f"{topic} in {path} has no images ({types[topic]}); topics with images: {offered}"
+            )
+        return topic
+    if not images:
+        raise SourceError(f"{path} has no images; its topics are {', '.join(sorted(types)) or 'none'}")
+    other = [any(word in topic.lower() for word in OTHER_IMAGES) for topic in images]
+    ranked = sorted(zip(other, (-counts[topic] for topic in images), images, strict=True))
+    return ranked[0][2]
+
+
+def _check_end(data: Any) -> None:
+    """A JPEG that was cut off decodes to a picture that is grey from there on."""
+    begin, end = bytes(data[:2]), bytes(data[-64:])
+    if begin == JPEG_BEGIN and JPEG_END not in end:
+        raise ImageError(f"a JPEG of {len(data)} bytes is cut off")

@@ -1,0 +1,170 @@
+"""True poses in a bag: Odometry, poses, transforms or TF, carried over to the camera by static transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from loger_ros.evaluation.sources.base import MOST_FRAMES, Choice, SourceError
+from loger_ros.events import EventLog
+from loger_ros.geometry import inverse, rotation_of, transform
+from loger_ros.types import Trajectory
+
+POSE_TYPES = (
+    "nav_msgs/msg/Odometry",
+    "geometry_msgs/msg/PoseStamped",
+    "geometry_msgs/msg/PoseWithCovarianceStamped",
+    "geometry_msgs/msg/TransformStamped",
+)
+TF_TYPE = "tf2_msgs/msg/TFMessage"
+TRUE_NAMES = ("truth", "gt", "vicon", "mocap", "optitrack", "leica", "qualisys")
+TRUE_ENDINGS = ("_truth", "_gt", "_ground_truth", "_true")  # of frames that stand for others
+MOST_EDGES = 10_000  # static transforms
+
+Open = Callable[[], AbstractContextManager[Any]]
+
+
+class BagTruth:
+    def __init__(
+        self, opened: Open, types: dict[str, str], choice: Choice, problems: EventLog, camera_frame: str
+    ) -> None:
+        self._opened, self._types = opened, types
+        self._problems, self._camera_frame = problems, camera_frame
+        self._body = choice.truth_frame
+        self._topic, self._frames = self._chosen(choice.truth)
+        self._made: Trajectory | None = None
+
+    def read(self) -> Trajectory | None:
+        if self._made is None and self._topic:
+            with self._opened() as reader:
+                self._made = self._read(reader)
+        return self._made
+
+    def _chosen(self, wanted: str) -> tuple[str, tuple[str, str]]:
+        """The topic, and parent and child in case of TF: /tf:world:base_link."""
+        could_be = [topic for topic, kind in self._types.items() if kind in POSE_TYPES]
+        if not wanted:
+            true = [t for t in could_be if any(word in _words(t) for word in TRUE_NAMES)]
+            return (sorted(true)[0] if true else ""), ("", "")
+        topic, *frames = wanted.split(":")
+        topic = topic if topic in self._types else f"/{topic}"
+        if topic not in self._types:
+            raise SourceError(f"the truth {wanted!r} is no file and no topic; {_offered(could_be)}")
+        if self._types[topic] == TF_TYPE:
+            if len(frames) != 2:
+                raise SourceError(f"say which transform is the truth: --truth {topic}:PARENT:CHILD")
+            return topic, (frames[0], frames[1])
+        if self._types[topic] not in POSE_TYPES:
+            raise SourceError(f"{topic} has no poses ({self._types[topic]}); {_offered(could_be)}")
+        return topic, ("", "")
+
+    def _read(self, reader: Any) -> Trajectory | None:
+        stamps: list[int] = []
+        poses: list[np.ndarray] = []
+        body = ""
+        kind = self._types[self._topic]
+        connections = [c for c in reader.connections if c.topic == self._topic]
+        try:
+            for connection, _, data in reader.messages(connections):
+                message = reader.deserialize(data, connection.msgtype)
+                for stamp, pose, child in _poses(message, kind, self._frames):
+                    body = body or child
+                    stamps.append(stamp)
+                    poses.append(pose)
+                if len(stamps) >= MOST_FRAMES:
+                    break
+        except Exception as error:  # what was read before a broken place is kept
+            self._problems.add("truth_broken", 0, f"{self._topic} ends after {len(stamps)} poses ({error})")
+        if not stamps:
+            self._problems.add("no_truth", 0, f"{self._topic} has no poses{_of(self._frames)}")
+            return None
+        order = np.argsort(np.array(stamps, dtype=np.int64), kind="stable")
+        T_body_camera = self._mount(reader, self._body or body)
+        placed = np.array(poses)[order] @ T_body_camera
+        return Trajectory(tuple(stamps[i] for i in order), placed, (0,) * len(stamps))
+
+    def _mount(self, reader: Any, body: str) -> np.ndarray:
+        """T_body_camera from static transforms; where there are none, the poses are taken as the camera's."""
+        names = [body, *(body.removesuffix(end) for end in TRUE_ENDINGS if body.endswith(end))]
+        camera = self._camera_frame
+        if not body or not camera or camera in names:
+            return np.eye(4)
+        edges = _static_edges(reader)
+        for name in names:
+            found = _path(edges, name, camera)
+            if found is not None:
+                return found
+        text = (
+            f"no static transform leads from {body!r} to {camera!r}: the poses of {self._topic} are taken as "
+            "the camera's. Record /tf_static, or name the body with --truth-frame"
+        )
+        self._problems.add("truth_not_of_camera", 0, text)
+        return np.eye(4)
+
+
+def _poses(message: Any, kind: str, frames: tuple[str, str]) -> list[tuple[int, np.ndarray, str]]:
+    """(stamp, pose, frame that it is of) of one message; poses that are none are left out."""
+    if kind == TF_TYPE:
+        wanted = [t for t in message.transforms if (t.header.frame_id, t.child_frame_id) == frames]
+        return [found for t in wanted for found in _poses(t, "geometry_msgs/msg/TransformStamped", frames)]
+    child = getattr(message, "child_frame_id", "")
+    if kind.endswith("TransformStamped"):
+        place, turn = message.transform.translation, message.transform.rotation
+    else:
+        pose = message.pose if kind.endswith("PoseStamped") else message.pose.pose
+        place, turn = pose.position, pose.orientation
+    numbers = np.array([place.x, place.y, place.z, turn.x, turn.y, turn.z, turn.w], dtype=float)
+    if not np.isfinite(numbers).all() or not numbers[3:].any():
+        return []
+    stamp = message.header.stamp
+    nanoseconds = stamp.sec * 1_000_000_000 + stamp.nanosec
+    return [(int(nanoseconds), transform(rotation_of(numbers[3:]), numbers[:3]), child)]
+
+
+def _static_edges(reader: Any) -> dict[str, dict[str, np.ndarray]]:
+    """frame → its neighbours, with the transform T_frame_neighbour."""
+    edges: dict[str, dict[str, np.ndarray]] = {}
+    connections = [c for c in reader.connections if c.topic == "/tf_static" and c.msgtype == TF_TYPE]
+    if not connections:
+        return edges
+    count = 0
+    for connection, _, data in reader.messages(connections):
+        for sent in reader.deserialize(data, connection.msgtype).transforms:
+            frames = (sent.header.frame_id, sent.child_frame_id)
+            for _, pose, _ in _poses(sent, "geometry_msgs/msg/TransformStamped", frames):
+                parent, child = (name.lstrip("/") for name in frames)
+                edges.setdefault(parent, {})[child] = pose
+                edges.setdefault(child, {})[parent] = inverse(pose)
+                count += 1
+        if count > MOST_EDGES:
+            break
+    return edges
+
+
+def _path(edges: dict[str, dict[str, np.ndarray]], start: str, goal: str) -> np.ndarray | None:
+    """T_start_goal along static transforms."""
+    start, goal = start.lstrip("/"), goal.lstrip("/")
+    reached = {start: np.eye(4)}
+    todo = [start]
+    while todo and goal not in reached:
+        here = todo.pop(0)
+        for there, pose in edges.get(here, {}).items():
+            if there not in reached:
+                reached[there] = reached[here] @ pose
+                todo.append(there)
+    return reached.get(goal)
+
+
+def _words(topic: str) -> list[str]:
+    return topic.lower().replace("/", "_").split("_")
+
+
+def _offered(topics: list[str]) -> str:
+    return f"topics with poses: {', '.join(sorted(topics)) or 'none'}"
+
+
+def _of(frames: tuple[str, str]) -> str:
+    return f" from {frames[0]} to {frames[1]}" if frames[0] else ""

@@ -1,0 +1,230 @@
+"""Bags of every storage, topics that are guessed or named, truth of every type, and what damage does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from loger_ros.evaluation.sources import Choice, SourceError, find_sources, open_source
+from loger_ros.geometry import exp_rotation, inverse, transform
+from loger_ros.world import Sequence, SequenceSpec, generate
+from loger_ros.world.bag import BagMessages, write_bag
+
+rosbags = pytest.importorskip("rosbags.highlevel")
+SPEC = SequenceSpec("rooms", frames=8, width=40, height=30)
+
+
+@pytest.fixture(scope="module")
+def sequence() -> Sequence:
+    return generate(SPEC, seed=4)
+
+
+@pytest.fixture(scope="module")
+def bag(sequence: Sequence, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bags") / "mcap"
+    write_bag(sequence, folder, depth=True)
+    return folder
+
+
+def check(source, sequence: Sequence, exact: bool = True) -> None:
+    frames = list(source.frames())
+    assert len(source) == len(frames) == len(sequence)
+    assert tuple(frame.stamp for frame in frames) == tuple(source.stamps) == tuple(sequence.stamps)
+    wrong = np.abs(frames[3].image.astype(int) - sequence.render(3, 4).rgb[0].numpy())
+    assert wrong.max() == 0 if exact else wrong.mean() < 12
+    np.testing.assert_allclose(source.camera.matrix, sequence.camera.matrix())
+    truth = source.truth()
+    assert truth.stamps == tuple(sequence.stamps)
+    np.testing.assert_allclose(truth.T_map_camera, sequence.T_world_camera, atol=1e-9)
+    assert not source.problems.counts
+
+
+@pytest.mark.parametrize(("storage", "compressed"), [("mcap", False), ("sqlite3", True)])
+def test_bags_of_the_world(sequence: Sequence, storage: str, compressed: bool, tmp_path: Path) -> None:
+    """The truth is of base_link_truth; the mount of base_link on /tf_static carries it over to the camera."""
+    write_bag(sequence, tmp_path / "bag", storage, compressed)
+    source = open_source(tmp_path / "bag")
+    assert source.kind == f"rosbag2, /image{'/compressed' if compressed else ''}"
+    check(source, sequence, exact=not compressed)
+
+
+def test_a_single_storage_file_is_a_bag(bag: Path, sequence: Sequence, tmp_path: Path) -> None:
+    (tmp_path / "alone.mcap").write_bytes(next(bag.glob("*.mcap")).read_bytes())
+    source = open_source(tmp_path / "alone.mcap")
+    assert source.name == "alone"
+    check(source, sequence)
+    assert list(find_sources(bag.parent)) == [bag]
+
+
+@pytest.mark.parametrize("mode", ["FILE", "MESSAGE", "STORAGE"])
+def test_bags_compressed_by_zstd(sequence: Sequence, mode: str, tmp_path: Path) -> None:
+    from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
+
+    plugin = StoragePlugin.MCAP if mode == "STORAGE" else StoragePlugin.SQLITE3
+    write_own(tmp_path / "bag", sequence, plugin, (CompressionMode[mode], CompressionFormat.ZSTD))
+    source = open_source(tmp_path / "bag", Choice(truth="/robot/pose"))
+    assert [frame.stamp for frame in source.frames()] == list(sequence.stamps)
+    np.testing.assert_allclose(source.truth().T_map_camera, sequence.T_world_camera, atol=1e-9)
+
+
+def write_own(folder: Path, sequence: Sequence, plugin=None, compression=None, kind="PoseStamped") -> None:
+    """A robot's bag: two cameras, depth, its own odometry and a truth of another name."""
+    from rosbags.rosbag2 import StoragePlugin, Writer
+    from rosbags.typesys import Stores, get_typestore
+
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    messages = BagMessages(store.types)
+    writer = Writer(folder, version=8, storage_plugin=plugin or StoragePlugin.MCAP)
+    if compression:
+        writer.set_compression(*compression)
+    with writer:
+        topics = {
+            "/a/depth/image_raw": "sensor_msgs/msg/Image",
+            "/front/image_raw": "sensor_msgs/msg/Image",
+            "/rear/image_raw": "sensor_msgs/msg/Image",
+            "/robot/pose": f"geometry_msgs/msg/{kind}",
+        }
+        connections = {t: writer.add_connection(t, name, typestore=store) for t, name in topics.items()}
+
+        def write(topic: str, stamp: int, message: object) -> None:
+            writer.write(connections[topic], stamp, store.serialize_cdr(message, topics[topic]))
+
+        for i, frame in enumerate(sequence.frames()):
+            write("/a/depth/image_raw", frame.stamp, messages.depth(frame.stamp, np.ones((4, 4), np.float32)))
+            write("/front/image_raw", frame.stamp, messages.rgb(frame.stamp, frame.image))
+            if i % 2:
+                write("/rear/image_raw", frame.stamp, messages.rgb(frame.stamp, frame.image[::-1]))
+            odometry = messages.odometry(frame.stamp, sequence.T_world_camera[i], np.zeros(6))
+            pose = store.types[f"geometry_msgs/msg/{kind}"]
+            if kind == "TransformStamped":
+                sent = messages.tf(frame.stamp, "map", "camera_optical_frame", sequence.T_world_camera[i])
+                write("/robot/pose", frame.stamp, sent.transforms[0])
+            else:
+                inner = odometry.pose if "Covariance" in kind else odometry.pose.pose
+                write("/robot/pose", frame.stamp, pose(odometry.header, inner))
+
+
+def test_topics_are_guessed_or_named(sequence: Sequence, tmp_path: Path) -> None:
+    write_own(tmp_path / "bag", sequence)
+    source = open_source(tmp_path / "bag")
+    assert source.topic == "/front/image_raw", "colour before depth, then the most messages"
+    assert source.truth() is None, "a robot's own pose is no truth unless one says so"
+    assert source.camera is None
+    rear = open_source(tmp_path / "bag", Choice(topic="rear/image_raw"))
+    assert len(list(rear.frames())) == 4
+    for choice, words in (
+        (Choice(topic="/side"), "no topic /side; topics with images: /a/depth/image_raw, /front"),
+        (Choice(topic="/robot/pose"), "no images"),
+        (Choice(truth="/side"), "no file and no topic; topics with poses: /robot/pose"),
+        (Choice(truth="/front/image_raw"), "no poses"),
+    ):
+        with pytest.raises(SourceError, match=words):
+            open_source(tmp_path / "bag", choice)
+
+
+@pytest.mark.parametrize("kind", ["PoseWithCovarianceStamped", "TransformStamped"])
+def test_truth_of_other_types(kind: str, sequence: Sequence, tmp_path: Path) -> None:
+    write_own(tmp_path / "bag", sequence, kind=kind)
+    truth = open_source(tmp_path / "bag", Choice(truth="/robot/pose")).truth()
+    np.testing.assert_allclose(truth.T_map_camera, sequence.T_world_camera, atol=1e-9)
+
+
+def test_truth_from_tf(bag: Path, sequence: Sequence) -> None:
+    source = open_source(bag, Choice(truth="/tf:world:base_link_truth"))
+    np.testing.assert_allclose(source.truth().T_map_camera, sequence.T_world_camera, atol=1e-9)
+    with pytest.raises(SourceError, match="PARENT:CHILD"):
+        open_source(bag, Choice(truth="/tf"))
+    nowhere = open_source(bag, Choice(truth="/tf:world:moon"))
+    assert nowhere.truth() is None
+    assert nowhere.problems.counts == {"no_truth": 1}
+
+
+def test_a_body_without_a_mount_is_told(bag: Path, sequence: Sequence) -> None:
+    source = open_source(bag, Choice(truth_frame="sonar"))
+    np.testing.assert_allclose(source.truth().T_map_camera, sequence.T_world_base, atol=1e-9)
+    assert source.problems.counts == {"truth_not_of_camera": 1}
+
+
+def test_a_bag_of_ros_1(sequence: Sequence, tmp_path: Path) -> None:
+    from rosbags.rosbag1 import Writer
+    from rosbags.typesys import Stores, get_typestore
+
+    store = get_typestore(Stores.ROS1_NOETIC)
+    types = store.types
+    header, stamp_type = types["std_msgs/msg/Header"], types["builtin_interfaces/msg/Time"]
+    image_type, pose_type = "sensor_msgs/msg/Image", "geometry_msgs/msg/PoseStamped"
+    with Writer(tmp_path / "old.bag") as writer:
+        images = writer.add_connection("/cam0/image_raw", image_type, typestore=store)
+        poses = writer.add_connection("/vicon/pose", pose_type, typestore=store)
+        odometry = BagMessages(get_typestore(Stores.ROS2_HUMBLE).types).odometry
+        for i, frame in enumerate(sequence.frames()):
+            head = header(i, stamp_type(*divmod(frame.stamp, 10**9)), "cam0")
+            grey = np.ascontiguousarray(frame.image[..., 0])
+            image = types[image_type](head, 30, 40, "mono8", 0, 40, grey.reshape(-1))
+            writer.write(images, frame.stamp, store.serialize_ros1(image, image_type))
+            inner = odometry(frame.stamp, sequence.T_world_camera[i], np.zeros(6)).pose.pose
+            message = types[pose_type](head, inner)
+            writer.write(poses, frame.stamp, store.serialize_ros1(message, pose_type))
+    source = open_source(tmp_path / "old.bag")
+    assert source.kind == "ROS 1 bag, /cam0/image_raw"
+    frames = list(source.frames())
+    assert [frame.stamp for frame in frames] == list(sequence.stamps)
+    assert frames[2].image[5, 6].tolist() == [int(sequence.render(2, 3).rgb[0, 5, 6, 0])] * 3
+    np.testing.assert_allclose(source.truth().T_map_camera, sequence.T_world_camera, atol=1e-9)
+
+
+def test_damaged_files_are_told(bag: Path, tmp_path: Path) -> None:
+    whole = next(bag.glob("*.mcap")).read_bytes()
+    half = tmp_path / "half.mcap"
+    half.write_bytes(whole[: len(whole) // 2])  # the index at its end is missing
+    with pytest.raises(SourceError, match="mcap recover"):
+        open_source(half)
+    noisy = tmp_path / "noisy.mcap"
+    noisy.write_bytes(whole[: len(whole) // 2] + bytes([255]) * 400 + whole[len(whole) // 2 + 400 :])
+    assert len(list(open_source(noisy).frames())) >= 7
+    empty = tmp_path / "empty.db3"
+    empty.write_bytes(b"")
+    with pytest.raises(SourceError, match=r"reindex|no images"):
+        open_source(empty)
+    (tmp_path / "noise.bag").write_bytes(b"#ROSBAG V2.0\n" + bytes(range(256)) * 8)
+    with pytest.raises(SourceError, match="cannot be opened as a bag"):
+        open_source(tmp_path / "noise.bag")
+
+
+def test_single_messages_may_be_damaged(sequence: Sequence, tmp_path: Path) -> None:
+    """A cut JPEG, a GIF, a short message and a stamp of 0: three are left out, one is dated."""
+    from rosbags.rosbag2 import StoragePlugin, Writer
+    from rosbags.typesys import Stores, get_typestore
+
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    messages = BagMessages(store.types)
+    kind = "sensor_msgs/msg/CompressedImage"
+    with Writer(tmp_path / "bag", version=8, storage_plugin=StoragePlugin.SQLITE3) as writer:
+        connection = writer.add_connection("/image/compressed", kind, typestore=store)
+        for i, frame in enumerate(sequence.frames()):
+            message = messages.jpeg(0 if i == 5 else frame.stamp, frame.image)
+            if i == 2:
+                message.data = message.data[: len(message.data) // 2]
+            data = bytes(store.serialize_cdr(message, kind))
+            if i == 3:
+                data = data[:40]
+            if i == 4:
+                message.data = np.frombuffer(b"GIF89a" + bytes(50), np.uint8)
+                data = store.serialize_cdr(message, kind)
+            writer.write(connection, frame.stamp, data)
+    source = open_source(tmp_path / "bag")
+    assert [frame.stamp for frame in source.frames()] == [int(sequence.stamps[i]) for i in (0, 1, 5, 6, 7)]
+    assert source.problems.counts == {"unreadable_image": 2, "damaged_message": 1, "no_stamps": 1}
+
+
+def test_a_static_path_may_have_several_edges() -> None:
+    from loger_ros.evaluation.sources.bag_truth import _path
+
+    rng = np.random.default_rng(0)
+    a, b = (transform(exp_rotation(rng.normal(size=3)), rng.normal(size=3)) for _ in range(2))
+    edges = {"base": {"mast": a}, "mast": {"base": inverse(a), "camera": b}, "camera": {"mast": inverse(b)}}
+    np.testing.assert_allclose(_path(edges, "base", "/camera"), a @ b)
+    np.testing.assert_allclose(_path(edges, "camera", "base"), inverse(a @ b))
+    assert _path(edges, "base", "moon") is None
