@@ -1,0 +1,308 @@
+"""Parts of the node that need no second process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from loger_ros.events import EventLog
+from loger_ros.geometry import adjoint, difference, exp_rotation, inverse, quaternion, transform
+from loger_ros.mapping.journal import read_journal
+from loger_ros.mapping.trajectory_files import read_tum
+from loger_ros.ros.odometry import BODY_FROM_OPTICAL, UNKNOWN, Odometer
+from loger_ros.ros.recording import OutsideFolder, Recording, inside
+from loger_ros.ros.transforms import StaticTransforms, mount
+from loger_ros.ros.worker import Refused, Worker
+from loger_ros.types import PosedFrame, Update
+
+SECOND = 1_000_000_000
+
+
+def random_pose(rng: np.random.Generator, size: float = 1.0) -> np.ndarray:
+    return transform(exp_rotation(rng.normal(size=3) * size), rng.normal(size=3) * size)
+
+
+def update(poses: dict[int, np.ndarray], segment: int = 0, final: int = 0) -> Update:
+    covariance = np.diag([1.0, 2, 3, 4, 5, 6]) * 1e-4
+    frames = tuple(
+        PosedFrame(stamp, pose, covariance, i < final, segment)
+        for i, (stamp, pose) in enumerate(poses.items())
+    )
+    nothing = torch.zeros(len(frames), 1)
+    return Update(frames, nothing, nothing, nothing, 0, np.eye(4), 1.0, np.diag([1.0, 1, 1, 4, 4, 4]) * 1e-6)
+
+
+# ---- odometry ---------------------------------------------------------------------------------------
+
+
+def test_a_camera_that_looks_ahead_moves_the_robot_ahead() -> None:
+    odometer = Odometer(mount((0.3, 0.0, 1.0), (0.0, 0.0, 0.0)))
+    ahead = transform(np.eye(3), np.array([0.0, 0.0, 2.0]))  # z is ahead for a camera
+    motions = odometer.follow(update({0: np.eye(4), SECOND: ahead}))
+    assert np.allclose(motions[1].T_odom_base, transform(np.eye(3), np.array([2.0, 0, 0])))
+    assert np.allclose(motions[1].T_map_odom, np.eye(4))
+    assert np.allclose(motions[1].twist, [2, 0, 0, 0, 0, 0])
+
+
+def test_turning_on_the_spot_does_not_move_the_robot() -> None:
+    T_base_camera = mount((0.5, 0.1, 1.0), (0.0, 0.4, 0.0))
+    odometer = Odometer(T_base_camera)
+    turn = transform(exp_rotation(np.array([0, 0, 0.3])), np.zeros(3))
+    camera = inverse(T_base_camera) @ turn @ T_base_camera  # swings around the robot's middle
+    motion = odometer.follow(update({0: np.eye(4), SECOND // 2: camera}))[1]
+    assert np.allclose(motion.T_odom_base, turn)
+    assert np.allclose(motion.twist, [0, 0, 0, 0, 0, 0.6])
+
+
+def test_velocity_on_a_circle_is_straight_ahead() -> None:
+    odometer = Odometer(BODY_FROM_OPTICAL)
+    angle, radius = 0.2, 3.0
+    place = np.array([radius * np.sin(angle), radius * (1 - np.cos(angle)), 0])
+    pose = transform(exp_rotation(np.array([0, 0, angle])), place)
+    camera = inverse(BODY_FROM_OPTICAL) @ pose @ BODY_FROM_OPTICAL
+    twist = odometer.follow(update({0: np.eye(4), SECOND: camera}))[1].twist
+    chord = 2 * radius * np.sin(angle / 2)
+    assert np.allclose(twist, [chord, 0, 0, 0, 0, angle])
+
+
+def test_odom_does_not_jump_where_a_chunk_sees_the_past_differently() -> None:
+    rng = np.random.default_rng(0)
+    T_base_camera = random_pose(rng)
+    odometer = Odometer(T_base_camera)
+    poses = {i * SECOND: random_pose(rng, 0.1) for i in range(4)}
+    first = odometer.follow(update(poses))
+    shift = random_pose(rng)
+    moved = {stamp: shift @ pose for stamp, pose in poses.items() if stamp >= 2 * SECOND}
+    later = {4 * SECOND: shift @ random_pose(rng, 0.1)}
+    (motion,) = odometer.follow(update({**moved, **later}))
+    step = inverse(first[-1].T_odom_base) @ motion.T_odom_base
+    cameras = inverse(moved[3 * SECOND]) @ later[4 * SECOND]
+    assert np.allclose(step, T_base_camera @ cameras @ inverse(T_base_camera))
+    in_map = motion.T_map_odom @ motion.T_odom_base
+    start = inverse(poses[0] @ inverse(T_base_camera))
+    assert np.allclose(in_map, start @ later[4 * SECOND] @ inverse(T_base_camera))
+
+
+def test_a_new_segment_goes_on_with_unknown_velocity_even_back_in_time() -> None:
+    rng = np.random.default_rng(1)
+    odometer = Odometer(random_pose(rng))
+    poses = [random_pose(rng, 0.1) for _ in range(3)]
+    before = odometer.follow(update(dict(zip((100, 200, 300), poses, strict=True))))
+    after = odometer.follow(update({50: poses[-1], 150: poses[0]}, segment=1))
+    assert [motion.stamp for motion in after] == [50, 150]
+    assert np.allclose(after[0].T_odom_base, before[-1].T_odom_base)
+    assert after[0].twist_covariance[0, 0] == UNKNOWN
+    assert after[1].twist_covariance[0, 0] < UNKNOWN * 1e10
+
+
+def test_covariances_follow_a_sample_of_errors() -> None:
+    """Small errors of the camera, drawn and carried through the geometry, against the formula."""
+    rng = np.random.default_rng(2)
+    T_base_camera = mount((0.3, 0.2, 0.8), (0.1, 0.4, -0.2))
+    odometer = Odometer(T_base_camera)
+    start, camera = random_pose(rng), random_pose(rng)
+    said = update({0: start, SECOND // 10: camera})
+    motion = odometer.follow(said)[1]
+    errors = rng.multivariate_normal(np.zeros(6), said.frames[1].covariance, 4000)
+    in_map = motion.T_map_odom @ motion.T_odom_base
+    sample = []
+    for error in errors:  # in the axes of the world, at the camera
+        turned = exp_rotation(error[3:]) @ camera[:3, :3]
+        wrong = transform(turned, camera[:3, 3] + error[:3])
+        base = inverse(start @ inverse(T_base_camera)) @ wrong @ inverse(T_base_camera)
+        off = difference(in_map, base)  # in the axes of the base
+        sample.append(np.concatenate([in_map[:3, :3] @ off[:3], in_map[:3, :3] @ off[3:]]))
+    measured = np.cov(np.array(sample).T)
+    formula = odometer.map_covariance(said.frames[1], in_map)
+    assert np.abs(measured - formula).max() < 0.1 * np.abs(formula).max()
+    carry = adjoint(T_base_camera)
+    assert np.allclose(motion.twist_covariance, 2 * carry @ said.noise @ carry.T * 100)
+
+
+def test_the_map_can_be_laid_anew_and_begun_anew() -> None:
+    rng = np.random.default_rng(3)
+    odometer = Odometer(random_pose(rng))
+    there = random_pose(rng)
+    odometer.place(there)  # before anything was seen
+    motion = odometer.follow(update({0: random_pose(rng)}))[0]
+    assert np.allclose(motion.T_map_odom @ motion.T_odom_base, there)
+    odometer.restart()
+    again = odometer.follow(update({5: random_pose(rng)}))[0]
+    assert np.allclose(again.T_odom_base, motion.T_odom_base)
+    assert np.allclose(again.T_map_odom @ again.T_odom_base, np.eye(4))
+
+
+# ---- transforms ---------------------------------------------------------------------------------------
+
+
+def edge(parent: str, child: str, pose: np.ndarray) -> SimpleNamespace:
+    x, y, z, w = quaternion(pose[:3, :3])
+    place = SimpleNamespace(**dict(zip("xyz", pose[:3, 3], strict=True)))
+    turn = SimpleNamespace(x=x, y=y, z=z, w=w)
+    motion = SimpleNamespace(translation=place, rotation=turn)
+    return SimpleNamespace(header=SimpleNamespace(frame_id=parent), child_frame_id=child, transform=motion)
+
+
+def test_a_way_through_the_tree_is_found_up_and_down() -> None:
+    rng = np.random.default_rng(4)
+    mast, head, camera, base = (random_pose(rng) for _ in range(4))
+    tree = StaticTransforms()
+    assert tree.between("base", "camera") is None
+    tree.hear(SimpleNamespace(transforms=[edge("root", "mast", mast), edge("/mast", "head", head)]))
+    tree.hear(SimpleNamespace(transforms=[edge("head", "camera", camera)]))
+    assert tree.between("base", "camera") is None
+    tree.hear(SimpleNamespace(transforms=[edge("root", "base", base)]))
+    found = tree.between("base", "/camera")
+    assert found is not None
+    assert np.allclose(found, inverse(base) @ mast @ head @ camera)
+    same = tree.between("camera", "camera")
+    assert same is not None
+    assert np.allclose(same, np.eye(4))
+
+
+def test_nonsense_in_the_tree_does_no_harm() -> None:
+    tree = StaticTransforms()
+    loop = [edge("a", "b", np.eye(4)), edge("b", "a", np.eye(4)), edge("c", "c", np.eye(4))]
+    crooked = edge("base", "camera", np.eye(4))
+    crooked.transform.rotation.w = 0.0
+    endless = edge("base", "camera", np.eye(4))
+    endless.transform.translation.x = float("nan")
+    tree.hear(SimpleNamespace(transforms=[*loop, crooked, endless]))
+    assert tree.between("base", "camera") is None
+    assert tree.between("a", "camera") is None
+
+
+def test_a_mount_is_read_as_people_say_it() -> None:
+    """0.3 rad down: what lies ahead and below is in the middle of the picture."""
+    T_base_camera = mount((0.1, 0.0, 0.5), (0.0, 0.3, 0.0))
+    seen = inverse(T_base_camera) @ np.array([0.1 + np.cos(0.3), 0.0, 0.5 - np.sin(0.3), 1.0])
+    assert np.allclose(seen, [0, 0, 1, 1])
+    left = inverse(T_base_camera) @ np.array([1.0, 1.0, 0.5, 1.0])
+    assert left[0] < 0  # left of the robot is left in the picture, whose x looks right
+
+
+# ---- files --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["../x.ply", "/etc/x.ply", "a/../../x.ply", "", ".", "link/x.ply"])
+def test_no_file_leaves_its_folder(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "link").symlink_to(tmp_path)
+    with pytest.raises(OutsideFolder, match="not inside"):
+        inside(folder, name, "output.map_file")
+    assert inside(folder, "a/b.ply", "output.map_file").parent.is_dir()
+
+
+def posed(start: int, count: int, segment: int = 0) -> list[PosedFrame]:
+    poses = {i: transform(np.eye(3), np.array([0.0, 0, i])) for i in range(start, start + count)}
+    return list(update(poses, segment, final=count).frames)
+
+
+def test_a_recording_saves_what_came_since_the_reset(tmp_path: Path) -> None:
+    odometer = Odometer(BODY_FROM_OPTICAL)
+    recording = Recording(tmp_path / "journal.tum", 10**9, odometer, EventLog())
+    recording.append(posed(0, 3))
+    recording.begin_anew()
+    odometer.restart()
+    recording.append(posed(10, 4))
+    assert recording.save(tmp_path / "saved.tum") == 4
+    saved = read_tum(tmp_path / "saved.tum")
+    assert saved.stamps == (10, 11, 12, 13)
+    assert np.allclose(saved.T_map_camera[:, :3, 3], [[i, 0, 0] for i in range(4)])  # ahead is x
+    recording.close()
+    journal = read_journal(tmp_path / "journal.tum")
+    assert (journal.stamps, journal.segments) == ((0, 1, 2, 10, 11, 12, 13), (0, 0, 0, 1, 1, 1, 1))
+
+
+def test_a_journal_has_one_writer_and_an_end(tmp_path: Path) -> None:
+    events = EventLog(lambda message: None)
+    path = tmp_path / "journal.tum"
+    recording = Recording(path, 500, Odometer(np.eye(4)), events)
+    with pytest.raises(ValueError, match="written by another process"):
+        Recording(path, 500, Odometer(np.eye(4)), events)
+    for start in range(0, 60, 3):
+        recording.append(posed(start, 3))
+    recording.close()
+    assert events.counts["journal_rotated"] >= 1
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["journal.tum", "journal.tum.old"]
+    assert all(file.stat().st_size < 1000 for file in tmp_path.iterdir())
+    assert read_journal(path).stamps[-1] == 59
+    Recording(path, 500, Odometer(np.eye(4)), events).close()  # free again
+
+
+# ---- the worker ---------------------------------------------------------------------------------------
+
+
+class Slow:
+    """A stream whose frames take as long as the test wants."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.taken = threading.Event()
+        self.go_on = threading.Event()
+
+    def step(self) -> bool:
+        if not self.frames:
+            return False
+        self.frames -= 1
+        self.taken.set()
+        return self.go_on.wait(10)
+
+
+@pytest.fixture
+def slow() -> Slow:
+    return Slow()
+
+
+def test_requests_wait_for_the_frame_at_hand(slow: Slow) -> None:
+    worker = Worker([slow])
+    worker.start()
+    slow.frames = 1
+    worker.wake()
+    assert slow.taken.wait(5)
+    answer = worker.ask(lambda: slow.frames)
+    with pytest.raises(TimeoutError):
+        answer.result(0.05)
+    assert worker.busy_for() > 0.04  # what the watchdog looks at
+    slow.go_on.set()
+    assert answer.result(5) == 0
+    assert worker.stop(5)
+    with pytest.raises(Refused):
+        worker.ask(lambda: None).result(1)
+
+
+def test_a_hung_frame_does_not_hang_the_end(slow: Slow) -> None:
+    worker = Worker([slow])
+    worker.start()
+    slow.frames = 1
+    worker.wake()
+    assert slow.taken.wait(5)
+    left = worker.ask(lambda: None)
+    started = time.monotonic()
+    assert not worker.stop(0.1)
+    assert time.monotonic() - started < 2
+    slow.go_on.set()
+    assert worker.stop(5)
+    with pytest.raises(Refused):
+        left.result(1)
+
+
+def test_an_error_belongs_to_who_asked(slow: Slow) -> None:
+    worker = Worker([slow])
+    worker.start()
+    with pytest.raises(ZeroDivisionError):
+        worker.ask(lambda: 1 // 0).result(5)
+    assert worker.ask(lambda: "alive").result(5) == "alive"
+    assert worker.stop(5)
+
+
+def test_a_part_of_an_update_knows_its_noise() -> None:
+    whole = update({0: np.eye(4), 1: np.eye(4)})
+    assert whole[:1].noise is whole.noise
