@@ -11,12 +11,13 @@ import sys
 from collections.abc import Sequence
 
 COMMANDS = {
-    "demo": "start the node, show what it says of itself and stop it",
+    "demo": "see it work: a synthetic robot drives, the node says where it is, against the truth",
     "doctor": "say what this machine has and whether the node could run",
     "parameters": "every parameter of the node: a YAML file to start from, or a page to read",
     "weights": "fetch, verify and convert checkpoints",
     "bench": "measure the model, the stream and the world renderer",
     "world": "look at and export procedural scenes",
+    "assess": "hold a model against its goals and every baseline",
     "train": "train a model on procedural scenes",
     "eval": "from a recording to a trajectory, a map, numbers and pictures",
 }

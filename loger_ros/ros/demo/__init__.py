@@ -1,0 +1,1 @@
+"""The demo: a camera that does not exist and the node, as two processes over DDS, and what comes of it."""

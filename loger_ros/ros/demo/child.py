@@ -1,0 +1,48 @@
+"""A node of ours as a process of its own, whose words go to a file."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+STOP_TIME = 30.0  # s that it may take to end
+LAST_LINES = 12
+
+
+class Child:
+    def __init__(self, module: str, parameters: dict[str, object], log: Path) -> None:
+        self.log = log
+        options = [word for name, value in parameters.items() for word in ("-p", f"{name}:={_text(value)}")]
+        with open(log, "wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, "--ros-args", *options],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl+C is for us; we end it in good order
+            )
+
+    @property
+    def code(self) -> int | None:
+        """The exit code; None while it runs."""
+        return self._process.poll()
+
+    def stop(self) -> int:
+        """Asks it to end, and insists if it does not."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+        try:
+            return self._process.wait(STOP_TIME)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def last_words(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "\n".join(f"    {line}" for line in lines[-LAST_LINES:])
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,79 @@
+"""What a drive leaves: numbers against the truth, and a picture. Imports no ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from loger_ros.evaluation.trajectory import absolute_error, alignment, path_length
+from loger_ros.mapping.cloud import Cloud
+from loger_ros.mapping.pictures import (
+    ESTIMATE,
+    TRUTH,
+    Scene,
+    Track,
+    along_the_way,
+    from_above,
+    from_aside,
+)
+from loger_ros.mapping.render import PAPER
+from loger_ros.ros.odometry import BODY_FROM_OPTICAL
+from loger_ros.types import Trajectory
+
+HEIGHT = 900  # pixels of the picture, about
+GAP = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Drive:
+    """Poses of the robot's base that have a true one, in order."""
+
+    estimate: np.ndarray  # (N, 4, 4) in the map
+    truth: np.ndarray  # (N, 4, 4) in the world
+    images: int  # that the camera sent
+
+    @classmethod
+    def of(cls, trajectory: Trajectory, truth: Mapping[int, np.ndarray]) -> Drive:
+        known = [i for i, stamp in enumerate(trajectory.stamps) if stamp in truth]
+        true = [truth[trajectory.stamps[i]] for i in known]
+        return cls(trajectory.T_map_camera[known], np.array(true).reshape(-1, 4, 4), len(truth))
+
+    def summary(self) -> str:
+        """One line."""
+        error = absolute_error(self.estimate, self.truth, "se3")
+        way = path_length(self.truth)
+        scaled = alignment(self.estimate, self.truth, "sim3").scale
+        return (
+            f"ATE {error:.2f} m over {way:.1f} m of way ({100 * error / max(way, 1e-9):.1f} %), "
+            f"{len(self.estimate)} of {self.images} images; best scale {scaled:.2f}"
+        )
+
+    def scene(self, cloud: Cloud, point_size: float) -> Scene:
+        """In the map, the truth laid onto the estimate."""
+        laid = alignment(self.truth, self.estimate, "se3").poses(self.truth)
+        tracks = [
+            Track("estimate", self.estimate @ BODY_FROM_OPTICAL, ESTIMATE),
+            Track("truth", laid @ BODY_FROM_OPTICAL, TRUTH),
+        ]
+        return Scene(cloud.points.numpy(), cloud.colours.numpy(), tracks, point_size)
+
+
+def picture(scene: Scene, title: str) -> Image.Image:
+    """The way from above at the left, the map from aside and along the way at the right."""
+    chart = from_above(scene, title)
+    chart = chart.resize((round(chart.width * HEIGHT / chart.height), HEIGHT), Image.Resampling.LANCZOS)
+    half = (HEIGHT - GAP) // 2
+    size = (half * 3 // 2, half)
+    sheet = Image.new("RGB", (chart.width + GAP + size[0], HEIGHT), PAPER)
+    sheet.paste(chart, (0, 0))
+    sheet.paste(from_aside(scene, *size), (chart.width + GAP, 0))
+    sheet.paste(along_the_way(scene, *size), (chart.width + GAP, half + GAP))
+    return sheet
+
+
+def write_picture(path: Path, scene: Scene, title: str) -> None:
+    picture(scene, title).save(path)

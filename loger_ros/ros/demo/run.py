@@ -1,0 +1,204 @@
+"""The main job, seen from outside: start both processes, watch, stop them, look at what they left."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from loger_ros.mapping.journal import read_journal
+from loger_ros.mapping.point_files import read_ply
+from loger_ros.ros.dds_profile import apply_large_message_profile
+from loger_ros.ros.demo.bag import BagRecorder
+from loger_ros.ros.demo.child import Child
+from loger_ros.ros.demo.observer import Observer
+from loger_ros.ros.demo.progress import Progress, Table
+from loger_ros.ros.demo.results import Drive, write_picture
+from loger_ros.ros.health import OK
+from loger_ros.ros.installation import this_machine_only
+from loger_ros.ros.interface import NODE
+from loger_ros.ros.log_folder import use_writable_log_folder
+
+SIZE = (160, 120)  # of the synthetic camera's images
+CAMERA_HEIGHT = 0.5  # m above the ground, the unit in which tiny speaks
+VOXEL = 0.04  # m
+GLANCE = 0.3  # s between looks at the table
+SILENCE = 4.0  # s without odometry after the last image: nothing more will come
+PATIENCE = 60.0  # s for a service
+
+
+class DemoFailed(Exception):
+    """What happened, and what the process concerned said last."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    place: str
+    seed: int
+    seconds: float
+    rate: float  # images per second
+    checkpoint: str
+    patience: float  # s that a process may take to start
+
+    @property
+    def frames(self) -> int:
+        return max(2, round(self.seconds * self.rate))
+
+
+def demonstrate(plan: Plan, folder: Path) -> int:
+    for name, value in this_machine_only().items():  # no word to robots in the neighbourhood
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes on two cores
+    apply_large_message_profile()
+    use_writable_log_folder()
+    folder.mkdir(parents=True)
+    progress = Progress()
+    try:
+        with ExitStack() as stack:
+            observer = Observer(progress, _recorder(folder / "bag", stack))
+            stack.callback(observer.close)
+            _drive(plan, folder, observer, stack)
+        return _show(folder, progress)
+    except DemoFailed as failure:
+        print(f"\n{failure}", file=sys.stderr)
+        return 1
+
+
+def _recorder(folder: Path, stack: ExitStack) -> BagRecorder | None:
+    try:
+        recorder = BagRecorder(folder)
+    except ImportError:
+        print("No bag is recorded: the package rosbags is missing (pip install rosbags).")
+        return None
+    stack.callback(recorder.close)
+    return recorder
+
+
+def _drive(plan: Plan, folder: Path, observer: Observer, stack: ExitStack) -> None:
+    """Ends with everything on disk."""
+    print("Starting the node ...", flush=True)
+    node = Child("loger_ros.ros.node", _node_parameters(plan, folder), folder / "node.log")
+    stack.callback(node.stop)
+    ready = observer.wait(lambda: _is_active(observer) or _trouble(observer, node), plan.patience)
+    if not ready or not _is_active(observer):
+        reason = _trouble(observer, node) or f"it was not active within {plan.patience:.0f} s"
+        raise DemoFailed(f"The node did not start: {reason}. It said:\n{node.last_words()}")
+    print(f"Starting the camera: {plan.seconds:.0f} s in {plan.place}, {plan.rate:g} images per second ...")
+    camera = Child("loger_ros.ros.synthetic_camera", _camera_parameters(plan), folder / "camera.log")
+    stack.callback(camera.stop)
+    observer.wait(lambda: observer.progress.truth or _ended(camera, node), plan.patience)
+    table = Table(plan.frames)
+    try:
+        while not _over(observer, camera, node):
+            observer.wait(lambda: False, GLANCE)
+            table.show(observer.progress)
+    except KeyboardInterrupt:
+        print("\nEnded early; what there is, is kept.")
+    table.show(observer.progress, last=True)
+    if node.code is not None:
+        raise DemoFailed(f"The node ended early, with code {node.code}. It said:\n{node.last_words()}")
+    if camera.code not in (None, 0):
+        raise DemoFailed(f"The camera failed, with code {camera.code}. It said:\n{camera.last_words()}")
+    if not observer.progress.estimate:
+        why = "; ".join(status.message for status in observer.status.values() if status.level != OK)
+        raise DemoFailed(f"There was no odometry: {why or 'the node gives no reason'}.\n{node.last_words()}")
+    camera.stop()
+    try:
+        print(observer.call(f"/{NODE}/save_map", PATIENCE))
+    except RuntimeError as error:
+        raise DemoFailed(f"The map was not saved: {error}. The node said:\n{node.last_words()}") from error
+    _say_what_was_lost(observer)
+    code = node.stop()  # writes the last poses
+    if code:
+        raise DemoFailed(f"The node ended with code {code}. It said:\n{node.last_words()}")
+
+
+def _node_parameters(plan: Plan, folder: Path) -> dict[str, object]:
+    return {
+        "model.checkpoint": plan.checkpoint,
+        "model.device": "auto",
+        "model.threads": 1,
+        "stream.unit": CAMERA_HEIGHT,
+        "cloud.stride": 1,
+        "map.voxel_size": VOXEL,
+        "output.folder": folder.absolute(),
+        "output.journal": "trajectory.tum",
+        "output.map_file": "map.ply",
+    }
+
+
+def _camera_parameters(plan: Plan) -> dict[str, object]:
+    return {
+        "place": plan.place,
+        "seed": plan.seed,
+        "frames": plan.frames,
+        "rate": float(plan.rate),
+        "at_end": "stop",
+        "width": SIZE[0],
+        "height": SIZE[1],
+        "camera_height": CAMERA_HEIGHT,
+    }
+
+
+def _is_active(observer: Observer) -> bool:
+    return observer.state() == "active"
+
+
+def _trouble(observer: Observer, node: Child) -> str:
+    """Why the node will not become active; empty while it may."""
+    if node.code is not None:
+        return f"it ended with code {node.code}"
+    status = observer.status.get(f"{NODE}: node")
+    failed = status is not None and status.level != OK and observer.state() == "unconfigured"
+    return status.message if failed and status is not None else ""
+
+
+def _ended(camera: Child, node: Child) -> bool:
+    return camera.code is not None or node.code is not None
+
+
+def _over(observer: Observer, camera: Child, node: Child) -> bool:
+    """The way has come to its end and so has the node's work; or one of them is gone."""
+    if node.code is not None or camera.code not in (None, 0):
+        return True
+    if camera.code is None:
+        return False
+    truth, estimate = observer.progress.truth, observer.progress.estimate
+    if truth and estimate and max(estimate) >= max(truth):
+        return True
+    return time.monotonic() - observer.progress.heard > SILENCE
+
+
+def _say_what_was_lost(observer: Observer) -> None:
+    for name in observer.status:
+        lost = {k: v for k, v in observer.values(name).items() if k.startswith("dropped_")}
+        for cause, count in lost.items():
+            print(f"Images not used: {count} ({cause.removeprefix('dropped_').replace('_', ' ')})")
+
+
+def _show(folder: Path, progress: Progress) -> int:
+    trajectory = read_journal(folder / "trajectory.tum")
+    drive = Drive.of(trajectory, progress.truth)
+    if len(drive.estimate) < 3:
+        raise DemoFailed(
+            f"Only {len(drive.estimate)} poses were recorded: too few to compare with the truth."
+        )
+    summary = drive.summary()
+    print("Drawing ...", flush=True)
+    write_picture(folder / "picture.png", drive.scene(read_ply(folder / "map.ply"), 1.5 * VOXEL), summary)
+    print(f"\n{summary}\n")
+    about = {
+        "picture.png": "the way from above, estimate and truth; the map from aside and along the way",
+        "map.ply": "the map, for CloudCompare, MeshLab or Open3D",
+        "trajectory.tum": "where the robot was, as the node wrote it while it drove",
+        "bag": "all topics: ros2 bag play, Foxglove, PlotJuggler",
+        "node.log": "what the node said",
+    }
+    print(f"In {folder}:")
+    for name, text in about.items():
+        if (folder / name).exists():
+            print(f"    {name:<16} {text}")
+    return 0
