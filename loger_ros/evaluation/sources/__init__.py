@@ -8,18 +8,34 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from loger_ros.evaluation.sources.amended import with_truth
 from loger_ros.evaluation.sources.bag import Bag
 from loger_ros.evaluation.sources.base import Choice, Source, SourceError
+from loger_ros.evaluation.sources.euroc import Euroc
 from loger_ros.evaluation.sources.images import ImageFolder, Video
 from loger_ros.evaluation.sources.kitti import KittiOdometry
+from loger_ros.evaluation.sources.posed_frames import ScanNet, SevenScenes
+from loger_ros.evaluation.sources.spires import OxfordSpires
 from loger_ros.evaluation.sources.synthetic import Synthetic
-from loger_ros.evaluation.sources.truth_files import WithTruth
 from loger_ros.evaluation.sources.tum import TumRgbd
+from loger_ros.evaluation.sources.vbr import Vbr
 from loger_ros.world.named_sets import NAMED_SETS
 
 # In the order in which they are asked; a folder of images is what no other format claims.
-FORMATS: tuple[Any, ...] = (Bag, KittiOdometry, TumRgbd, Video, ImageFolder)
+FORMATS: tuple[Any, ...] = (
+    Vbr,
+    Bag,
+    Euroc,
+    KittiOdometry,
+    TumRgbd,
+    SevenScenes,
+    ScanNet,
+    OxfordSpires,
+    Video,
+    ImageFolder,
+)
 MOST_FOLDERS = 100_000  # looked at below one folder
+REPORT = "metrics.json"  # marks a folder of results, whose pictures are no recording
 
 __all__ = ["Choice", "Source", "SourceError", "find_sources", "format_of", "open_source"]
 
@@ -38,7 +54,7 @@ def open_source(text: str | Path, choice: Choice | None = None) -> Source:
         names = ", ".join(kind.kind for kind in FORMATS)
         raise SourceError(f"{path} is no recording that is known: {names}, or a synthetic sequence by name")
     if choice.truth and Path(choice.truth).is_file():
-        return WithTruth(found(path, replace(choice, truth="")), Path(choice.truth))
+        return with_truth(found(path, replace(choice, truth="")), Path(choice.truth))
     if choice.truth and found is not Bag:
         raise SourceError(
             f"the truth {choice.truth} is no file, and {path} is no bag that could have a topic"
@@ -58,6 +74,9 @@ def find_sources(folder: Path) -> Iterator[Path]:
         if looked_at > MOST_FOLDERS:
             raise SourceError(f"{folder} has more than {MOST_FOLDERS} folders: choose a smaller one")
         here = Path(place)
+        if REPORT in files:
+            folders.clear()
+            continue
         if format_of(here) is not None:
             folders.clear()
             yield here

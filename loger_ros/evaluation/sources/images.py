@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ class ImageFolder(ImageFiles):
 
     @staticmethod
     def matches(path: Path) -> bool:
-        return path.is_dir() and bool(images_in(path))
+        return path.is_dir() and os.access(path, os.R_OK | os.X_OK) and bool(images_in(path))
 
     def __init__(self, path: Path, choice: Choice) -> None:
         files = images_in(path)

@@ -1,4 +1,4 @@
-"""A recording whose true poses are in a file of their own: TUM (stamped) or KITTI (one line per image)."""
+"""A recording whose truth or camera is in files of their own."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import numpy as np
 
 from loger_ros.evaluation.sources.base import MOST_SETTINGS, Source, SourceError
 from loger_ros.mapping.trajectory_files import read_kitti, read_tum
-from loger_ros.types import Frame, Trajectory
+from loger_ros.types import Camera, Frame, Trajectory
 
 
-class WithTruth:
-    """The same recording with other truth; the rest is passed on."""
+class Amended:
+    """The same recording with another truth, and another camera where one is given; the rest is passed on."""
 
-    def __init__(self, source: Source, file: Path) -> None:
-        self._source = source
-        self.name, self.kind = source.name, source.kind
-        self.camera, self.problems = source.camera, source.problems
-        self._truth = read_truth(file, source)
+    def __init__(
+        self, source: Source, truth: Trajectory | None, camera: Camera | None = None, kind: str = ""
+    ) -> None:
+        self._source, self._truth = source, truth
+        self.name, self.kind = source.name, kind or source.kind
+        self.camera, self.problems = camera or source.camera, source.problems
 
     def __len__(self) -> int:
         return len(self._source)
@@ -36,6 +37,11 @@ class WithTruth:
 
     def depth(self, stamp: int) -> np.ndarray | None:
         return self._source.depth(stamp)
+
+
+def with_truth(source: Source, file: Path) -> Amended:
+    """The truth from a TUM file, or from a KITTI file with one line per image."""
+    return Amended(source, read_truth(file, source))
 
 
 def read_truth(file: Path, source: Source) -> Trajectory:
