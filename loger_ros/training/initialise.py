@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from loger_ros.model import LoGeR
 from loger_ros.model.blocks import Block
+from loger_ros.model.fast_weights import FastWeightLayer
 from loger_ros.model.heads import PatchHead
 from loger_ros.model.layers import LayerNorm, LayerScale, Linear
 
@@ -47,7 +48,10 @@ def initialise(model: LoGeR, images: Tensor, generator: torch.Generator) -> None
 
 @torch.no_grad()
 def open_memory(model: LoGeR, *, window: bool, fast_weights: bool, gate: float) -> None:
-    """Before a memory is used for the first time: its gates open, and it sees like the block after it."""
+    """Before a memory is used for the first time: its gates open, so that it can be learnt at all.
+
+    The window sees like the block after it. Fast weights say nothing yet, at wide open gates.
+    """
     if window:
         for layer, index in zip(model.swa_layers, model.config.attn_insert_after, strict=True):
             source = model.decoder[index + 1 - index % 2]  # the next block between frames, or itself
@@ -56,7 +60,9 @@ def open_memory(model: LoGeR, *, window: bool, fast_weights: bool, gate: float) 
             layer.load_state_dict(fitting, strict=False)
         _open(model.swa_gate_projs, gate)
     if fast_weights:
-        _open(model.ttt_gate_projs, gate)
+        for layer in cast("list[FastWeightLayer]", model.ttt_layers):
+            layer.c_proj.weight.zero_()
+        _open(model.ttt_gate_projs, 1.0)
 
 
 def _open(gates: nn.ModuleList, bias: float) -> None:

@@ -84,7 +84,7 @@ class Recipe:
     ema: float = 0.999
     weight_decay: float = 0.02
     clip_gradient: float = 1.0
-    memory_gate: float = 0.3  # bias of the gates of a memory when it is first switched on
+    window_gate: float = 0.3  # bias of the gates of the sliding window when it is first switched on
     aided_heads: int = 2  # attention heads per global block that follow correspondences
     validation: Validation | None = None
     stream: Mapping[str, Any] = field(default_factory=dict)  # StreamConfig that the checkpoint recommends

@@ -205,7 +205,7 @@ class Trainer:
                     self.student.model,
                     window=stage.sliding_window and not before.sliding_window,
                     fast_weights=stage.fast_weights and not before.fast_weights,
-                    gate=self.recipe.memory_gate,
+                    gate=self.recipe.window_gate,
                 )
                 self.average.load_state_dict(self.student.model.state_dict())
             self.optimisers = make_optimisers(self.student, self.recipe, stage)
