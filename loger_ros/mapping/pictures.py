@@ -17,6 +17,7 @@ from loger_ros.mapping.render import PAPER, Line, View, look_at, render
 INK, FAINT = (60, 60, 64), (214, 210, 202)
 ESTIMATE, TRUTH = (214, 60, 40), (30, 90, 200)
 MARGIN = 0.06  # of the picture's width, left free around what is shown
+TALLEST = 1.4  # times as high as wide: the most that a chart is
 FADED = 0.45  # of the cloud's colour is left under the chart's lines
 CEILING = 0.75  # what is higher than this share of the way from the cameras to the top is cut away
 CROWD = 1.0  # percent of the points at each end that may lie outside the picture
@@ -86,8 +87,8 @@ def from_above(scene: Scene, title: str, width: int = 900) -> Image.Image:
     low, high = scene.bounds()
     span = high - low
     head = 64
-    focal = width * (1 - 2 * MARGIN) / max(span[0], span[1] * 0.6, 1e-6)
-    height = int(np.clip(span[1] * focal + 2 * MARGIN * width, width * 0.35, width * 1.4))
+    focal = width * min((1 - 2 * MARGIN) / span[0], (TALLEST - 2 * MARGIN) / span[1])
+    height = int(np.ceil(max(span[1] * focal + 2 * MARGIN * width, 0.35 * width)))
     centre = (low + high) / 2
     pose = np.eye(4)
     pose[:3, :3] = np.array([[1.0, 0, 0], [0, -1, 0], [0, 0, -1]]).T
@@ -115,18 +116,22 @@ def from_aside(scene: Scene, width: int = 1200, height: int = 800) -> Image.Imag
     """From outside and above, into the rooms, with the tracks."""
     scene = scene.without_ceiling()
     low, high = scene.bounds()
-    centre, span = (low + high) / 2, high - low
+    span = high - low
     # Along the shorter side, so that the longer one fills the width.
     side = np.array([0.35, -1.0, 0.0]) if span[0] >= span[1] else np.array([-1.0, -0.35, 0.0])
     direction = side / np.linalg.norm(side) * math.cos(0.75) + UP * math.sin(0.75)
-    eye, hfov = centre + direction * span.max() * 4, 30.0
-    corners = np.array(np.meshgrid(*zip(low, high, strict=True))).reshape(3, -1).T
-    for _ in range(6):  # nearer, until the box just fits
-        view = look_at(eye, centre, UP, width, height, hfov)
-        pixels, _ = view.project(corners)
-        reach = np.abs(pixels - [(width - 1) / 2, (height - 1) / 2]) / [width / 2, height / 2]
-        eye = centre + (eye - centre) * float(reach.max()) * (1 + MARGIN)
-    return Image.fromarray(_with_tracks(scene, look_at(eye, centre, UP, width, height, hfov)))
+    inside = scene.points[((scene.points >= low) & (scene.points <= high)).all(1)]
+    shown = np.concatenate([inside, *(track.points for track in scene.tracks)])
+    centre, distance = (low + high) / 2, 4 * float(span.max())
+    for _ in range(6):  # aside and nearer, until it just fits
+        view = look_at(centre + distance * direction, centre, UP, width, height, 30.0)
+        pixels, _ = view.project(shown)
+        first, last = pixels.min(0), pixels.max(0)
+        off = (first + last) / 2 - np.array([width - 1, height - 1]) / 2
+        centre = centre + view.T_map_view[:3, :2] @ off * distance / view.focal
+        distance *= max(float(((last - first) / [width, height]).max()) * (1 + 2 * MARGIN), 0.1)
+    view = look_at(centre + distance * direction, centre, UP, width, height, 30.0)
+    return Image.fromarray(_with_tracks(scene, view))
 
 
 def along_the_way(scene: Scene, width: int = 1200, height: int = 800) -> Image.Image:

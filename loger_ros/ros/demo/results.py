@@ -24,8 +24,8 @@ from loger_ros.mapping.render import PAPER
 from loger_ros.ros.odometry import BODY_FROM_OPTICAL
 from loger_ros.types import Trajectory
 
-HEIGHT = 900  # pixels of the picture, about
-GAP = 12
+GAP = 12  # pixels
+WIDE = 1.2  # times as wide as high: the other views find their place below
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,15 +63,21 @@ class Drive:
 
 
 def picture(scene: Scene, title: str) -> Image.Image:
-    """The way from above at the left, the map from aside and along the way at the right."""
+    """The way from above; beside it, or below where it is wide, the map from aside and along the way."""
     chart = from_above(scene, title)
-    chart = chart.resize((round(chart.width * HEIGHT / chart.height), HEIGHT), Image.Resampling.LANCZOS)
-    half = (HEIGHT - GAP) // 2
-    size = (half * 3 // 2, half)
-    sheet = Image.new("RGB", (chart.width + GAP + size[0], HEIGHT), PAPER)
+    if chart.width > WIDE * chart.height:
+        half = (chart.width - GAP) // 2
+        size = (half, half * 2 // 3)
+        sheet = Image.new("RGB", (chart.width, chart.height + size[1]), PAPER)
+        places = [(0, chart.height), (half + GAP, chart.height)]
+    else:
+        half = (chart.height - GAP) // 2
+        size = (half * 3 // 2, half)
+        sheet = Image.new("RGB", (chart.width + GAP + size[0], chart.height), PAPER)
+        places = [(chart.width + GAP, 0), (chart.width + GAP, half + GAP)]
     sheet.paste(chart, (0, 0))
-    sheet.paste(from_aside(scene, *size), (chart.width + GAP, 0))
-    sheet.paste(along_the_way(scene, *size), (chart.width + GAP, half + GAP))
+    for view, place in zip((from_aside, along_the_way), places, strict=True):
+        sheet.paste(view(scene, *size), place)
     return sheet
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from contextlib import ExitStack
@@ -26,7 +27,7 @@ SIZE = (160, 120)  # of the synthetic camera's images
 CAMERA_HEIGHT = 0.5  # m above the ground, the unit in which tiny speaks
 VOXEL = 0.04  # m
 GLANCE = 0.3  # s between looks at the table
-SILENCE = 4.0  # s without odometry after the last image: nothing more will come
+SILENCE = 3.0  # s without odometry after the last image: nothing more will come
 PATIENCE = 60.0  # s for a service
 
 
@@ -54,6 +55,7 @@ def demonstrate(plan: Plan, folder: Path) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes on two cores
     apply_large_message_profile()
     use_writable_log_folder()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that both processes are stopped
     folder.mkdir(parents=True)
     progress = Progress()
     try:
@@ -65,6 +67,9 @@ def demonstrate(plan: Plan, folder: Path) -> int:
     except DemoFailed as failure:
         print(f"\n{failure}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
 
 
 def _recorder(folder: Path, stack: ExitStack) -> BagRecorder | None:
@@ -122,7 +127,10 @@ def _node_parameters(plan: Plan, folder: Path) -> dict[str, object]:
         "model.device": "auto",
         "model.threads": 1,
         "stream.unit": CAMERA_HEIGHT,
+        # Small images: neighbouring pixels lie far apart, and every one is needed.
         "cloud.stride": 1,
+        "cloud.edge_tolerance": 0.15,
+        "cloud.min_confidence": 0.1,
         "map.voxel_size": VOXEL,
         "output.folder": folder.absolute(),
         "output.journal": "trajectory.tum",
