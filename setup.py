@@ -59,6 +59,8 @@ setup(
             "scipy",
             "setuptools<80",  # later ones cannot do colcon build --symlink-install
         ],
+        "evaluation": ["matplotlib", "rosbags"],  # plots and bags of loger eval, replay and export
+        "ray": ["ray>=2.9"],  # loger eval --engine ray: several machines or GPUs
         "lint": ["mypy", "ruff", "types-PyYAML"],
     },
     # Beside the code: found by loger_ros.share in a colcon workspace, a pip environment and the checkout.

@@ -24,7 +24,17 @@ REQUIRED = {
     "yaml": ("pyyaml", "python3-yaml"),
 }
 # Imported where they are used, with a message where they are missing.
-OPTIONAL = {"evo", "flash_attn", "flash_attn_interface", "matplotlib", "mcap", "rosbags", "scipy", "tqdm"}
+OPTIONAL = {
+    "evo",
+    "flash_attn",
+    "flash_attn_interface",
+    "matplotlib",
+    "mcap",
+    "ray",
+    "rosbags",
+    "scipy",
+    "tqdm",
+}
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,17 @@ from loger_ros.cli.arguments import image_size
 from loger_ros.cli.settings import add_settings, chosen_settings
 from loger_ros.config import CloudConfig, ConfigError, MapConfig, StreamConfig
 from loger_ros.evaluation.association import TOLERANCE
-from loger_ros.evaluation.evaluate import Job, evaluate
+from loger_ros.evaluation.batch import Outcome, Ticker, in_processes
+from loger_ros.evaluation.evaluate import Job, evaluate, finished_metrics
 from loger_ros.evaluation.measure import CLOUD_THRESHOLD
 from loger_ros.evaluation.progress import Line
+from loger_ros.evaluation.report.compare import find_runs, tables, write_comparison
 from loger_ros.evaluation.run import Settings
-from loger_ros.evaluation.sources import Choice, SourceError, open_source
+from loger_ros.evaluation.sources import Choice, SourceError, find_sources, open_source
+from loger_ros.model import load_model
+from loger_ros.world.named_sets import NAMED_SETS
+
+ENGINES = ("processes", "ray")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         help="a bag, a dataset's sequence, a folder, a video, or a name such as robot_rooms/0",
     )
+    parser.add_argument("--all", metavar="DIR", help="every recording below a folder, or of a synthetic set")
+    parser.add_argument(
+        "--compare", metavar="DIR", nargs="+", type=Path, help="put finished runs side by side"
+    )
     parser.add_argument("--out", type=Path, default=Path("eval"), help="where reports go (default: eval)")
+    parser.add_argument("--jobs", type=int, default=1, help="of --all: recordings at once (default: 1)")
+    parser.add_argument("--engine", choices=ENGINES, default="processes", help="of --all: what runs them")
+    parser.add_argument("--again", action="store_true", help="of --all: also what is finished already")
     add_run_arguments(parser)
 
 
@@ -67,6 +82,10 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser, MapConfig, "map-")
 
 
+def choice_of(args: argparse.Namespace) -> Choice:
+    return Choice(args.topic, args.truth, args.truth_frame, args.camera, args.size, args.rate)
+
+
 def job_of(args: argparse.Namespace, source: str, folder: Path, recommended: dict[str, Any]) -> Job:
     if args.frames < 0 or args.every < 1:
         raise SourceError("--frames must be 0 (all) or more, --every 1 or more")
@@ -80,13 +99,12 @@ def job_of(args: argparse.Namespace, source: str, folder: Path, recommended: dic
         frames=args.frames,
         every=args.every,
     )
-    choice = Choice(args.topic, args.truth, args.truth_frame, args.camera, args.size, args.rate)
     return Job(
         source,
         folder,
         args.model,
         settings,
-        choice,
+        choice_of(args),
         round(args.tolerance * 1e6),
         args.cloud_threshold,
         args.device,
@@ -98,21 +116,21 @@ def job_of(args: argparse.Namespace, source: str, folder: Path, recommended: dic
 def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
-        return _one(args)
+        if sum(bool(choice) for choice in (args.source, args.all, args.compare)) != 1:
+            raise SourceError(
+                "say one of: loger eval SOURCE, loger eval --all DIR, loger eval --compare DIR ..."
+            )
+        if args.compare:
+            return _compare(args)
+        return _many(args) if args.all else _one(args)
     except (SourceError, ConfigError, ValueError, OSError) as error:
         print(f"loger eval: {error}", file=sys.stderr)
         return 2
 
 
 def _one(args: argparse.Namespace) -> int:
-    from loger_ros.model import load_model
-
-    if args.source is None:
-        raise SourceError("say what to evaluate: loger eval SOURCE")
     folder = args.out / folder_name(args.source)
-    open_source(
-        args.source, job_of(args, args.source, folder, {}).choice
-    )  # what is amiss is told before the wait
+    open_source(args.source, choice_of(args))  # what is amiss is told before the network is loaded
     model = load_model(args.model, device=args.device, dtype=args.dtype)
     job = job_of(args, args.source, folder, getattr(model, "recommended", {}))
     with Line(args.source) as line:
@@ -120,6 +138,79 @@ def _one(args: argparse.Namespace) -> int:
     print(summary(metrics))
     print(folder / "report.html")
     return 0
+
+
+def _many(args: argparse.Namespace) -> int:
+    """Each recording in turn or several at once; finished ones are not run again."""
+    if args.jobs < 1:
+        raise SourceError("--jobs must be 1 or more")
+    model = load_model(args.model, device="cpu", dtype=args.dtype)  # a checkpoint that is amiss is told once
+    recommended = getattr(model, "recommended", {})
+    del model
+    jobs = [job_of(args, source, args.out / name, recommended) for source, name in sources_of(args.all)]
+    if not jobs:
+        raise SourceError(f"there is no recording below {args.all}")
+    runs = [] if args.again else [done for job in jobs if (done := finished_metrics(job)) is not None]
+    open_jobs = jobs if args.again else [job for job in jobs if finished_metrics(job) is None]
+    print(f"{len(jobs)} recordings, {len(runs)} of them finished before")
+    failures = {}
+    with Line(args.all, _frames_of(open_jobs)) as line:
+        taken = 0
+
+        def tick(running: int) -> None:
+            line.frames(taken + running)
+
+        for outcome in engine(args.engine)(open_jobs, args.jobs, tick):
+            if outcome.metrics is None:
+                failures[outcome.job.source] = outcome.error
+                line.say(f"{outcome.job.source} failed: {outcome.error}")
+                continue
+            runs.append(outcome.metrics)
+            taken += outcome.metrics["frames"]["taken"]
+            line.say(f"[{len(runs) + len(failures)} of {len(jobs)}] {summary(outcome.metrics)}")
+    print(write_comparison(args.out, runs, failures))
+    return 1 if failures else 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    missing = [str(folder) for folder in args.compare if not folder.is_dir()]
+    if missing:
+        raise SourceError(f"{', '.join(missing)}: no such folder")
+    runs = find_runs(args.compare)
+    if not runs:
+        raise SourceError(f"there is no finished run (metrics.json) below {' '.join(map(str, args.compare))}")
+    print("\n".join(table.markdown() for table in tables(runs)[:2]))
+    print(write_comparison(args.out, runs))
+    return 0
+
+
+def engine(name: str) -> Callable[[Sequence[Job], int, Ticker], Iterator[Outcome]]:
+    if name == "processes":
+        return in_processes
+    from loger_ros.evaluation.ray_engine import with_ray
+
+    return with_ray
+
+
+def sources_of(text: str) -> list[tuple[str, str]]:
+    """(source, name) of every recording below a folder, or of a synthetic set."""
+    if not Path(text).exists() and text in NAMED_SETS:
+        return [(f"{text}/{i}", f"{text}_{i}") for i in range(len(NAMED_SETS[text][1]))]
+    folder = Path(text)
+    if not folder.is_dir():
+        raise SourceError(f"{text} is no folder, and no synthetic set ({', '.join(NAMED_SETS)})")
+    found = list(find_sources(folder))
+    return [(str(path), "_".join(path.relative_to(folder).parts) or path.name) for path in found]
+
+
+def _frames_of(jobs: list[Job]) -> int:
+    """Announced frames, as far as can be told."""
+    total = 0
+    for job in jobs:
+        with contextlib.suppress(SourceError, OSError):
+            count = -(-len(open_source(job.source, job.choice)) // job.settings.every)
+            total += min(count, job.settings.frames) if job.settings.frames else count
+    return total
 
 
 def folder_name(source: str) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from loger_ros.evaluation.association import TOLERANCE
 from loger_ros.evaluation.measure import CLOUD_THRESHOLD, FEWEST, Matched, measure
-from loger_ros.evaluation.report.folder import description, problems_of, write_report
+from loger_ros.evaluation.report.folder import description, problems_of, read_metrics, write_report
 from loger_ros.evaluation.run import Progress, Settings, run_source
 from loger_ros.evaluation.sources import Choice, SourceError, open_source
 
@@ -28,11 +31,27 @@ class Job:
     dtype: str = "float32"
     pictures: bool = True
 
+    @property
+    def fingerprint(self) -> str:
+        """The same for jobs with the same outcome. A checkpoint file is told by its size and age."""
+        facts = dataclasses.asdict(replace(self, folder=Path(), pictures=True, device=""))
+        file = Path(self.model)
+        if file.is_file():
+            facts["file"] = [file.stat().st_size, file.stat().st_mtime_ns]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def finished_metrics(job: Job) -> dict[str, Any] | None:
+    """Of this very job, where it was run before."""
+    metrics = read_metrics(job.folder)
+    return metrics if metrics is not None and metrics.get("job") == job.fingerprint else None
+
 
 def evaluate(job: Job, model: Any, progress: Progress = lambda frames: None) -> dict[str, Any]:
     """→ the metrics, which are also in the folder with the rest of the report."""
     source = open_source(job.source, job.choice)
     metrics = description(source, job.source, job.model, job.settings, job.device)
+    metrics["job"] = job.fingerprint
     run = run_source(source, model, job.settings, progress=progress)
     if not len(run.trajectory):
         reasons = "; ".join(f"{item['name']}: {item['message']}" for item in problems_of(source, run))

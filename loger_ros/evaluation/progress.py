@@ -28,6 +28,12 @@ class Line:
                 flush=True,
             )
 
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        if self._terminal:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+        print(text, flush=True)
+
     def text(self, done: int, seconds: float) -> str:
         rate = done / seconds if seconds > 0 else 0.0
         if not self._total:

@@ -1,0 +1,145 @@
+"""Many recordings: failures and kills stay their own, finished work is not done again; runs side by side."""
+
+from __future__ import annotations
+
+import multiprocessing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from checkpoints import small_checkpoint
+
+from loger_ros.cli import main
+from loger_ros.config import StreamConfig
+from loger_ros.evaluation.batch import in_processes
+from loger_ros.evaluation.evaluate import Job, finished_metrics
+from loger_ros.evaluation.report.compare import find_runs, method_labels, tables, write_comparison
+from loger_ros.evaluation.run import Settings
+from loger_ros.world import SequenceSpec, generate
+from loger_ros.world.folders import write_kitti_folder
+
+SETTINGS = Settings(StreamConfig(chunk_size=4, overlap=1, resolution="32x24"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A good sequence and one whose image is broken."""
+    folder = tmp_path_factory.mktemp("data")
+    sequence = generate(SequenceSpec("street", frames=6, width=40, height=30), seed=4)
+    (folder / "sequences").mkdir()
+    write_kitti_folder(sequence, folder / "sequences" / "00")
+    broken = folder / "sequences" / "01"
+    (broken / "image_2").mkdir(parents=True)
+    (broken / "times.txt").write_text("0.0\n")
+    (broken / "image_2" / "0.png").write_bytes(b"junk")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_checkpoint(tmp_path_factory.mktemp("model") / "small.safetensors")
+
+
+def test_one_that_fails_does_not_stop_the_rest(
+    data: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    words = ["eval", "--all", str(data), "--model", str(checkpoint), "--out", str(tmp_path), "--no-pictures"]
+    words += ["--resolution", "32x24", "--chunk-size", "4", "--overlap", "1"]
+    assert main(words) == 1
+    out = capsys.readouterr().out
+    assert "2 recordings, 0 of them finished before" in out
+    assert "00: 6 of 6 frames posed" in out
+    assert "01 failed: SourceError: no frame" in out
+    page = (tmp_path / "compare.html").read_text()
+    assert "What failed" in page
+    written = (tmp_path / "sequences_00" / "metrics.json").stat().st_mtime_ns
+
+    (data / "sequences" / "01" / "times.txt").rename(data / "times.txt")  # now it is a folder of images
+    (data / "sequences" / "01" / "image_2" / "0.png").unlink()
+    assert main(words) == 0
+    assert "1 recordings, 1 of them finished before" in capsys.readouterr().out
+    assert (tmp_path / "sequences_00" / "metrics.json").stat().st_mtime_ns == written
+    assert "What failed" not in (tmp_path / "compare.html").read_text()
+
+
+def test_a_process_that_is_killed_is_an_outcome(data: Path, checkpoint: Path, tmp_path: Path) -> None:
+    jobs = [Job(str(data), tmp_path / str(i), str(checkpoint), SETTINGS) for i in range(2)]
+
+    def kill(frames: int) -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    outcomes = list(in_processes(jobs, 1, kill))
+    assert [outcome.job for outcome in outcomes] == jobs
+    assert all(outcome.metrics is None and "want of memory" in outcome.error for outcome in outcomes)
+
+
+def test_ray_does_the_same(data: Path, checkpoint: Path, tmp_path: Path) -> None:
+    """On a local cluster of two workers."""
+    pytest.importorskip("ray")
+    from loger_ros.evaluation.ray_engine import with_ray
+
+    sequence = data / "sequences" / "00"
+    good = Job(str(sequence), tmp_path / "good", str(checkpoint), SETTINGS, pictures=False)
+    jobs = [good, replace(good, source=str(data / "nowhere"))]
+    outcomes = {outcome.job: outcome for outcome in with_ray(jobs, 2)}
+    assert set(outcomes) == set(jobs)
+    assert "does not exist" in outcomes[jobs[1]].error
+    assert outcomes[jobs[0]].metrics["frames"]["posed"] == 6
+    assert finished_metrics(good) is not None
+    assert finished_metrics(replace(good, settings=replace(SETTINGS, every=2))) is None, "other settings"
+
+
+def run(name: str, rmse: float | None, frames: int = 0, model: str = "/models/loger.pt", **stream) -> dict:
+    return {
+        "source": {"name": name, "kind": "KITTI odometry"},
+        "model": {"name": model},
+        "settings": {"stream": {"chunk_size": 32, **stream}, "fast_weights": True, "frames": frames},
+        "frames": {"coverage_percent": 100.0},
+        **({} if rmse is None else {"ate": {"sim3": {"rmse": rmse}}}),
+    }
+
+
+def test_tables_have_a_row_per_method_and_a_column_per_sequence() -> None:
+    runs = [
+        run("00", 2.0),
+        run("10", 4.0),
+        run("02", 6.0),
+        run("00", 1.0, chunk_size=64),
+        run("10", 5.0, chunk_size=64),
+    ]
+    runs.append({**run("00", 9.0), "settings": {**run("00", 9.0)["settings"], "fast_weights": False}})
+    table = tables(runs)[0]
+    assert table.title == "KITTI odometry: ATE after Sim(3), RMSE [m]"
+    assert table.columns == ["00", "02", "10", "average"]
+    assert dict(table.rows) == {
+        "loger, chunk size 32": [2.0, 6.0, 4.0, 4.0],
+        "loger, chunk size 64": [1.0, None, 5.0, None],  # no average where a sequence is missing
+        "loger, chunk size 32, without fast weights": [9.0, None, None, None],
+    }
+    assert table.best(0) == 1.0
+    assert table.best(1) is None, "alone is not best"
+    assert "| **1.000** |" in table.markdown()
+    assert tables(runs)[-1].best(0) == 100.0, "of coverage more is better"
+
+
+def test_runs_of_several_lengths_get_a_table_by_length() -> None:
+    runs = [run("a", 1.0, 50), run("b", 3.0, 50), run("a", 5.0, 100), run("b", 7.0, 100), run("a", 8.0)]
+    by_length = {table.title: table for table in tables(runs)}[
+        "KITTI odometry, by length: ATE after Sim(3), RMSE [m]"
+    ]
+    assert by_length.columns == ["50 frames", "100 frames", "all frames", "average"]
+    assert by_length.rows[0][1] == [2.0, 6.0, 8.0, pytest.approx(16 / 3)]
+    assert method_labels(runs) == ["loger"] * 5
+
+
+def test_the_comparison_escapes_and_finds_runs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    page = write_comparison(tmp_path, [run("<b>", 1.0)], {"<i>": "why & how"})
+    text = page.read_text()
+    assert "<b>" not in text
+    assert "&lt;i&gt;" in text
+    assert "| 1.000 |" in (tmp_path / "compare.md").read_text()
+    assert find_runs([tmp_path]) == []
+    assert main(["eval", "--compare", str(tmp_path), "--out", str(tmp_path)]) == 2
+    assert "no finished run" in capsys.readouterr().err
+    assert main(["eval", "--compare", str(tmp_path / "none")]) == 2
