@@ -37,6 +37,7 @@ MAP_POINTS = Topic("map_points", "sensor_msgs/msg/PointCloud2", depth=1, transie
 DEPTH_IMAGE = Topic("depth/image", "sensor_msgs/msg/Image", depth=2)
 DEPTH_INFO = Topic("depth/camera_info", "sensor_msgs/msg/CameraInfo", depth=2)
 CONFIDENCE_IMAGE = Topic("confidence/image", "sensor_msgs/msg/Image", depth=2)
+TAKEN = Topic("taken", "builtin_interfaces/msg/Time", depth=100)  # the image that the network is through with
 DIAGNOSTICS = Topic("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", depth=10)
 
 PUBLISHED = (
@@ -49,13 +50,14 @@ PUBLISHED = (
     DEPTH_IMAGE,
     DEPTH_INFO,
     CONFIDENCE_IMAGE,
+    TAKEN,
     DIAGNOSTICS,
 )
 
 
 # What the node hears. The camera's topics may be best-effort; parameter input.reliable asks for more.
-IMAGE = Topic("image", "sensor_msgs/msg/Image", depth=5, reliable=False)
-COMPRESSED_IMAGE = Topic("image/compressed", "sensor_msgs/msg/CompressedImage", depth=5, reliable=False)
+IMAGE = Topic("image", "sensor_msgs/msg/Image", depth=10, reliable=False)
+COMPRESSED_IMAGE = Topic("image/compressed", "sensor_msgs/msg/CompressedImage", depth=10, reliable=False)
 CAMERA_INFO = Topic("camera_info", "sensor_msgs/msg/CameraInfo", depth=5, reliable=False)
 TF_STATIC = Topic("/tf_static", "tf2_msgs/msg/TFMessage", depth=100, transient_local=True)
 INITIAL_POSE = Topic("initialpose", "geometry_msgs/msg/PoseWithCovarianceStamped", depth=1)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry, Path
 from rclpy.node import Node
@@ -47,6 +48,7 @@ class Outputs:
         self._depth = self._publisher(Image, interface.DEPTH_IMAGE)
         self._depth_info = self._publisher(CameraInfo, interface.DEPTH_INFO)
         self._confidence = self._publisher(Image, interface.CONFIDENCE_IMAGE)
+        self._taken = self._publisher(Time, interface.TAKEN)
         self._tf = (
             self._publisher(TFMessage, interface.TF)
             if moves_tf and (frames.publish_map_odom or frames.publish_odom_base)
@@ -119,6 +121,11 @@ class Outputs:
         if _heard(self._confidence):
             probability = update.confidence[-1, ..., 0].float().sigmoid().cpu().numpy()
             self._confidence.publish(confidence_message(probability, head))
+
+    def taken(self, stamp: int) -> None:
+        """A player that loses no image sends the next ones when it hears this."""
+        if _heard(self._taken):
+            self._taken.publish(header(stamp, "").stamp)
 
     def _cloud(self, cloud: Cloud, T_map_world: np.ndarray, stamp: int) -> PointCloud2:
         cloud = placed(cloud, T_map_world).cpu()

@@ -76,6 +76,8 @@ class CameraStream:
             self.statistics.dropped["failed"] += 1
             stamp = frame.stamp if frame else 0
             self.events.add("frame_failed", stamp, f"{type(error).__name__}: {error}")
+        if frame is not None:
+            self.outputs.taken(frame.stamp)
         return frame is not None
 
     def _push(self, frame: Frame) -> None:
