@@ -3,26 +3,86 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from networks import small_model
 
-from loger_ros.evaluation.trajectory import absolute_error, step_errors
-from loger_ros.training.assess import assess, constant, still
+from loger_ros.cli import main
+from loger_ros.evaluation.trajectory import absolute_error, path_length, step_errors
+from loger_ros.training.assess import assess, drift, ride, score, stream_settings
+from loger_ros.training.films import Film, film, set_films
+from loger_ros.training.guesses import arc, constant, still
+from loger_ros.training.trainer import write_checkpoint
 from loger_ros.world import SequenceSpec, generate
 
 
-def test_scores_of_a_model_and_of_blind_guesses():
+@pytest.fixture(scope="module")
+def short() -> Film:
     sequence = generate(SequenceSpec("rooms", "robot", frames=12, width=32, height=24), seed=2)
+    return film("short", sequence, (16, 12), fine=True)
+
+
+def test_a_film_holds_every_frame_at_the_network_s_size(short):
+    assert short.images.shape == (12, 12, 16, 3)
+    assert short.depth.shape == (12, 12, 16)
+    assert short.fine.shape == (12, 24, 32)
+    whole = short.fine.reshape(12, 12, 2, 16, 2).mean((2, 4))
+    grey = short.images @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(whole - grey).max() < 2  # rounded twice
+    assert short.matrix[0, 0] == pytest.approx(short.fine_matrix[0, 0] / 2)
+
+
+def test_scores_of_a_model_are_those_of_its_poses_in_metres(short):
     model = small_model().requires_grad_(False)
-    score = assess(model, sequence, (16, 12), chunk_size=4, overlap=1)
-    assert score.frames == 12
-    assert all(np.isfinite(value) for value in dataclasses.astuple(score))
-    assert score.depth > 0.05  # random weights know no depth
-    blind, steady = still(sequence), constant(sequence)
-    assert blind.translation == pytest.approx(score.path / 11)
-    assert steady.translation < blind.translation
+    found = assess(model, short, chunk_size=4, overlap=1, alignment="se3")
+    assert found.frames == 12
+    assert all(np.isfinite(value) for value in dataclasses.astuple(found))
+    assert found.depth > 0.05  # random weights know no depth
+    settings = stream_settings(model, short, chunk_size=4, overlap=1, alignment="se3")
+    assert settings.unit == short.height
+    in_metres = stream_settings(model, short, chunk_size=4, overlap=1, alignment="se3", in_heights=False)
+    by_height, plain = (ride(model, short, chosen).poses for chosen in (settings, in_metres))
+    np.testing.assert_allclose(by_height[:, :3, 3], short.height * plain[:, :3, 3], atol=1e-6)
+    assert found.ate_se3 == pytest.approx(score(by_height, short.T_world_camera, metric=True).ate_se3)
+
+
+def test_what_the_checkpoint_recommends_holds_unless_something_else_is_asked_for(short):
+    model = small_model()
+    model.recommended = {"chunk_size": 5, "overlap": 3, "alignment": "sim3", "resolution": "16x12"}
+    assert stream_settings(model, short).chunk_size == 5
+    asked = stream_settings(model, short, chunk_size=2, alignment=None)
+    assert (asked.chunk_size, asked.overlap, asked.alignment) == (2, 1, "sim3")
+
+
+def test_blind_guesses():
+    truth = np.tile(np.eye(4), (40, 1, 1))
+    angle = np.linspace(0, 2.5, 40)
+    truth[:, 0, 3], truth[:, 1, 3] = 3 * np.sin(angle), 3 * (1 - np.cos(angle))
+    turned = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], -1)
+    truth[:, :2, :2] = turned.reshape(-1, 2, 2)
+    path = path_length(truth)
+    blind = score(still(truth), truth, metric=True)
+    assert blind.translation == pytest.approx(path / 39)
+    assert blind.end == pytest.approx(100 * np.linalg.norm(truth[-1, :3, 3]) / path)
+    for guess in (constant, arc):  # an arc at constant speed is what both can do
+        assert score(guess(truth), truth, metric=True).ate_se3 < 0.1
+    assert blind.ate_se3 > 10
+    bent = truth.copy()
+    bent[20:, 1, 3] = 2 * bent[19, 1, 3] - bent[20:, 1, 3]
+    assert 1 < score(arc(bent), bent, metric=True).ate_se3 < score(still(bent), bent, metric=True).ate_se3
+
+
+def test_drift_grows_with_length():
+    truth = np.tile(np.eye(4), (400, 1, 1))
+    truth[:, 0, 3] = 0.1 * np.arange(400)
+    made = truth.copy()
+    made[:, 1, 3] = 1e-5 * np.arange(400) ** 2  # a steady turn
+    errors = [drift(made, truth, length, "se3") for length in (50, 100, 200, 400)]
+    assert all(later > 1.5 * earlier for earlier, later in pairwise(errors))
+    assert np.isnan(drift(made, truth, 401, "se3"))
 
 
 def test_errors_know_their_alignment():
@@ -37,3 +97,34 @@ def test_errors_know_their_alignment():
     degrees, distances = step_errors(moved, truth)
     assert degrees.max() < 1e-6
     np.testing.assert_allclose(distances, np.linalg.norm(np.diff(truth[:, :3, 3], axis=0), axis=1))
+
+
+def test_fresh_seeds_are_other_places_of_the_same_kind():
+    named, fresh = (next(set_films("street", (16, 12), "cpu", seed=seed, frames=2)) for seed in (None, 5))
+    assert (named.motion, len(named)) == (fresh.motion, len(fresh)) == ("robot", 2)
+    assert named.height != fresh.height
+
+
+def test_the_command_writes_the_table(tmp_path, capsys):
+    checkpoint = tmp_path / "small.safetensors"
+    write_checkpoint(small_model(), checkpoint, {"chunk_size": 4, "overlap": 1, "alignment": "se3"})
+    options = ["--size", "16x12", "--frames", "40", "--memory-sequences", "2", "--memory-frames", "100"]
+    where = ["--out", str(tmp_path / "out"), "--sets", "handheld", "--speed-threads", "1"]
+    assert main(["assess", str(checkpoint), *options, *where]) == 0
+    table = (tmp_path / "out/table.md").read_text()
+    for wanted in (
+        "against zero motion",
+        "essential matrix, 16 wide",
+        "drift with memory",
+        "1 thread",
+    ):
+        assert wanted in table
+    result = json.loads((tmp_path / "out/table.json").read_text())["6-DoF"]
+    assert set(result["chunks"]) == {"2", "3", "4", "6", "8", "12", "16"}
+    assert len(result["memory"]["films"]) == 2
+    assert "handheld 0 (40 frames)" in capsys.readouterr().out
+
+
+def test_a_model_that_cannot_be_found_is_one_message(tmp_path, capsys):
+    assert main(["assess", str(tmp_path / "none.safetensors")]) == 1
+    assert "none.safetensors" in capsys.readouterr().out

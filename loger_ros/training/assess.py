@@ -2,125 +2,154 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
-from torch.nn.functional import avg_pool2d
 
-from loger_ros.evaluation.trajectory import absolute_error, path_length, step_errors
-from loger_ros.geometry import inverse
+from loger_ros.config import StreamConfig
+from loger_ros.evaluation.trajectory import absolute_error, align, path_length, step_errors
 from loger_ros.model import LoGeR
 from loger_ros.stream import Reconstructor
-from loger_ros.types import Frame
-from loger_ros.world.sequences import Sequence
+from loger_ros.training.films import Film
+from loger_ros.types import Update
 
 
 @dataclass(frozen=True)
 class Score:
-    """Of one sequence; lengths in percent of the true path."""
+    """Of one sequence; NaN where there is nothing to say."""
 
     frames: int
     path: float  # metres
-    ate_se3: float
+    ate_se3: float  # percent of the path
     ate_sim3: float
     rotation: float  # mean degrees per frame
-    translation: float  # mean metres per frame
-    depth: float  # mean |d - d*| / d*, after the scale of the trajectory where metric is off
+    translation: float  # mean metres per frame, after the scale of the trajectory where metric is off
+    depth: float  # mean |d - d*| / d*, likewise
+    end: float  # percent of the path: how far off the last position is when the first pose is given
+
+
+@dataclass(frozen=True, eq=False)
+class Ride:
+    """What a model said of a film, in metres where its unit is known."""
+
+    poses: np.ndarray  # (F, 4, 4)
+    depth: np.ndarray | None  # (F, H, W) along the optical axis
+
+
+def stream_settings(model: LoGeR, film: Film, *, in_heights: bool = True, **changes: Any) -> StreamConfig:
+    """What the checkpoint recommends, changed on request; the unit is the camera's height, where known."""
+    known = {field.name for field in dataclasses.fields(StreamConfig)}
+    values = {name: value for name, value in model.recommended.items() if name in known}
+    values |= {name: value for name, value in changes.items() if value is not None}
+    size = int(values.get("chunk_size", StreamConfig.chunk_size))
+    overlap = int(values.get("overlap", StreamConfig.overlap))
+    values["overlap"] = min(overlap, size - 1)
+    values["provisional_every"] = 0
+    values["resolution"] = "native"
+    values["max_gap"] = 0.0
+    values["unit"] = film.height if in_heights and film.height is not None else 1.0
+    return StreamConfig(**values)
+
+
+def ride(
+    model: LoGeR,
+    film: Film,
+    settings: StreamConfig,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    fast_weights: bool = True,
+    sliding_window: bool = True,
+    keep_depth: bool = False,
+) -> Ride:
+    """The film, or a part of it, through the stream."""
+    stream = Reconstructor.from_config(
+        model, settings, fast_weights=fast_weights, sliding_window=sliding_window, keep_results=False
+    )
+    poses: dict[int, np.ndarray] = {}
+    depth: dict[int, np.ndarray] = {}
+
+    def take(updates: list[Update]) -> None:
+        for update in updates:
+            final = update.final_count
+            for frame in update.frames[:final]:
+                poses[frame.stamp] = frame.T_map_camera
+            if keep_depth:
+                z = update.local_points[:final, ..., 2].cpu().numpy()
+                depth.update({frame.stamp: z[i] for i, frame in enumerate(update.frames[:final])})
+
+    for frame in film.frames(start, stop):
+        take(stream.push(frame))
+    take(stream.flush())
+    stamps = [int(stamp) for stamp in film.stamps[start:stop]]
+    if missing := sum(stamp not in poses for stamp in stamps):
+        told = "; ".join(f"{name}: {count}" for name, count in stream.events.counts.items())
+        raise RuntimeError(f"{missing} of {len(stamps)} frames of {film.name} got no pose ({told})")
+    return Ride(
+        np.array([poses[stamp] for stamp in stamps]),
+        np.array([depth[stamp] for stamp in stamps]) if keep_depth else None,
+    )
+
+
+def score(
+    poses: np.ndarray,
+    truth: np.ndarray,
+    *,
+    metric: bool,
+    depth: np.ndarray | None = None,
+    true_depth: np.ndarray | None = None,
+) -> Score:
+    """``metric``: lengths are metres; otherwise the scale of the trajectory is given from the truth."""
+    path = max(path_length(truth), 1e-9)
+    ate_se3, ate_sim3 = (100 * absolute_error(poses, truth, mode) / path for mode in ("se3", "sim3"))
+    scale = 1.0 if metric else align(poses[:, :3, 3], truth[:, :3, 3], "sim3")[0]
+    scaled = poses.copy()
+    scaled[:, :3, 3] *= scale
+    degrees, metres = step_errors(scaled, truth)
+    first = truth[0] @ np.linalg.inv(scaled[0])
+    end = float(np.linalg.norm((first @ scaled[-1])[:3, 3] - truth[-1, :3, 3]))
+    relative = float("nan")
+    if depth is not None and true_depth is not None:
+        relative = float(np.mean([_relative(scale * d, t) for d, t in zip(depth, true_depth, strict=True)]))
+    return Score(
+        len(truth), path, ate_se3, ate_sim3, float(degrees.mean()), float(metres.mean()), relative,
+        100 * end / path,
+    )  # fmt: skip
 
 
 def assess(
     model: LoGeR,
-    sequence: Sequence,
-    image_size: tuple[int, int],
+    film: Film,
     *,
-    chunk_size: int,
-    overlap: int,
-    alignment: str = "se3",
-    metric: bool = True,
+    in_heights: bool = True,
     fast_weights: bool = True,
     sliding_window: bool = True,
+    **changes: Any,
 ) -> Score:
-    stream = Reconstructor(
+    """``changes``: of the stream's settings. A robot is judged in metres, other motions up to scale."""
+    settings = stream_settings(model, film, in_heights=in_heights, **changes)
+    made = ride(
         model,
-        chunk_size,
-        overlap,
-        alignment,
+        film,
+        settings,
         fast_weights=fast_weights,
         sliding_window=sliding_window,
-        keep_results=False,
+        keep_depth=True,
     )
-    poses: dict[int, np.ndarray] = {}
-    truths: dict[int, np.ndarray] = {}
-    errors: list[tuple[np.ndarray, np.ndarray]] = []
-
-    def take(updates: list) -> None:
-        for update in updates:
-            predicted = update.local_points[..., 2].cpu().numpy()
-            for i, frame in enumerate(update.frames):
-                if frame.final:
-                    poses[frame.stamp] = frame.T_map_camera
-                    errors.append((predicted[i], truths.pop(frame.stamp)))
-
-    factor = sequence.camera.width // image_size[0]
-    for clip in sequence.clips(32, model.device):
-        rgb, depth = clip.rgb.permute(0, 3, 1, 2).float(), clip.depth[:, None]
-        if factor > 1:
-            rgb, depth = avg_pool2d(rgb, factor), avg_pool2d(depth, factor)
-        images = rgb.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        for stamp, image, true in zip(clip.stamps, images, depth[:, 0].cpu().numpy(), strict=True):
-            truths[int(stamp)] = true
-            take(stream.push(Frame(int(stamp), image)))
-    take(stream.flush())
-
-    made = np.array([poses[int(stamp)] for stamp in sequence.stamps])
-    true = sequence.T_world_camera
-    path = path_length(true)
-    degrees, metres = step_errors(made, true)
-    scale = 1.0 if metric else path / max(path_length(made), 1e-9)
-    return Score(
-        frames=len(made),
-        path=path,
-        ate_se3=100 * absolute_error(made, true, "se3") / path,
-        ate_sim3=100 * absolute_error(made, true, "sim3") / path,
-        rotation=float(degrees.mean()),
-        translation=float(metres.mean()),
-        depth=float(np.mean([_relative(scale * p, t) for p, t in errors])),
-    )
+    return score(made.poses, film.T_world_camera, metric=film.robot, depth=made.depth, true_depth=film.depth)
 
 
-def still(sequence: Sequence) -> Score:
-    """What a model that sees no motion would get."""
-    true = sequence.T_world_camera
-    made = np.broadcast_to(np.eye(4), true.shape)
-    path = path_length(true)
-    degrees, metres = step_errors(made, true)
-    centred = 100 * absolute_error(made, true, "se3") / path
-    return Score(len(true), path, centred, centred, float(degrees.mean()), float(metres.mean()), float("nan"))
-
-
-def constant(sequence: Sequence) -> Score:
-    """The best constant motion, known from the truth."""
-    true = sequence.T_world_camera
-    steps = inverse(true[:-1]) @ true[1:]
-    mean = np.eye(4)
-    u, _, vt = np.linalg.svd(steps[:, :3, :3].mean(0))
-    mean[:3, :3], mean[:3, 3] = u @ vt, steps[:, :3, 3].mean(0)
-    made = [np.eye(4)]
-    for _ in steps:
-        made.append(made[-1] @ mean)
-    poses = np.array(made)
-    path = path_length(true)
-    degrees, metres = step_errors(poses, true)
-    return Score(
-        len(true),
-        path,
-        100 * absolute_error(poses, true, "se3") / path,
-        100 * absolute_error(poses, true, "sim3") / path,
-        float(degrees.mean()),
-        float(metres.mean()),
-        float("nan"),
-    )
+def drift(poses: np.ndarray, truth: np.ndarray, length: int, mode: str) -> float:
+    """Mean ATE, in percent of the path, over all stretches of ``length`` frames, each aligned by itself."""
+    errors = []
+    for start in range(0, len(truth) - length + 1, length):
+        part = slice(start, start + length)
+        path = path_length(truth[part])
+        if path > 0.1:  # standing still is no way
+            errors.append(100 * absolute_error(poses[part], truth[part], mode) / path)
+    return float(np.mean(errors)) if errors else float("nan")
 
 
 def _relative(predicted: np.ndarray, true: np.ndarray) -> float:

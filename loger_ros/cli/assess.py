@@ -1,0 +1,180 @@
+"""``loger assess [MODEL]``: the table of a model's goals, against every baseline, by one command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from loger_ros.cli.arguments import image_size
+from loger_ros.config import ALIGNMENTS
+from loger_ros.world.named_sets import NAMED_SETS
+
+if TYPE_CHECKING:
+    from loger_ros.model import LoGeR
+    from loger_ros.training.films import Film
+
+PARTS = ("accuracy", "baselines", "chunks", "tails", "memory", "speed")
+LONG_SEED = 9200  # of the long ways that memory is judged on
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", nargs="?", default="tiny", help="a name or a checkpoint (default: tiny)")
+    parser.add_argument("--sets", nargs="+", choices=NAMED_SETS, default=list(NAMED_SETS))
+    parser.add_argument(
+        "--fresh-seeds", nargs="+", type=int, metavar="N",
+        help="instead of the named sets, new places of the same kinds, from these seeds",
+    )  # fmt: skip
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--frames", type=int, help="at most so many of each sequence, for a quick look")
+    parser.add_argument("--memory-sequences", type=int, default=16, help="per world (default: 16)")
+    parser.add_argument("--memory-frames", type=int, default=2000, help="of each (default: 2000)")
+    parser.add_argument("--size", type=image_size, metavar="WxH", help="of the network's images")
+    parser.add_argument("--chunk-size", type=int, help="(default: what the checkpoint recommends)")
+    parser.add_argument("--overlap", type=int)
+    parser.add_argument("--alignment", choices=ALIGNMENTS)
+    parser.add_argument(
+        "--in-metres", action="store_true", help="the model speaks in metres, not in heights of the camera"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("assessment"), help="folder for table.md and table.json"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU, but for the speeds")
+    parser.add_argument("--speed-threads", type=int, nargs="+", default=[1, 2], help="(default: 1 2)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+
+
+def run(args: argparse.Namespace) -> int:
+    from loger_ros.model import CheckpointError, load_model
+
+    torch.set_num_threads(args.threads)
+    try:
+        model = load_model(args.model, device=args.device)
+        Examination(model, args).run()
+    except (CheckpointError, ValueError, RuntimeError, OSError) as error:
+        print(f"loger assess: {error}")
+        return 1
+    return 0
+
+
+class Examination:
+    """Writes what is known after every part, so that nothing is lost when it is interrupted."""
+
+    def __init__(self, model: LoGeR, args: argparse.Namespace) -> None:
+        self.model, self.args = model, args
+        self.size = args.size or _recommended_size(model)
+        self.changes = {name: getattr(args, name) for name in ("chunk_size", "overlap", "alignment")}
+        self.changes["in_heights"] = not args.in_metres
+        self.started = time.perf_counter()
+        self.result: dict[str, Any] = {"title": f"Assessment of {args.model}", "how": self._how()}
+
+    def run(self) -> None:
+        from loger_ros.training import examine
+
+        args, parts = self.args, set(self.args.parts)
+        self.say(self.result["how"])
+        films = list(self._films("baselines" in parts))
+        self.say(f"rendered {sum(map(len, films))} frames of {len(films)} sequences")
+        for world, own in examine.worlds(films).items():
+            self.say(f"\n{world}: {', '.join(f'{film.name} ({len(film)} frames)' for film in own)}")
+            some = _one_of_each(own)
+            if "accuracy" in parts:
+                self._keep(world, "accuracy", examine.accuracy(self.model, own, self.say, **self.changes))
+            if "baselines" in parts:
+                self._keep(world, "baselines", examine.baselines(own, self.say))
+            if "chunks" in parts:
+                self._keep(world, "chunks", examine.chunk_sizes(self.model, some, self.say, **self.changes))
+            if "tails" in parts:
+                self._keep(world, "tails", examine.tails(self.model, some, self.say, **self.changes))
+            if "speed" in parts:
+                rates = examine.speed(self.model, some[0], args.speed_threads, self.say, **self.changes)
+                self._keep(world, "speed", rates)
+            if "memory" in parts:
+                found = examine.memory(self.model, self._long(world), self.say, **self.changes)
+                self._keep(world, "memory", found)
+        self.say(f"\nwritten to {args.out / 'table.md'} and {args.out / 'table.json'}")
+
+    def say(self, text: str) -> None:
+        print(f"[{time.perf_counter() - self.started:6.0f} s] {text}", flush=True)
+
+    def _films(self, fine: bool) -> Iterator[Film]:
+        from loger_ros.training.films import set_films
+
+        for name in self.args.sets:
+            for seed in self.args.fresh_seeds or [None]:
+                yield from set_films(
+                    name, self.size, self.args.device, seed=seed, frames=self.args.frames, fine=fine
+                )
+
+    def _long(self, world: str) -> Iterator[Film]:
+        from loger_ros.training.films import long_films
+
+        seed = LONG_SEED + sum(self.args.fresh_seeds or [])
+        motion = "robot" if world == "robot" else "handheld"
+        count, frames = self.args.memory_sequences, self.args.memory_frames
+        return long_films(motion, count, frames, self.size, self.args.device, seed)
+
+    def _keep(self, world: str, part: str, found: Any) -> None:
+        from loger_ros.training.report import page
+
+        self.result.setdefault(world, {})[part] = found
+        self.args.out.mkdir(parents=True, exist_ok=True)
+        (self.args.out / "table.json").write_text(json.dumps(_plain(self.result), indent=1) + "\n")
+        (self.args.out / "table.md").write_text(page(self.result))
+
+    def _how(self) -> str:
+        args = self.args
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        asked = {name: value for name, value in self.changes.items() if value is not None}
+        sets = ", ".join(args.sets)
+        which = f"other places of the kinds of {sets}, seeds {args.fresh_seeds}" if args.fresh_seeds else sets
+        cut = f", at most {args.frames} frames of each" if args.frames else ""
+        width, height = self.size
+        unit = "metres" if args.in_metres else "heights of the camera above the ground, the height given"
+        return (
+            f"{args.model}: {parameters:,} parameters, images of {width}x{height} averaged from "
+            f"{2 * width}x{2 * height}, as all baselines see them. Recommended by the checkpoint: "
+            f"{self.model.recommended or 'nothing'}; asked for: {asked}. It speaks in {unit}. Sequences: "
+            f"{which}{cut}; textures of the test split, mild effects of the camera. Robots are judged in "
+            f"metres, other motions up to one scale per sequence. {_machine(args.device)}, "
+            f"torch {torch.__version__}, {args.threads} thread(s)."
+        )
+
+
+def _recommended_size(model: LoGeR) -> tuple[int, int]:
+    named = str(model.recommended.get("resolution", "native"))
+    try:
+        return image_size(named)
+    except argparse.ArgumentTypeError:
+        patch = model.config.patch_size
+        return 8 * patch, 6 * patch
+
+
+def _one_of_each(films: list[Film]) -> list[Film]:
+    """The first sequence of every set."""
+    chosen: dict[str, Film] = {}
+    for film in films:
+        chosen.setdefault(film.name.split()[0], film)
+    return list(chosen.values())
+
+
+def _machine(device: str) -> str:
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU {platform.machine()}"
+
+
+def _plain(value: Any) -> Any:
+    """JSON knows no NaN."""
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,246 @@
+"""The whole examination of a model: accuracy against every baseline, chunks, tails, memory, drift and speed.
+
+Each part returns plain numbers, ready for JSON; ``report`` makes the page.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from loger_ros.evaluation.classical import essential_odometry, floor_odometry
+from loger_ros.evaluation.trajectory import absolute_error, path_length, step_errors
+from loger_ros.model import LoGeR
+from loger_ros.stream import Reconstructor
+from loger_ros.training.assess import Score, assess, drift, ride, score, stream_settings
+from loger_ros.training.films import Film
+from loger_ros.training.guesses import arc, constant, still
+
+CHUNK_SIZES = (2, 3, 4, 6, 8, 12, 16)
+LENGTHS = (100, 200, 500, 1000, 2000)
+MEMORIES = {  # name → fast weights, sliding window
+    "both": (True, True),
+    "no fast weights": (False, True),
+    "no sliding window": (True, False),
+    "neither": (False, False),
+}
+STEMS = 8  # places in a film at which a short tail is tried
+Say = Callable[[str], object]
+
+
+def worlds(films: Iterable[Film]) -> dict[str, list[Film]]:
+    """What is judged in metres, and what up to scale."""
+    sorted_films: dict[str, list[Film]] = {}
+    for film in films:
+        sorted_films.setdefault("robot" if film.robot else "6-DoF", []).append(film)
+    return sorted_films
+
+
+def judged(world: str) -> str:
+    return "ate_se3" if world == "robot" else "ate_sim3"
+
+
+def accuracy(model: LoGeR, films: list[Film], say: Say, **changes: Any) -> dict[str, Any]:
+    return _scores(films, lambda film: assess(model, film, **changes), "model", say)
+
+
+def baselines(films: list[Film], say: Say) -> dict[str, dict[str, Any]]:
+    """By name; a baseline that does not suit a motion leaves its films out."""
+    found = {
+        "zero motion": _scores(films, lambda film: _posed(still(film.T_world_camera), film), "zero", say),
+        "constant motion": _scores(
+            films, lambda film: _posed(constant(film.T_world_camera), film), "constant", say
+        ),
+        "best-fit arc": _scores(films, _arc, "arc", say),
+    }
+    robots = [film for film in films if film.robot]
+    for fine in (False, True):
+        width = films[0].width * (2 if fine else 1)
+        if robots:
+            found[f"KLT + floor plane, {width} wide"] = _scores(
+                robots, partial(_floor, fine=fine), f"floor {width}", say
+            )
+        found[f"KLT + essential matrix, {width} wide"] = _scores(
+            films, partial(_essential, fine=fine), f"essential {width}", say
+        )
+    return found
+
+
+def chunk_sizes(model: LoGeR, films: list[Film], say: Say, **changes: Any) -> dict[str, dict[str, Any]]:
+    changes.pop("chunk_size", None)
+
+    def scores(size: int) -> dict[str, Any]:
+        judge = partial(assess, model, chunk_size=size, **changes)
+        return _scores(films, judge, f"chunks of {size}", say)
+
+    return {str(size): scores(size) for size in CHUNK_SIZES}
+
+
+def tails(model: LoGeR, films: list[Film], say: Say, **changes: Any) -> list[dict[str, Any]]:
+    """Steps that end in a short last chunk, against the same steps in the middle of a stream."""
+    rows: dict[int, list[tuple[float, ...]]] = {}
+    for film in films:
+        settings = stream_settings(model, film, **changes)
+        size, overlap = settings.chunk_size, settings.overlap
+        whole = step_errors(ride(model, film, settings).poses, film.T_world_camera)
+        for start in np.linspace(0, len(film) - 2 * size, STEMS).astype(int):
+            for new in range(1, size - overlap):
+                stop = int(start) + size + new
+                made = ride(model, film, settings, start=int(start), stop=stop)
+                short = step_errors(made.poses, film.T_world_camera[start:stop])
+                rows.setdefault(new, []).append(
+                    (
+                        *(float(errors[-new:].mean()) for errors in short),
+                        *(float(errors[stop - 1 - new : stop - 1].mean()) for errors in whole),
+                    )
+                )
+        say(f"tails: {film.name}")
+    return [
+        {
+            "new frames": new,
+            "rotation": mean[0],
+            "translation": mean[1],
+            "rotation in the middle": mean[2],
+            "translation in the middle": mean[3],
+            "tails": len(values),
+        }
+        for new, values in sorted(rows.items())
+        for mean in [np.mean(values, 0).tolist()]
+    ]
+
+
+def memory(model: LoGeR, films: Iterator[Film], say: Say, **changes: Any) -> dict[str, Any]:
+    """With and without, on the same films; and how the error grows with the length."""
+    rows: list[dict[str, Any]] = []
+    mode = "se3"
+    for film in films:
+        mode = "se3" if film.robot else "sim3"
+        truth = film.T_world_camera
+        path = path_length(truth)
+        row: dict[str, Any] = {"film": film.name, "frames": len(film), "path": path}
+        for name, (fast_weights, sliding_window) in MEMORIES.items():
+            made = ride(
+                model,
+                film,
+                stream_settings(model, film, **changes),
+                fast_weights=fast_weights,
+                sliding_window=sliding_window,
+            ).poses
+            row[name] = {
+                "ate": 100 * absolute_error(made, truth, mode) / path,
+                "end": score(made, truth, metric=film.robot).end,
+                "drift": {
+                    str(length): drift(made, truth, length, mode) for length in LENGTHS if length <= len(film)
+                },
+            }
+        rows.append(row)
+        errors = ", ".join(f"{name} {row[name]['ate']:.2f}" for name in MEMORIES)
+        say(f"memory: {film.name}, ATE {mode} in %: {errors}")
+    return {"judged": mode, "films": rows, "paired": _paired(rows)} if rows else {}
+
+
+def speed(model: LoGeR, film: Film, threads: Iterable[int], say: Say, **changes: Any) -> list[dict[str, Any]]:
+    """The whole stream, images ready in memory: new frames per second, by the clock and by processor time."""
+    rows = []
+    before = torch.get_num_threads()
+    frames = list(film.frames())
+    for count in threads:
+        torch.set_num_threads(count)
+        stream = Reconstructor.from_config(model, stream_settings(model, film, **changes), keep_results=False)
+        for frame in frames[: len(frames) // 4]:  # warm-up
+            stream.push(frame)
+        stream.reset()
+        clock, processor = time.perf_counter(), time.process_time()
+        for frame in frames:
+            stream.push(frame)
+        stream.flush()
+        clock, processor = time.perf_counter() - clock, time.process_time() - processor
+        rows.append(
+            {
+                "threads": count,
+                "frames": len(frames),
+                "by the clock": len(frames) / clock,
+                "per second of one processor": len(frames) / processor,
+            }
+        )
+        say(f"speed: {count} threads, {len(frames) / clock:.0f} frames/s")
+    torch.set_num_threads(before)
+    return rows
+
+
+# ---- parts of parts -------------------------------------------------------------------------------
+
+
+def _scores(films: list[Film], judge: Callable[[Film], Score], name: str, say: Say) -> dict[str, Any]:
+    """Of each film, and the means over the films."""
+    started = time.process_time()
+    scores = {film.name: dataclasses.asdict(judge(film)) for film in films}
+    seconds = time.process_time() - started
+    fields = [field.name for field in dataclasses.fields(Score)]
+    mean = {field: float(np.mean([row[field] for row in scores.values()])) for field in fields}
+    frames = sum(len(film) for film in films)
+    say(
+        f"{name}: {len(films)} films, ATE {mean['ate_se3']:.2f} % SE(3), {mean['ate_sim3']:.2f} % Sim(3), "
+        f"{mean['rotation']:.3f} degrees per frame, depth {mean['depth']:.3f}; "
+        f"{frames / max(seconds, 1e-9):.0f} frames/s"
+    )
+    return {"mean": mean, "films": scores}
+
+
+def _posed(poses: np.ndarray, film: Film) -> Score:
+    return score(poses, film.T_world_camera, metric=True)
+
+
+def _arc(film: Film) -> Score:
+    found = score(arc(film.T_world_camera), film.T_world_camera, metric=True)
+    return dataclasses.replace(found, rotation=float("nan"), translation=float("nan"), end=float("nan"))
+
+
+def _floor(film: Film, fine: bool) -> Score:
+    assert film.height is not None
+    assert film.pitch is not None
+    images, matrix = _seen(film, fine)
+    poses = floor_odometry(images, matrix, film.height, film.pitch)
+    return score(poses, film.T_world_camera, metric=True)
+
+
+def _essential(film: Film, fine: bool) -> Score:
+    return score(essential_odometry(*_seen(film, fine)), film.T_world_camera, metric=False)
+
+
+def _seen(film: Film, fine: bool) -> tuple[np.ndarray, np.ndarray]:
+    if not fine:
+        return film.images, film.matrix
+    assert film.fine is not None
+    return film.fine, film.fine_matrix
+
+
+def _paired(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of the memory against its absence: mean reduction, and how sure it is by resampling the films."""
+    rng = np.random.default_rng(0)
+    found = {}
+    for name in MEMORIES:
+        if name == "both":
+            continue
+        for measure in ("ate", "end"):
+            with_it = np.array([row["both"][measure] for row in rows])
+            without = np.array([row[name][measure] for row in rows])
+            draws = rng.integers(0, len(rows), (2000, len(rows)))
+            reductions = 1 - with_it[draws].mean(1) / np.maximum(without[draws].mean(1), 1e-9)
+            low, high = np.quantile(reductions, [0.025, 0.975])
+            found[f"{measure}, both against {name}"] = {
+                "with": float(with_it.mean()),
+                "without": float(without.mean()),
+                "reduction": float(1 - with_it.mean() / max(without.mean(), 1e-9)),
+                "low": float(low),
+                "high": float(high),
+                "better": int((with_it < without).sum()),
+                "films": len(rows),
+            }
+    return found

@@ -1,0 +1,118 @@
+"""Sequences rendered once, so that many networks, settings and baselines see the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch.nn.functional import avg_pool2d
+
+from loger_ros.types import Frame
+from loger_ros.world.generate import generate
+from loger_ros.world.named_sets import NAMED_SETS
+from loger_ros.world.sequences import Sequence, SequenceSpec
+
+OVERSAMPLED = 2  # times the network's size: what is rendered, then averaged down
+
+
+@dataclass(frozen=True, eq=False)
+class Film:
+    name: str
+    motion: str
+    height: float | None  # metres of the camera above the ground, where a robot carries it
+    pitch: float | None  # degrees downwards
+    matrix: np.ndarray  # (3, 3) intrinsics of ``images``
+    images: np.ndarray  # (F, H, W, 3) uint8
+    depth: np.ndarray  # (F, H, W) float32 metres, infinite in the sky
+    fine_matrix: np.ndarray
+    fine: np.ndarray | None  # (F, 2 H, 2 W) uint8 grey, where it was asked for
+    T_world_camera: np.ndarray  # (F, 4, 4)
+    stamps: np.ndarray  # (F,)
+
+    def __len__(self) -> int:
+        return len(self.stamps)
+
+    @property
+    def width(self) -> int:
+        return int(self.images.shape[2])
+
+    @property
+    def robot(self) -> bool:
+        return self.height is not None
+
+    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
+        for stamp, image in zip(self.stamps[start:stop], self.images[start:stop], strict=True):
+            yield Frame(int(stamp), image)
+
+
+def film(
+    name: str, sequence: Sequence, size: tuple[int, int], device: torch.device | str = "cpu", *, fine: bool
+) -> Film:
+    """Renders the sequence and averages its images down to ``size`` (width, height)."""
+    factor = sequence.camera.width // size[0]
+    if (sequence.camera.width, sequence.camera.height) != (factor * size[0], factor * size[1]):
+        raise ValueError(f"{sequence.camera.width}x{sequence.camera.height} is no multiple of {size}")
+    images, depth, greys = [], [], []
+    weights = torch.tensor([0.299, 0.587, 0.114], device=device)
+    for clip in sequence.clips(32, device):
+        rgb = clip.rgb.permute(0, 3, 1, 2).float()
+        far = clip.depth[:, None]
+        if fine:
+            greys.append((clip.rgb.float() @ weights).round().to(torch.uint8).cpu())
+        if factor > 1:
+            rgb, far = avg_pool2d(rgb, factor), avg_pool2d(far, factor)
+        images.append(rgb.round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
+        depth.append(far[:, 0].cpu())
+    mount = sequence.mount
+    return Film(
+        name,
+        sequence.spec.motion,
+        None if mount is None else mount.height,
+        None if mount is None else mount.pitch,
+        sequence.camera.resized(*size).matrix(),
+        torch.cat(images).numpy(),
+        torch.cat(depth).numpy(),
+        sequence.camera.matrix(),
+        torch.cat(greys).numpy() if fine else None,
+        sequence.T_world_camera,
+        sequence.stamps,
+    )
+
+
+def set_films(
+    name: str,
+    size: tuple[int, int],
+    device: torch.device | str,
+    *,
+    seed: int | None = None,
+    frames: int | None = None,
+    fine: bool = True,
+) -> Iterator[Film]:
+    """A named test set, or with a ``seed`` other places of the same kinds; at most ``frames`` of each."""
+    own_seed, specs = NAMED_SETS[name]
+    for index, spec in enumerate(specs):
+        spec = _sized(spec, size)
+        if frames is not None and frames < spec.frames:
+            spec = replace(spec, frames=frames, closed=spec.closed and frames >= 300)
+        sequence = generate(spec, own_seed if seed is None else seed, index)
+        suffix = "" if seed is None else f", seed {seed}"
+        yield film(f"{name} {index}{suffix}", sequence, size, device, fine=fine)
+
+
+def long_films(
+    motion: str, count: int, frames: int, size: tuple[int, int], device: torch.device | str, seed: int
+) -> Iterator[Film]:
+    """Long ways through all kinds of places of the test split."""
+    places = ("rooms", "corridor", "street")
+    mild = NAMED_SETS["robot_rooms"][1][0].effects
+    for index in range(count):
+        place = places[index % len(places)]
+        spec = SequenceSpec(place, motion, frames=frames, split="test", effects=mild)
+        sequence = generate(_sized(spec, size), seed, index)
+        yield film(f"{place} {motion}, seed {seed}, {index}", sequence, size, device, fine=False)
+
+
+def _sized(spec: SequenceSpec, size: tuple[int, int]) -> SequenceSpec:
+    return replace(spec, width=OVERSAMPLED * size[0], height=OVERSAMPLED * size[1])
