@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 
 from loger_ros.cli import main
+from loger_ros.evaluation.drive import Drive, picture
 from loger_ros.geometry import exp_rotation, transform
 from loger_ros.mapping.cloud import Cloud
 from loger_ros.mapping.journal import read_journal
 from loger_ros.mapping.point_files import read_ply
 from loger_ros.ros.demo.progress import HEAD, Progress, Table
-from loger_ros.ros.demo.results import Drive, picture
 from loger_ros.types import Trajectory
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,7 +7,19 @@ import sys
 import time
 from pathlib import Path
 
+from loger_ros.evaluation.drive import Drive, picture
+from loger_ros.mapping.journal import read_journal
+from loger_ros.mapping.point_files import read_ply
 from loger_ros.world.sequences import PLACES
+
+LEAST_POSES = 3
+FILES = {
+    "picture.png": "the way from above, estimate and truth; the map from aside and along the way",
+    "map.ply": "the map, for CloudCompare, MeshLab or Open3D",
+    "trajectory.tum": "where the robot was, as the node wrote it while it drove",
+    "bag": "all topics: ros2 bag play, Foxglove, PlotJuggler",
+    "node.log": "what the node said",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     try:
-        from loger_ros.ros.demo.run import Plan, demonstrate
+        from loger_ros.ros.demo.run import VOXEL, DemoFailed, Plan, demonstrate
     except ImportError as error:
         print(f"The demo needs ROS 2: {error}. `loger doctor` tells what to do.", file=sys.stderr)
         return 1
@@ -38,4 +50,23 @@ def run(args: argparse.Namespace) -> int:
         print("--seconds must be above 0, --rate 0.1 to 100.", file=sys.stderr)
         return 2
     plan = Plan(args.place, args.seed, args.seconds, args.rate, args.checkpoint, args.timeout)
-    return demonstrate(plan, folder)
+    try:
+        progress = demonstrate(plan, folder)
+        drive = Drive.of(read_journal(folder / "trajectory.tum"), progress.truth)
+        if len(drive.estimate) < LEAST_POSES:
+            raise DemoFailed(f"{len(drive.estimate)} poses were recorded: too few to compare with the truth.")
+        print("Drawing ...", flush=True)
+        summary = drive.summary()
+        scene = drive.scene(read_ply(folder / "map.ply"), 1.5 * VOXEL)
+        picture(scene, summary).save(folder / "picture.png")
+    except DemoFailed as failure:
+        print(f"\n{failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
+    print(f"\n{summary}\n\nIn {folder}:")
+    for name, text in FILES.items():
+        if (folder / name).exists():
+            print(f"    {name:<16} {text}")
+    return 0

@@ -1,4 +1,4 @@
-"""The main job, seen from outside: start both processes, watch, stop them, look at what they left."""
+"""The main job, seen from outside: start both processes, watch them, stop them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from loger_ros.mapping.journal import read_journal
-from loger_ros.mapping.point_files import read_ply
 from loger_ros.ros.dds_profile import apply_large_message_profile
 from loger_ros.ros.demo.bag import BagRecorder
 from loger_ros.ros.demo.child import Child
 from loger_ros.ros.demo.observer import Observer
 from loger_ros.ros.demo.progress import Progress, Table
-from loger_ros.ros.demo.results import Drive, write_picture
 from loger_ros.ros.health import OK
 from loger_ros.ros.installation import this_machine_only
 from loger_ros.ros.interface import NODE
@@ -26,6 +23,7 @@ from loger_ros.ros.log_folder import use_writable_log_folder
 SIZE = (160, 120)  # of the synthetic camera's images
 CAMERA_HEIGHT = 0.5  # m above the ground, the unit in which tiny speaks
 VOXEL = 0.04  # m
+TRAJECTORY, MAP = "trajectory.tum", "map.ply"
 GLANCE = 0.3  # s between looks at the table
 SILENCE = 3.0  # s without odometry after the last image: nothing more will come
 PATIENCE = 60.0  # s for a service
@@ -49,7 +47,8 @@ class Plan:
         return max(2, round(self.seconds * self.rate))
 
 
-def demonstrate(plan: Plan, folder: Path) -> int:
+def demonstrate(plan: Plan, folder: Path) -> Progress:
+    """Everything is on disk in ``folder`` then. DemoFailed: it is not."""
     for name, value in this_machine_only().items():  # no word to robots in the neighbourhood
         os.environ.setdefault(name, value)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes on two cores
@@ -58,18 +57,11 @@ def demonstrate(plan: Plan, folder: Path) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that both processes are stopped
     folder.mkdir(parents=True)
     progress = Progress()
-    try:
-        with ExitStack() as stack:
-            observer = Observer(progress, _recorder(folder / "bag", stack))
-            stack.callback(observer.close)
-            _drive(plan, folder, observer, stack)
-        return _show(folder, progress)
-    except DemoFailed as failure:
-        print(f"\n{failure}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nStopped.", file=sys.stderr)
-        return 130
+    with ExitStack() as stack:
+        observer = Observer(progress, _recorder(folder / "bag", stack))
+        stack.callback(observer.close)
+        _drive(plan, folder, observer, stack)
+    return progress
 
 
 def _recorder(folder: Path, stack: ExitStack) -> BagRecorder | None:
@@ -83,7 +75,6 @@ def _recorder(folder: Path, stack: ExitStack) -> BagRecorder | None:
 
 
 def _drive(plan: Plan, folder: Path, observer: Observer, stack: ExitStack) -> None:
-    """Ends with everything on disk."""
     print("Starting the node ...", flush=True)
     node = Child("loger_ros.ros.node", _node_parameters(plan, folder), folder / "node.log")
     stack.callback(node.stop)
@@ -133,8 +124,8 @@ def _node_parameters(plan: Plan, folder: Path) -> dict[str, object]:
         "cloud.min_confidence": 0.1,
         "map.voxel_size": VOXEL,
         "output.folder": folder.absolute(),
-        "output.journal": "trajectory.tum",
-        "output.map_file": "map.ply",
+        "output.journal": TRAJECTORY,
+        "output.map_file": MAP,
     }
 
 
@@ -185,28 +176,3 @@ def _say_what_was_lost(observer: Observer) -> None:
         lost = {k: v for k, v in observer.values(name).items() if k.startswith("dropped_")}
         for cause, count in lost.items():
             print(f"Images not used: {count} ({cause.removeprefix('dropped_').replace('_', ' ')})")
-
-
-def _show(folder: Path, progress: Progress) -> int:
-    trajectory = read_journal(folder / "trajectory.tum")
-    drive = Drive.of(trajectory, progress.truth)
-    if len(drive.estimate) < 3:
-        raise DemoFailed(
-            f"Only {len(drive.estimate)} poses were recorded: too few to compare with the truth."
-        )
-    summary = drive.summary()
-    print("Drawing ...", flush=True)
-    write_picture(folder / "picture.png", drive.scene(read_ply(folder / "map.ply"), 1.5 * VOXEL), summary)
-    print(f"\n{summary}\n")
-    about = {
-        "picture.png": "the way from above, estimate and truth; the map from aside and along the way",
-        "map.ply": "the map, for CloudCompare, MeshLab or Open3D",
-        "trajectory.tum": "where the robot was, as the node wrote it while it drove",
-        "bag": "all topics: ros2 bag play, Foxglove, PlotJuggler",
-        "node.log": "what the node said",
-    }
-    print(f"In {folder}:")
-    for name, text in about.items():
-        if (folder / name).exists():
-            print(f"    {name:<16} {text}")
-    return 0

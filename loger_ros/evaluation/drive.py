@@ -1,10 +1,9 @@
-"""What a drive leaves: numbers against the truth, and a picture. Imports no ROS."""
+"""What the demo's drive is worth: one line of numbers against the truth, and one picture."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -79,7 +78,3 @@ def picture(scene: Scene, title: str) -> Image.Image:
     for view, place in zip((from_aside, along_the_way), places, strict=True):
         sheet.paste(view(scene, *size), place)
     return sheet
-
-
-def write_picture(path: Path, scene: Scene, title: str) -> None:
-    picture(scene, title).save(path)
