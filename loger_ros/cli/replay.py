@@ -1,0 +1,111 @@
+"""``loger replay SOURCE``: a recording through the real node, or through the core alone; no image is lost."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from loger_ros.cli.eval import add_run_arguments, choice_of, folder_name, job_of
+from loger_ros.config import ConfigError
+from loger_ros.evaluation.evaluate import Job
+from loger_ros.evaluation.progress import Line
+from loger_ros.evaluation.run import chosen, run_source
+from loger_ros.evaluation.sources import Source, SourceError, open_source
+from loger_ros.evaluation.sources.ahead import read_ahead
+from loger_ros.mapping.point_files import write_ply
+from loger_ros.mapping.trajectory_files import read_tum, write_tum
+from loger_ros.model import load_model
+from loger_ros.types import Frame
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", help="as of loger eval")
+    parser.add_argument("--core", action="store_true", help="without ROS: the reconstruction core alone")
+    parser.add_argument(
+        "--speed", type=float, default=0.0, help="of the recording's own; 0: as fast as it goes"
+    )
+    parser.add_argument("--out", type=Path, default=Path("replay"), help="where results go (default: replay)")
+    add_run_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        source = open_source(args.source, choice_of(args))
+        folder = args.out / folder_name(args.source)
+        model = load_model(args.model, device=args.device, dtype=args.dtype)
+        job = job_of(args, args.source, folder, getattr(model, "recommended", {}))
+        started = time.monotonic()
+        total = min(len(source), job.settings.frames or len(source))
+        with Line(args.source, total) as line:
+            if args.core:
+                count = _core(source, model, job, args.speed, line)
+            else:
+                del model  # the node has its own
+                count = _node(source, job, args.speed, line)
+    except (SourceError, ConfigError, ValueError, OSError, RuntimeError) as error:
+        print(f"loger replay: {error}", file=sys.stderr)
+        return 2
+    seconds = time.monotonic() - started
+    poses = len(read_tum(folder / "trajectory.txt"))
+    print(f"{poses} poses of {count} images in {seconds:.1f} s, {count / seconds:.1f} images/s")
+    print(f"{folder}: trajectory.txt, cloud.ply")
+    return 0
+
+
+def _core(source: Source, model: Any, job: Job, speed: float, line: Line) -> int:
+    run = run_source(
+        _Paced(source, speed) if speed > 0 else source, model, job.settings, progress=line.frames
+    )
+    job.folder.mkdir(parents=True, exist_ok=True)
+    write_tum(job.folder / "trajectory.txt", run.trajectory)
+    write_ply(job.folder / "cloud.ply", run.cloud)
+    return len(run.stamps)
+
+
+def _node(source: Source, job: Job, speed: float, line: Line) -> int:
+    try:
+        from loger_ros.ros.replay import replay
+    except ImportError as error:
+        raise SourceError(f"the node needs ROS 2 ({error}): source it, or replay with --core") from error
+    settings = job.settings
+    if not (settings.fast_weights and settings.sliding_window):
+        raise SourceError("the node has no switch for its memories: replay with --core to do without one")
+    parameters: dict[str, Any] = {
+        "model.checkpoint": job.model if not Path(job.model).exists() else str(Path(job.model).absolute()),
+        "model.device": job.device,
+        "model.dtype": job.dtype,
+        "input.undistort": settings.undistort,
+    }
+    for section in (settings.stream, settings.cloud, settings.map):
+        for name, value in dataclasses.asdict(section).items():
+            parameters[f"{section.name}.{name}"] = value
+    camera = source.camera if settings.undistort else None
+    frames = read_ahead(chosen(source, settings))
+    return replay(frames, camera, job.folder, parameters, rate=speed, sent=line.frames)
+
+
+class _Paced:
+    """The same recording, no faster than so many times its own speed."""
+
+    def __init__(self, source: Source, speed: float) -> None:
+        self._source, self._speed = source, speed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def frames(self) -> Iterator[Frame]:
+        first, begun = 0, time.monotonic()
+        for frame in self._source.frames():
+            first = first or frame.stamp
+            time.sleep(max(begun + (frame.stamp - first) * 1e-9 / self._speed - time.monotonic(), 0.0))
+            yield frame

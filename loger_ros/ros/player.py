@@ -1,0 +1,162 @@
+"""A recording played to the node over DDS: images go out when the node is through with earlier ones."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import rclpy
+from builtin_interfaces.msg import Time
+from lifecycle_msgs.srv import ChangeState
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image
+from std_srvs.srv import Trigger
+from tf2_msgs.msg import TFMessage
+
+from loger_ros.ros import interface
+from loger_ros.ros.interface import FRAMES, NODE, qos_profile
+from loger_ros.ros.messages import camera_info_message, header, image_message
+from loger_ros.ros.motion_messages import transform_message
+from loger_ros.types import Camera, Frame
+
+UNDERWAY = 4  # images that may be on their way at once; fewer than any queue on it holds
+CAMERA_FRAME = "camera_optical_frame"
+SETTLE = 0.5  # s: both sides of a topic know each other
+GLANCE = 0.05  # s
+
+Alive = Callable[[], str]  # why the node is no longer there; empty while it is
+
+
+class PlayerError(RuntimeError):
+    """The node does not take what it is sent."""
+
+
+class Player:
+    """The camera sits on the base without an offset, so that what the node says of one is true of both."""
+
+    def __init__(self, camera: Camera | None, alive: Alive, context: Context | None = None) -> None:
+        self._camera = camera
+        self._alive = alive
+        self._node = rclpy.create_node("loger_player", context=context)
+        self._executor = SingleThreadedExecutor(context=context)
+        self._executor.add_node(self._node)
+        reliable = QoSProfile(depth=2 * UNDERWAY)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._clock = self._node.create_publisher(Clock, "/clock", reliable)
+        self._images = self._node.create_publisher(Image, interface.IMAGE.name, reliable)
+        self._infos = self._node.create_publisher(CameraInfo, interface.CAMERA_INFO.name, reliable)
+        self._mounts = self._node.create_publisher(TFMessage, "/tf_static", latched)
+        taken = interface.TAKEN
+        self._node.create_subscription(Time, taken.name, self._hear_taken, qos_profile(taken))
+        self._underway: deque[int] = deque()  # stamps
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self._node.destroy_node()
+
+    def wait_for_node(self, patience: float) -> None:
+        """Until the node listens, and has the time, the mount and the camera."""
+        self._mounts.publish(TFMessage(transforms=[transform_message(0, FRAMES[2], CAMERA_FRAME, np.eye(4))]))
+        self._wait(self._connected, patience, "the node did not begin to listen")
+        deadline = time.monotonic() + SETTLE
+        self._wait(lambda: time.monotonic() >= deadline, patience, "")
+
+    def play(
+        self, frames: Iterable[Frame], patience: float, rate: float = 0.0, sent: Callable[[int], None] = print
+    ) -> int:
+        """All of them, in order; → their number. rate: of the recording's own speed; 0: as fast as it goes.
+
+        patience: seconds within which the node must be through with some image.
+        """
+        count, first, begun = 0, 0, time.monotonic()
+        for frame in frames:
+            first = first or frame.stamp
+            if rate > 0:
+                due = begun + (frame.stamp - first) * 1e-9 / rate
+                while time.monotonic() < due:
+                    self._spin(due - time.monotonic())
+            if count == 0:  # camera_info must be there before the images are; one image tells that it is
+                self._send_info(frame.stamp)
+                self._rest(SETTLE)
+            self._send(frame)
+            count += 1
+            sent(count)
+            self._drain(UNDERWAY if count > 1 else 1, patience)
+        self._drain(1, patience)
+        return count
+
+    def save_map(self, patience: float) -> str:
+        """What the node answers."""
+        answer = self._call(Trigger, "save_map", Trigger.Request(), patience)
+        if not answer.success:
+            raise PlayerError(f"the node did not save its map: {answer.message}")
+        return str(answer.message)
+
+    def end_stream(self, patience: float) -> None:
+        """The node works off the last short chunk and writes its poses."""
+        for label in ("deactivate", "cleanup"):
+            request = ChangeState.Request()
+            request.transition.label = label
+            if not self._call(ChangeState, "change_state", request, patience).success:
+                raise PlayerError(f"the node refused to {label}")
+
+    def _call(self, kind: type, name: str, request: Any, patience: float) -> Any:
+        client: Any = self._node.create_client(kind, f"/{NODE}/{name}")
+        self._wait(client.service_is_ready, patience, f"the node does not offer {name}")
+        future = client.call_async(request)
+        self._wait(future.done, patience, f"the node does not answer {name}")
+        return future.result()
+
+    def _connected(self) -> bool:
+        return (
+            self._images.get_subscription_count() > 0
+            and self._clock.get_subscription_count() > 0
+            and self._node.count_publishers(interface.TAKEN.name) > 0
+        )
+
+    def _send(self, frame: Frame) -> None:
+        head = header(frame.stamp, CAMERA_FRAME)
+        self._clock.publish(Clock(clock=head.stamp))
+        self._send_info(frame.stamp)
+        self._images.publish(image_message(head, frame.image, "rgb8"))
+        self._underway.append(frame.stamp)
+
+    def _send_info(self, stamp: int) -> None:
+        if self._camera is not None:
+            self._infos.publish(camera_info_message(header(stamp, CAMERA_FRAME), self._camera))
+
+    def _drain(self, most: int, patience: float) -> None:
+        """Until fewer than ``most`` images are underway."""
+        what = "the node takes no more images"
+        while len(self._underway) >= most:
+            before = len(self._underway)
+            self._wait(lambda before=before: len(self._underway) < before, patience, what)  # type: ignore[misc]
+
+    def _hear_taken(self, stamp: Time) -> None:
+        nanoseconds = stamp.sec * 1_000_000_000 + stamp.nanosec
+        while self._underway and self._underway[0] <= nanoseconds:
+            self._underway.popleft()
+
+    def _wait(self, condition: Callable[[], bool], patience: float, what: str) -> None:
+        deadline = time.monotonic() + patience
+        while not condition():
+            gone = self._alive()
+            if gone:
+                raise PlayerError(gone)
+            if time.monotonic() > deadline:
+                raise PlayerError(f"{what} within {patience:.0f} s")
+            self._spin(GLANCE)
+
+    def _rest(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self._spin(GLANCE)
+
+    def _spin(self, seconds: float) -> None:
+        self._executor.spin_once(timeout_sec=max(min(seconds, GLANCE), 0.0))

@@ -1,0 +1,53 @@
+"""A bag through the real node and through the core: no image is lost, and both say the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+pytest.importorskip("rosbags", reason="reads a bag")
+
+from checkpoints import small_checkpoint
+
+from loger_ros.cli import main
+from loger_ros.geometry import inverse
+from loger_ros.mapping.point_files import read_ply
+from loger_ros.mapping.trajectory_files import read_tum
+from loger_ros.world import SequenceSpec, generate
+from loger_ros.world.bag import write_bag
+
+FRAMES = 44  # more than any queue on the way holds
+
+
+def test_node_and_core_agree(ros_domain: int, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """With a lens that is straightened, over several chunks and a short last one."""
+    lens = (-0.1, 0.01, 0.0, 0.0, 0.0)
+    spec = SequenceSpec("rooms", frames=FRAMES, width=64, height=48, distortion=lens)
+    write_bag(generate(spec, seed=4), tmp_path / "bag")
+    checkpoint = small_checkpoint(tmp_path / "small.safetensors")
+    words = ["replay", str(tmp_path / "bag"), "--model", str(checkpoint), "--resolution", "32x24"]
+    words += ["--chunk-size", "10", "--overlap", "2", "--alignment", "se3"]
+    words += ["--cloud-min-confidence", "0", "--cloud-edge-tolerance", "0"]
+    assert main([*words, "--core", "--out", str(tmp_path / "core")]) == 0
+    assert main([*words, "--out", str(tmp_path / "node")]) == 0, capsys.readouterr().err
+    assert capsys.readouterr().out.count(f"{FRAMES} poses of {FRAMES} images") == 2
+    (core,), (node,) = ((tmp_path / name).iterdir() for name in ("core", "node"))
+    made, expected = read_tum(node / "trajectory.txt"), read_tum(core / "trajectory.txt")
+    assert made.stamps == expected.stamps
+    assert len(set(made.segments)) == 1
+    from_start = inverse(expected.T_map_camera[:1]) @ expected.T_map_camera  # where the node's map begins
+    np.testing.assert_allclose(made.T_map_camera, from_start, atol=1e-7)
+    seen, all_points = read_ply(node / "cloud.ply"), read_ply(core / "cloud.ply")
+    assert 0 < len(seen) <= len(all_points), "the points of the last short chunk come after the map is saved"
+    assert "lost" not in (node / "node.log").read_text()
+
+
+def test_a_node_that_cannot_start_is_told(ros_domain: int, tmp_path: Path) -> None:
+    from loger_ros.ros.player import PlayerError
+    from loger_ros.ros.replay import replay
+
+    with pytest.raises(PlayerError, match=r"code 2(.|\n)*chunk_size"):
+        replay([], None, tmp_path / "out", {"stream.chunk_size": 0})
