@@ -123,6 +123,14 @@ def test_the_command_writes_the_table(tmp_path, capsys):
     assert set(result["chunks"]) == {"2", "3", "4", "6", "8", "12", "16"}
     assert len(result["memory"]["films"]) == 2
     assert "handheld 0 (40 frames)" in capsys.readouterr().out
+    again = [*options[:4], "--parts", "accuracy", "baselines", *where, "--out", str(tmp_path / "again")]
+    earlier = ["--baselines-from", str(tmp_path / "out/table.json")]
+    assert main(["assess", str(checkpoint), *again, *earlier]) == 0
+    assert (
+        json.loads((tmp_path / "again/table.json").read_text())["6-DoF"]["baselines"] == result["baselines"]
+    )
+    assert main(["assess", str(checkpoint), *again, "--frames", "41", *earlier]) == 1
+    assert "no baselines of the same frames" in capsys.readouterr().out
 
 
 def test_a_model_that_cannot_be_found_is_one_message(tmp_path, capsys):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from loger_ros.training.films import Film
 
 PARTS = ("accuracy", "baselines", "chunks", "tails", "memory", "speed")
+LEAST_FRAMES = 40
 LONG_SEED = 9200  # of the long ways that memory is judged on
 
 
@@ -33,6 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="instead of the named sets, new places of the same kinds, from these seeds",
     )  # fmt: skip
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument(
+        "--baselines-from", type=Path, metavar="TABLE.JSON",
+        help="take the baselines from an earlier assessment on the same frames",
+    )  # fmt: skip
     parser.add_argument("--frames", type=int, help="at most so many of each sequence, for a quick look")
     parser.add_argument("--memory-sequences", type=int, default=16, help="per world (default: 16)")
     parser.add_argument("--memory-frames", type=int, default=2000, help="of each (default: 2000)")
@@ -56,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
 
     torch.set_num_threads(args.threads)
     try:
+        if (args.frames or LEAST_FRAMES) < LEAST_FRAMES or args.memory_frames < 100:
+            raise ValueError(f"give at least {LEAST_FRAMES} --frames and 100 --memory-frames to judge by")
         model = load_model(args.model, device=args.device)
         Examination(model, args).run()
     except (CheckpointError, ValueError, RuntimeError, OSError) as error:
@@ -73,14 +80,18 @@ class Examination:
         self.changes = {name: getattr(args, name) for name in ("chunk_size", "overlap", "alignment")}
         self.changes["in_heights"] = not args.in_metres
         self.started = time.perf_counter()
-        self.result: dict[str, Any] = {"title": f"Assessment of {args.model}", "how": self._how()}
+        self.result: dict[str, Any] = {
+            "title": f"Assessment of {args.model}",
+            "how": self._how(),
+            "size": list(self.size),
+        }
 
     def run(self) -> None:
         from loger_ros.training import examine
 
         args, parts = self.args, set(self.args.parts)
         self.say(self.result["how"])
-        films = list(self._films("baselines" in parts))
+        films = list(self._films("baselines" in parts and args.baselines_from is None))
         self.say(f"rendered {sum(map(len, films))} frames of {len(films)} sequences")
         for world, own in examine.worlds(films).items():
             self.say(f"\n{world}: {', '.join(f'{film.name} ({len(film)} frames)' for film in own)}")
@@ -88,7 +99,8 @@ class Examination:
             if "accuracy" in parts:
                 self._keep(world, "accuracy", examine.accuracy(self.model, own, self.say, **self.changes))
             if "baselines" in parts:
-                self._keep(world, "baselines", examine.baselines(own, self.say))
+                known = self._known_baselines(world, own)
+                self._keep(world, "baselines", known or examine.baselines(own, self.say))
             if "chunks" in parts:
                 self._keep(world, "chunks", examine.chunk_sizes(self.model, some, self.say, **self.changes))
             if "tails" in parts:
@@ -100,6 +112,18 @@ class Examination:
                 found = examine.memory(self.model, self._long(world), self.say, **self.changes)
                 self._keep(world, "memory", found)
         self.say(f"\nwritten to {args.out / 'table.md'} and {args.out / 'table.json'}")
+
+    def _known_baselines(self, world: str, films: list[Film]) -> Any:
+        path = self.args.baselines_from
+        if path is None:
+            return None
+        earlier = json.loads(path.read_text())
+        found = earlier.get(world, {}).get("baselines", {})
+        seen = {(name, row["frames"]) for name, row in found.get("zero motion", {}).get("films", {}).items()}
+        if earlier["size"] != list(self.size) or seen != {(film.name, len(film)) for film in films}:
+            raise ValueError(f"{path} holds no baselines of the same frames at the same size ({world})")
+        self.say(f"baselines taken from {path}")
+        return _with_nan(found)
 
     def say(self, text: str) -> None:
         print(f"[{time.perf_counter() - self.started:6.0f} s] {text}", flush=True)
@@ -169,6 +193,12 @@ def _machine(device: str) -> str:
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU {platform.machine()}"
+
+
+def _with_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_nan(item) for name, item in value.items()}
+    return float("nan") if value is None else value
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +15,8 @@ from loger_ros.world.generate import generate
 from loger_ros.world.named_sets import NAMED_SETS
 from loger_ros.world.sequences import Sequence, SequenceSpec
 
+BATCH = 32  # frames rendered at once
+ATTEMPTS = 10
 OVERSAMPLED = 2  # times the network's size: what is rendered, then averaged down
 
 
@@ -48,15 +51,23 @@ class Film:
 
 
 def film(
-    name: str, sequence: Sequence, size: tuple[int, int], device: torch.device | str = "cpu", *, fine: bool
+    name: str,
+    sequence: Sequence,
+    size: tuple[int, int],
+    device: torch.device | str = "cpu",
+    *,
+    frames: int | None = None,
+    fine: bool,
 ) -> Film:
-    """Renders the sequence and averages its images down to ``size`` (width, height)."""
+    """Renders the sequence or its first frames, and averages them down to ``size`` (width, height)."""
     factor = sequence.camera.width // size[0]
     if (sequence.camera.width, sequence.camera.height) != (factor * size[0], factor * size[1]):
         raise ValueError(f"{sequence.camera.width}x{sequence.camera.height} is no multiple of {size}")
     images, depth, greys = [], [], []
     weights = torch.tensor([0.299, 0.587, 0.114], device=device)
-    for clip in sequence.clips(32, device):
+    count = min(frames or len(sequence), len(sequence))
+    for start in range(0, count, BATCH):
+        clip = sequence.render(start, min(start + BATCH, count), device)
         rgb = clip.rgb.permute(0, 3, 1, 2).float()
         far = clip.depth[:, None]
         if fine:
@@ -76,8 +87,8 @@ def film(
         torch.cat(depth).numpy(),
         sequence.camera.matrix(),
         torch.cat(greys).numpy() if fine else None,
-        sequence.T_world_camera,
-        sequence.stamps,
+        sequence.T_world_camera[:count],
+        sequence.stamps[:count],
     )
 
 
@@ -93,12 +104,12 @@ def set_films(
     """A named test set, or with a ``seed`` other places of the same kinds; at most ``frames`` of each."""
     own_seed, specs = NAMED_SETS[name]
     for index, spec in enumerate(specs):
-        spec = _sized(spec, size)
-        if frames is not None and frames < spec.frames:
-            spec = replace(spec, frames=frames, closed=spec.closed and frames >= 300)
-        sequence = generate(spec, own_seed if seed is None else seed, index)
+        if seed is None:
+            sequence = generate(_sized(spec, size), own_seed, index)
+        else:
+            sequence = _generated(_sized(spec, size), seed, index)
         suffix = "" if seed is None else f", seed {seed}"
-        yield film(f"{name} {index}{suffix}", sequence, size, device, fine=fine)
+        yield film(f"{name} {index}{suffix}", sequence, size, device, frames=frames, fine=fine)
 
 
 def long_films(
@@ -110,8 +121,16 @@ def long_films(
     for index in range(count):
         place = places[index % len(places)]
         spec = SequenceSpec(place, motion, frames=frames, split="test", effects=mild)
-        sequence = generate(_sized(spec, size), seed, index)
+        sequence = _generated(_sized(spec, size), seed, index)
         yield film(f"{place} {motion}, seed {seed}, {index}", sequence, size, device, fine=False)
+
+
+def _generated(spec: SequenceSpec, seed: int, index: int) -> Sequence:
+    """Where a seed leads to no way at all, the next one is taken."""
+    for attempt in range(ATTEMPTS):
+        with suppress(ValueError):
+            return generate(spec, seed + 1_000_000 * attempt, index)
+    raise ValueError(f"no way found for {spec} with {ATTEMPTS} seeds from {seed} on")
 
 
 def _sized(spec: SequenceSpec, size: tuple[int, int]) -> SequenceSpec:
