@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,7 +38,7 @@ from loger_ros.ros.interface import NODE, Topic, qos_profile
 from loger_ros.ros.messages import header, image_message
 from loger_ros.ros.motion_messages import transform_message
 
-PATIENCE = 120.0  # s; the machines of tests are slow and shared
+PATIENCE = 60.0  # s; the machines of tests are slow and shared
 STREAM = {  # what the checkpoint of the tests recommends
     "chunk_size": 6,
     "overlap": 2,
@@ -80,17 +81,16 @@ def node_process(
     """``stream__chunk_size=4`` stands for ``-p stream.chunk_size:=4``. What it says goes to ``said_by``."""
     words = [f"{name.replace('__', '.')}:={_yaml(value)}" for name, value in parameters.items()]
     command = [sys.executable, "-m", "loger_ros.ros.node", "--ros-args", *arguments]
-    log = Path(environment["ROS_LOG_DIR"]).with_suffix(f".{time.monotonic_ns()}.txt")
-    with log.open("w") as file:
+    with tempfile.NamedTemporaryFile("w", prefix="loger_node_", suffix=".txt") as log:
         process = subprocess.Popen(
-            [*command, *(word for given in words for word in ("-p", given))], env=environment, stderr=file
+            [*command, *(word for given in words for word in ("-p", given))], env=environment, stderr=log
         )
-    process.log = log  # type: ignore[attr-defined]
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+        process.log = Path(log.name)  # type: ignore[attr-defined]
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
 
 
 def said_by(process: subprocess.Popen) -> str:
@@ -176,6 +176,7 @@ class Tester:
         if topic not in self._images:
             self._images[topic] = self.node.create_publisher(kind, topic, QoSProfile(depth=50))
             self.wait(lambda: self._images[topic].get_subscription_count() > 0)
+            self.rest(0.5)  # the other side may not know yet, and a best-effort reader then misses images
         return self._images[topic]
 
     def send_images(

@@ -320,7 +320,8 @@ def test_deactivating_keeps_the_memory_and_cleaning_up_frees_it(node: SimpleName
     assert tester.state() == "inactive"
     assert tester.transition("activate")
     tester.wait(lambda: tester.node.count_subscribers("image") == 1)
-    tester.wait(lambda: tester._images["image"].get_subscription_count() > 0)
+    tester.wait(lambda: tester.image_publisher().get_subscription_count() > 0)
+    tester.rest(0.5)
     stamps += tester.send_images(TEN[6:], stamps[-1] + SECOND // 10)
     tester.wait(lambda: len(tester.heard["pose"]) >= 8)
     updates = expected(node.checkpoint, TEN, stamps)  # as if nothing had been in between

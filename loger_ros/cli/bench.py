@@ -9,6 +9,7 @@ BENCHMARKS = {
     "clouds": "points to PointCloud2, against the usual way and a bare copy",
     "model": "time, FLOP/s and memory of one model step; variants as ratios in one run",
     "weights": "memory and seconds of loading and converting a full-size checkpoint",
+    "node": "what the node costs beside the network, at camera rate, next to a bare Reconstructor",
     "stream": "the whole stream against the bare model; memory and time against stream length",
     "world": "rendered frames per second",
 }

@@ -1,4 +1,4 @@
-"""/diagnostics: one status per camera. The first thing that is wrong is its message, with the cure."""
+"""/diagnostics: one status per camera. Its message is what is wrong, with the cure."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from loger_ros.ros.statistics import Statistics
 # Events that mean the loss of one frame each, beside those that the intake counts.
 LOSSES = ("duplicate_stamp", "out_of_order", "queue_full")
 RECENT = 10.0  # s during which a trouble counts as present
+MOST_SAID = 3  # troubles in one message
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
@@ -34,10 +35,10 @@ class CameraHealth:
         self._events, self._statistics = events, statistics
         self._since = time.monotonic()
         self._seen: dict[str, tuple[int, float]] = {}  # event → how often up to now, and when last
-        self._silent = False
+        self._silent_since: float | None = None  # monotonic: the last image before the silence
 
     def activated(self) -> None:
-        self._since, self._silent = time.monotonic(), False
+        self._since, self._silent_since = time.monotonic(), None
 
     def troubles(
         self, settings: HealthConfig, inputs: Inputs | None, busy_for: float, paused: bool
@@ -80,16 +81,16 @@ class CameraHealth:
         return values
 
     def _silence(self, settings: HealthConfig, inputs: Inputs) -> list[Trouble]:
-        now = time.monotonic()
-        quiet = now - max(self._statistics.last.get("image", 0.0), self._since)
+        last = max(self._statistics.last.get("image", 0.0), self._since)
+        if self._silent_since is not None and last > self._silent_since:
+            self._silent_since = None
+            self._events.add("images_again", 0, f"images come again on {inputs.topic}")
+        quiet = time.monotonic() - last
         if quiet < settings.image_timeout:
-            if self._silent:
-                self._silent = False
-                self._events.add("images_again", 0, f"images come again on {inputs.topic}")
             return []
         text = f"no image for {quiet:.0f} s: {inputs.why_nothing_comes()}"
-        if not self._silent:
-            self._silent = True
+        if self._silent_since is None:
+            self._silent_since = last
             self._events.add("no_images", 0, text)
         return [Trouble(WARN, text)]
 
@@ -117,7 +118,7 @@ def status_message(
 ) -> DiagnosticStatus:
     message = DiagnosticStatus(name=name, hardware_id=hardware)
     message.level = troubles[0].level if troubles else OK
-    message.message = troubles[0].message if troubles else fine
+    message.message = " | ".join(trouble.message for trouble in troubles[:MOST_SAID]) if troubles else fine
     message.values = [KeyValue(key=key, value=value) for key, value in values.items()]
     return message
 

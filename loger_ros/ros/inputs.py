@@ -94,8 +94,10 @@ class Inputs:
         self._statistics.dropped["lost_on_the_way"] += event.total_count_change
 
     def _others(self) -> list[str]:
-        return [
-            name
-            for name, types in self._node.get_topic_names_and_types()
-            if self._topic.type in types and name != self.topic and self._node.count_publishers(name)
-        ][:OTHERS]
+        """Topics of images that other nodes publish."""
+        found = []
+        for name, types in self._node.get_topic_names_and_types():
+            if self._topic.type in types and name != self.topic:
+                senders = {info.node_name for info in self._node.get_publishers_info_by_topic(name)}
+                found += [name] if senders - {self._node.get_name()} else []
+        return found[:OTHERS]

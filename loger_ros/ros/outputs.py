@@ -180,4 +180,7 @@ def placed(cloud: Cloud, T_map_world: np.ndarray) -> Cloud:
 
 
 def _heard(publisher: Publisher) -> bool:
-    return publisher.get_subscription_count() > 0
+    try:
+        return publisher.get_subscription_count() > 0
+    except RuntimeError:  # the process ends: ROS is gone, and the last poses go to the journal alone
+        return False

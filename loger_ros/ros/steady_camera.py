@@ -1,0 +1,54 @@
+"""A camera for measurements: a few pictures, sent again and again at a steady rate, at next to no cost."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+
+from loger_ros.ros.messages import header, image_message
+from loger_ros.ros.process import running_ros
+
+PICTURES = 30
+FRAME = "camera"
+
+
+def pictures(width: int, height: int) -> list[np.ndarray]:
+    """Soft random blobs, all different."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (PICTURES, height // 16 + 1, width // 16 + 1, 3), dtype=np.uint8)
+    return [np.ascontiguousarray(picture.repeat(16, 0).repeat(16, 1)[:height, :width]) for picture in coarse]
+
+
+class SteadyCamera(Node):
+    def __init__(self) -> None:
+        super().__init__("steady_camera")
+        settings = {"width": 640, "height": 480, "rate": 30.0}
+        width, height, rate = (self.declare_parameter(name, value).value for name, value in settings.items())
+        self._messages = [
+            image_message(header(0, FRAME), picture, "rgb8") for picture in pictures(width, height)
+        ]
+        self._publisher = self.create_publisher(Image, "image", 5)
+        self._sent = 0
+        self.create_timer(1 / rate, self._send)
+
+    def _send(self) -> None:
+        message = self._messages[self._sent % PICTURES]
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._publisher.publish(message)
+        self._sent += 1
+
+
+def main(args: list[str] | None = None) -> int:
+    with running_ros(args):
+        executor = SingleThreadedExecutor()
+        executor.add_node(SteadyCamera())
+        executor.spin()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,249 @@
+"""The node where things are not as they should be, each time in a process of its own."""
+
+from __future__ import annotations
+
+import array
+import io
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+rclpy = pytest.importorskip("rclpy", reason="needs ROS 2")
+
+from node_rig import (  # noqa: E402
+    SECOND,
+    Tester,
+    end,
+    node_process,
+    pictures,
+    pose_of,
+    said_by,
+    stamp_of,
+    write_checkpoint,
+)
+from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
+from rosgraph_msgs.msg import Clock  # noqa: E402
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
+
+from loger_ros.mapping.journal import read_journal  # noqa: E402
+from loger_ros.ros import interface  # noqa: E402
+from loger_ros.ros.messages import camera_info_message, header, image_message  # noqa: E402
+from loger_ros.ros.node import main  # noqa: E402
+from loger_ros.types import Camera  # noqa: E402
+
+TEN = pictures(10)
+
+
+@pytest.fixture
+def tester(ros_domain: int) -> Iterator[Tester]:
+    tester = Tester(ros_domain)
+    tester.hear(interface.DIAGNOSTICS)
+    yield tester
+    tester.close()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "small.safetensors")
+
+
+def test_a_kill_loses_no_final_pose_and_the_next_run_continues(
+    tester: Tester, ros_environment: dict[str, str], checkpoint: Path, tmp_path: Path
+) -> None:
+    settings = {
+        "model__checkpoint": checkpoint,
+        "output__folder": tmp_path,
+        "frames__extrinsic": "parameters",
+        "frames__camera_rpy": [0.0, 0.3, 0.0],
+        "input__undistort": False,
+        "input__reliable": True,
+    }
+    poses = tester.hear(interface.POSE)
+    with node_process(ros_environment, **settings) as process:
+        tester.process = process
+        stamps = tester.send_images(TEN, SECOND)
+        tester.wait(lambda: len(poses) == 8)
+        tester.process = None
+        process.kill()
+        process.wait()
+    journal = tmp_path / "journal.tum"
+    assert list(read_journal(journal).stamps) == stamps[:8]
+    with journal.open("a") as file:
+        file.write("99.5 0 0")  # as if the kill had come in the middle of a line
+    killed = tester.image_publisher().get_subscription_count()  # DDS believes in it for a while
+    with node_process(ros_environment, **settings) as process:
+        tester.process = process
+        tester.wait(lambda: tester.image_publisher().get_subscription_count() > killed)
+        more = tester.send_images(TEN, 100 * SECOND)
+        tester.wait(lambda: len(poses) == 16)
+        tester.process = None
+        end(process, signal.SIGTERM)
+    both = read_journal(journal)
+    assert list(both.stamps) == [*stamps[:8], *more]  # a peaceful end writes the provisional ones too
+    assert both.segments == (*([0] * 8), *([1] * 10))
+
+
+def test_two_cameras_compressed_in_simulated_time(
+    tester: Tester, ros_environment: dict[str, str], checkpoint: Path, tmp_path: Path
+) -> None:
+    settings = {
+        "use_sim_time": True,
+        "model__checkpoint": checkpoint,
+        "output__folder": tmp_path,
+        "input__cameras": ["front", "rear"],
+        "input__image_transport": "compressed",
+        "input__camera_info_timeout": 60.0,
+        "frames__extrinsic": "parameters",
+        "frames__camera_xyz": [0.0] * 6,
+        "frames__camera_rpy": [0.0] * 6,
+    }
+    odometry = {name: tester.hear(interface.ODOMETRY, prefix=f"{name}/") for name in ("front", "rear")}
+    transforms = tester.hear(interface.TF)
+    with node_process(ros_environment, **settings) as process:
+        tester.process = process
+        tester.wait(lambda: "nobody publishes /clock" in tester.health("node").get("message", ""))
+        clock = tester.node.create_publisher(Clock, "/clock", 1)
+        infos = [tester.node.create_publisher(CameraInfo, f"{n}/camera_info", 5) for n in odometry]
+        images = [tester.image_publisher(f"{n}/image/compressed", CompressedImage) for n in odometry]
+        tester.wait(lambda: all(p.get_subscription_count() for p in (clock, *infos)))
+        now = Clock()
+        now.clock.sec = 50
+        tester.wait(lambda: clock.publish(now) or tester.health("node")["message"] == "active")
+        lens = Camera(64, 48, np.array([[60.0, 0, 31.5], [0, 60, 23.5], [0, 0, 1]]), (-0.2, 0.05, 0, 0, 0))
+        for info in infos:
+            info.publish(camera_info_message(header(50 * SECOND, "camera"), lens))
+        tester.rest(0.5)
+        for number, picture in enumerate(TEN[:6]):
+            for publisher, shown in zip(images, (picture, TEN[9 - number]), strict=True):
+                file = io.BytesIO()
+                Pillow.fromarray(shown).save(file, "PNG")
+                message = CompressedImage(header=header((50 + number) * SECOND, "camera"), format="png")
+                message.data = array.array("B", file.getvalue())
+                publisher.publish(message)
+            tester.rest(0.05)
+        tester.wait(lambda: all(len(kept) == 6 for kept in odometry.values()))
+        tester.wait(lambda: tester.health("front").get("age_odometry_s_p99") is not None)
+        assert -6.0 < float(tester.health("front")["age_odometry_s_p99"]) <= 0.0  # by the simulated clock
+        assert "event_camera_info_unusable" not in tester.health("front")
+        tester.process = None
+        end(process)
+    front, rear = odometry["front"], odometry["rear"]
+    assert {(m.header.frame_id, m.child_frame_id) for m in front} == {("odom", "base_link")}
+    assert {(m.header.frame_id, m.child_frame_id) for m in rear} == {("rear/odom", "base_link")}
+    assert [stamp_of(message) for message in rear] == [(50 + i) * SECOND for i in range(6)]
+    ways = [np.array([pose_of(message.pose.pose) for message in kept]) for kept in (front, rear)]
+    assert np.abs(ways[0] - ways[1]).max() > 1e-3  # they saw different things
+    parents = {(e.header.frame_id, e.child_frame_id) for message in transforms for e in message.transforms}
+    assert parents == {("map", "odom"), ("odom", "base_link")}  # one tree, moved by the first camera
+    for name in ("front", "rear"):
+        assert len(read_journal(tmp_path / name / "journal.tum")) == 6
+
+
+def test_a_camera_that_is_silent_unheard_or_mistaken_is_told_apart(
+    tester: Tester, ros_environment: dict[str, str], checkpoint: Path, tmp_path: Path
+) -> None:
+    settings = {
+        "model__checkpoint": checkpoint,
+        "output__folder": tmp_path,
+        "output__journal": '""',
+        "input__reliable": True,
+        "input__undistort": False,
+        "health__image_timeout": 0.5,
+        "frames__extrinsic": "parameters",
+        "frames__publish_map_odom": False,
+        "queue__capacity": 1,
+    }
+
+    def health_says(*words: str) -> None:
+        tester.wait(lambda: all(word in tester.health().get("message", "") for word in words))
+
+    with node_process(ros_environment, **settings) as process:
+        tester.process = process
+        health_says("nobody publishes /image", "no camera driver")
+        other = tester.node.create_publisher(Image, "cam0/image_raw", 1)
+        health_says("topics of that type: /cam0/image_raw")
+        tester.node.destroy_publisher(other)
+        qos = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+        weak = tester.node.create_publisher(Image, "image", qos)
+        health_says("/tester publishes /image best-effort", "input.reliable to false")
+        tester.wait(lambda: "event_incompatible_qos" in tester.health())
+        tester.node.destroy_publisher(weak)
+        wrong = tester.node.create_publisher(CompressedImage, "image", 1)
+        health_says("carries sensor_msgs/msg/CompressedImage", "input.image_transport")
+        tester.node.destroy_publisher(wrong)
+        tester.image_publisher()
+        health_says("a QoS that matches, but nothing arrives")
+        transforms = tester.hear(interface.TF)
+        tester.wait(lambda: tester.node.count_subscribers("/tf"))
+        tester.send_images(TEN[:2], SECOND)
+        tester.wait(lambda: tester.health().get("event_images_again"))
+        strange = Image(header=header(2 * SECOND, "camera"), height=1, width=1, encoding="32FC1", step=4)
+        strange.data = array.array("B", bytes(4))
+        tester.image_publisher().publish(strange)
+        tester.wait(lambda: tester.health().get("dropped_not_readable") == "1")
+        health_says("cv_bridge")
+        for stamp in range(3, 43):  # faster than anything could be
+            tester.image_publisher().publish(image_of(TEN[stamp % 10], stamp * SECOND))
+        tester.wait(
+            lambda: "dropped_queue_full" in tester.health() or "dropped_not_read_in_time" in tester.health()
+        )
+        tester.wait(lambda: int(tester.health()["images_received"]) == 43)
+        tester.wait(lambda: accounted(tester.health()) == 43)
+        answer = tester.trigger("save_trajectory")
+        assert not answer.success
+        assert "output.journal" in answer.message
+        said = {(e.header.frame_id, e.child_frame_id) for message in transforms for e in message.transforms}
+        assert said == {("odom", "base_link")}
+        tester.process = None
+        said = end(process)
+    assert "no_images: no image for" in said
+    assert not list(tmp_path.glob("**/*.tum"))
+
+
+def image_of(picture: np.ndarray, stamp: int) -> Image:
+    return image_message(header(stamp, "camera"), picture, "rgb8")
+
+
+def accounted(health: dict[str, str]) -> int:
+    """Images that were processed or dropped for a cause that is told."""
+    dropped = sum(int(value) for name, value in health.items() if name.startswith("dropped_"))
+    return int(health["frames_processed"]) + dropped
+
+
+@pytest.mark.parametrize(
+    ("parameter", "reason"),
+    [
+        ("stream.chunk_size:=many", "stream.chunk_size is 'many'; it must be a whole number"),
+        ("stream.overlap:=40", "stream.overlap is 40; it must be less than stream.chunk_size"),
+        ("input.cameras:=[a, a]", "names that differ"),
+        ("autostart:=perhaps", "autostart"),
+    ],
+)
+def test_wrong_parameters_end_it_with_one_line(
+    parameter: str, reason: str, ros_domain: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--ros-args", "-p", parameter]) == 2
+    said = capfd.readouterr().err
+    assert reason in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_it_waits_for_the_lifecycle_and_starts_where_home_cannot_be_written(
+    tester: Tester, ros_environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    del ros_environment["ROS_LOG_DIR"]
+    ros_environment |= {"HOME": str(tmp_path / "file"), "TMPDIR": str(tmp_path)}
+    with node_process(ros_environment, autostart=False) as process:
+        tester.process = process
+        assert tester.state() == "unconfigured"
+        tester.wait(lambda: tester.health("node").get("state") == "unconfigured")
+        assert "is not configured" in tester.trigger("reset").message
+        tester.process = None
+        end(process, signal.SIGTERM)
+        assert "ROS logs go to" in said_by(process)
+    assert list((tmp_path / "ros_log").iterdir())
