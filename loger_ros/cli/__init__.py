@@ -20,6 +20,7 @@ COMMANDS = {
     "assess": "hold a model against its goals and every baseline",
     "train": "train a model on procedural scenes",
     "eval": "from a recording to a trajectory, a map, numbers and pictures",
+    "export": "a recording or a result for other tools: bag, TUM, KITTI, PLY, PCD, COLMAP",
     "replay": "a recording through the real node, or through the core alone",
 }
 

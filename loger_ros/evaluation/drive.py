@@ -58,7 +58,7 @@ class Drive:
             Track("estimate", self.estimate @ BODY_FROM_OPTICAL, ESTIMATE),
             Track("truth", laid @ BODY_FROM_OPTICAL, TRUTH),
         ]
-        return Scene(cloud.points.numpy(), cloud.colours.numpy(), tracks, point_size)
+        return Scene(cloud.points.numpy(), cloud.colours.numpy(), tracks, point_size).without_strays()
 
 
 def picture(scene: Scene, title: str) -> Image.Image:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from loger_ros.config import CloudConfig, MapConfig, StreamConfig
 from loger_ros.evaluation.association import TOLERANCE
 from loger_ros.evaluation.measure import CLOUD_THRESHOLD, FEWEST, Matched, measure
 from loger_ros.evaluation.report.folder import description, problems_of, read_metrics, write_report
@@ -47,11 +48,30 @@ def finished_metrics(job: Job) -> dict[str, Any] | None:
     return metrics if metrics is not None and metrics.get("job") == job.fingerprint else None
 
 
+def choice_of_run(metrics: dict[str, Any]) -> Choice:
+    """How the recording of a finished run was opened."""
+    try:
+        values = dict(metrics["choice"])
+        return Choice(**(values | {"size": tuple(values["size"])}))
+    except (KeyError, TypeError) as error:
+        raise SourceError(f"metrics.json does not say how its recording was opened ({error!r})") from error
+
+
+def settings_of_run(metrics: dict[str, Any]) -> Settings:
+    try:
+        values = dict(metrics["settings"])
+        sections = {"stream": StreamConfig, "cloud": CloudConfig, "map": MapConfig}
+        made = {name: kind(**values.pop(name)) for name, kind in sections.items()}
+        return Settings(**made, **values)
+    except (KeyError, TypeError) as error:
+        raise SourceError(f"metrics.json does not hold the settings of its run ({error!r})") from error
+
+
 def evaluate(job: Job, model: Any, progress: Progress = lambda frames: None) -> dict[str, Any]:
     """→ the metrics, which are also in the folder with the rest of the report."""
     source = open_source(job.source, job.choice)
     metrics = description(source, job.source, job.model, job.settings, job.device)
-    metrics["job"] = job.fingerprint
+    metrics |= {"choice": dataclasses.asdict(job.choice), "job": job.fingerprint}
     run = run_source(source, model, job.settings, progress=progress)
     if not len(run.trajectory):
         reasons = "; ".join(f"{item['name']}: {item['message']}" for item in problems_of(source, run))

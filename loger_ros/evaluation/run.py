@@ -14,6 +14,7 @@ import torch
 from loger_ros.config import CloudConfig, MapConfig, StreamConfig
 from loger_ros.evaluation.association import associate
 from loger_ros.evaluation.depth import DepthSample
+from loger_ros.evaluation.intrinsics import FocalLength
 from loger_ros.evaluation.memory import Peak
 from loger_ros.evaluation.sources import Source
 from loger_ros.evaluation.sources.ahead import read_ahead
@@ -65,7 +66,8 @@ class Run:
     timing: Timing
     peak: dict[str, float]  # MB
     events: EventLog
-    camera: Camera | None  # of the network images
+    camera: Camera | None  # of the network images; fitted to the points where the recording does not know it
+    camera_is_known: bool
 
 
 def run_source(
@@ -130,6 +132,7 @@ class _Take:
         self._true_voxels: VoxelMap | None = None
         self._truth: dict[int, np.ndarray] | None = None  # by stamp, looked up once depth asks for it
         self._depth = DepthSample()
+        self._focal = FocalLength()
         self.timing = Timing()
 
     def frame(self, stamp: int, updates: list[Update]) -> None:
@@ -151,6 +154,7 @@ class _Take:
         if not update.frames:
             return
         self._final += [(posed.stamp, posed.T_map_camera, posed.segment) for posed in update.frames]
+        self._focal.add(update.local_points[-1].float().cpu().numpy())
         self._voxels.insert(
             cloud_of(update, self._settings.cloud), update.frames[-1].T_map_camera, update.frames[-1].stamp
         )
@@ -200,7 +204,8 @@ class _Take:
             self.timing,
             peak,
             events,
-            camera,
+            camera or self._focal.camera(),
+            camera is not None,
         )
 
 

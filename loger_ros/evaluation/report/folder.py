@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 import loger_ros
+from loger_ros.evaluation.intrinsics import write_camera
 from loger_ros.evaluation.measure import FEWEST, Matched
 from loger_ros.evaluation.report.page import run_page
 from loger_ros.evaluation.report.plots import HINT, Plots
@@ -40,6 +41,8 @@ def write_report(
         stamps = tuple(int(stamp) for stamp in matched.stamps)
         write_tum(folder / "truth.txt", Trajectory(stamps, matched.truth, (0,) * len(stamps)))
     write_ply(folder / "cloud.ply", run.cloud)
+    if run.camera is not None:
+        write_camera(folder / "camera.json", run.camera, run.camera_is_known)
     shown = _pictures(run, matched, metrics) if pictures else {}
     for name, data in shown.items():
         (folder / f"{name}.png").write_bytes(data)

@@ -1,0 +1,80 @@
+"""``loger export FORMAT FROM TO``: a recording or a result of loger eval, for other tools."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from loger_ros.cli.arguments import image_size
+from loger_ros.evaluation.evaluate import choice_of_run, settings_of_run
+from loger_ros.evaluation.export.bags import write_result_bag, write_source_bag
+from loger_ros.evaluation.export.colmap import write_colmap
+from loger_ros.evaluation.export.folders import write_kitti_source, write_tum_source
+from loger_ros.evaluation.export.place import new_file
+from loger_ros.evaluation.intrinsics import read_camera
+from loger_ros.evaluation.progress import Line
+from loger_ros.evaluation.report.folder import read_metrics
+from loger_ros.evaluation.sources import Choice, SourceError, open_source
+from loger_ros.mapping.point_files import read_ply, write_pcd, write_ply
+from loger_ros.mapping.trajectory_files import read_tum, write_kitti, write_tum
+
+FORMATS = ("bag", "tum", "kitti", "ply", "pcd", "colmap")
+OF_RESULTS = ("ply", "pcd", "colmap")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "format",
+        choices=FORMATS,
+        help="bag (rosbag2), tum and kitti of a recording or a result; ply, pcd and colmap of a result",
+    )
+    parser.add_argument("source", metavar="FROM", help="the folder of a result of loger eval, or a recording")
+    parser.add_argument("to", metavar="TO", type=Path, help="a file or folder that does not exist yet")
+    parser.add_argument("--topic", default="", help="images in a bag (default: guessed)")
+    parser.add_argument("--truth", default="", help="a topic of the bag, or a TUM or KITTI file")
+    parser.add_argument("--size", type=image_size, default=Choice.size, help="of a synthetic sequence")
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        metrics = read_metrics(Path(args.source))
+        with Line(args.source) as line:
+            if metrics is not None:
+                _result(args.format, Path(args.source), metrics, args.to, line.frames)
+            else:
+                _recording(args, line.frames)
+    except (SourceError, ValueError, OSError) as error:
+        print(f"loger export: {error}", file=sys.stderr)
+        return 2
+    print(args.to)
+    return 0
+
+
+def _recording(args: argparse.Namespace, progress: Callable[[int], None]) -> None:
+    if args.format in OF_RESULTS:
+        raise SourceError(f"{args.source} is no result: {args.format} needs what loger eval makes of it")
+    source = open_source(args.source, Choice(topic=args.topic, truth=args.truth, size=args.size))
+    write = {"bag": write_source_bag, "tum": write_tum_source, "kitti": write_kitti_source}[args.format]
+    write(source, args.to, progress)
+
+
+def _result(
+    kind: str, folder: Path, metrics: dict[str, Any], to: Path, progress: Callable[[int], None]
+) -> None:
+    trajectory = read_tum(folder / "trajectory.txt")
+    if kind == "tum":
+        write_tum(new_file(to), trajectory)
+    elif kind == "kitti":
+        write_kitti(new_file(to), trajectory)
+    elif kind == "bag":
+        write_result_bag(trajectory, read_ply(folder / "cloud.ply"), to)
+    elif kind == "colmap":
+        source = open_source(metrics["source"]["path"], choice_of_run(metrics))
+        camera = read_camera(folder / "camera.json")
+        cloud = read_ply(folder / "cloud.ply")
+        write_colmap(source, settings_of_run(metrics), trajectory, cloud, camera, to, progress)
+    else:
+        (write_ply if kind == "ply" else write_pcd)(new_file(to), read_ply(folder / "cloud.ply"))

@@ -1,0 +1,1 @@
+"""Recordings and results in the formats of other tools."""
