@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -118,6 +120,20 @@ def test_the_ceiling_is_cut_away_and_the_floor_stays() -> None:
     scene = room()
     assert len(scene.without_ceiling().points) == len(scene.points) // 2
     assert (scene.without_ceiling().points[:, 2] == 0).all()
+
+
+def test_strays_go_and_company_stays() -> None:
+    scene = room()
+    far = np.array([[100.0, 100, 1], [-50, 3, 1]])
+    strayed = replace(
+        scene,
+        points=np.concatenate([scene.points, far]),
+        colours=np.concatenate([scene.colours, np.zeros((2, 3), np.uint8)]),
+    )
+    tidy = strayed.without_strays()
+    assert np.array_equal(tidy.points, scene.points)
+    assert np.array_equal(tidy.colours, scene.colours)
+    assert len(replace(scene, points=far, colours=far.astype(np.uint8)).without_strays().points) == 0
 
 
 def test_the_chart_keeps_left_and_right_and_its_scale_is_true() -> None:

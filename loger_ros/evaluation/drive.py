@@ -24,6 +24,7 @@ from loger_ros.ros.odometry import BODY_FROM_OPTICAL
 from loger_ros.types import Trajectory
 
 GAP = 12  # pixels
+WIDTH = 1400  # pixels of a wide picture
 WIDE = 1.2  # times as wide as high: the other views find their place below
 
 
@@ -65,6 +66,7 @@ def picture(scene: Scene, title: str) -> Image.Image:
     """The way from above; beside it, or below where it is wide, the map from aside and along the way."""
     chart = from_above(scene, title)
     if chart.width > WIDE * chart.height:
+        chart = from_above(scene, title, WIDTH)
         half = (chart.width - GAP) // 2
         size = (half, half * 2 // 3)
         sheet = Image.new("RGB", (chart.width, chart.height + size[1]), PAPER)

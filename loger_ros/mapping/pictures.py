@@ -20,6 +20,7 @@ MARGIN = 0.06  # of the picture's width, left free around what is shown
 TALLEST = 1.4  # times as high as wide: the most that a chart is
 FADED = 0.45  # of the cloud's colour is left under the chart's lines
 CEILING = 0.75  # what is higher than this share of the way from the cameras to the top is cut away
+CELL, COMPANY = 4, 6  # a cell of so many point sizes with fewer points than this holds strays
 CROWD = 1.0  # percent of the points at each end that may lie outside the picture
 BAR = 0.25  # of the width: the longest scale bar
 FOLLOW, FOLLOWERS = 0.06, 20  # how far behind, as a share of the way; places that are tried
@@ -59,6 +60,13 @@ class Scene:
         top = float(np.percentile(self.points[:, 2], 100 - CROWD))
         low = self.points[:, 2] < eye + CEILING * max(top - eye, 0.0)
         return replace(self, points=self.points[low], colours=self.colours[low])
+
+    def without_strays(self) -> Scene:
+        """Without points that have few others about them."""
+        cells = np.floor(self.points / (CELL * self.point_size)).astype(np.int64)
+        _, which, count = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
+        company = count[which.reshape(-1)] >= COMPANY
+        return replace(self, points=self.points[company], colours=self.colours[company])
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """The box around all tracks and nearly all points."""

@@ -22,6 +22,7 @@ from loger_ros.ros.log_folder import use_writable_log_folder
 
 SIZE = (160, 120)  # of the synthetic camera's images
 CAMERA_HEIGHT = 0.5  # m above the ground, the unit in which tiny speaks
+CAMERA_PITCH = 8.0  # degrees down
 VOXEL = 0.04  # m
 TRAJECTORY, MAP = "trajectory.tum", "map.ply"
 GLANCE = 0.3  # s between looks at the table
@@ -123,6 +124,7 @@ def _node_parameters(plan: Plan, folder: Path) -> dict[str, object]:
         "cloud.edge_tolerance": 0.15,
         "cloud.min_confidence": 0.1,
         "map.voxel_size": VOXEL,
+        "health.image_timeout": 60.0,  # the camera starts when the node is ready
         "output.folder": folder.absolute(),
         "output.journal": TRAJECTORY,
         "output.map_file": MAP,
@@ -139,6 +141,7 @@ def _camera_parameters(plan: Plan) -> dict[str, object]:
         "width": SIZE[0],
         "height": SIZE[1],
         "camera_height": CAMERA_HEIGHT,
+        "camera_pitch": CAMERA_PITCH,
     }
 
 
