@@ -25,6 +25,7 @@ CROWD = 1.0  # percent of the points at each end that may lie outside the pictur
 BAR = 0.25  # of the width: the longest scale bar
 FOLLOW, FOLLOWERS = 0.06, 20  # how far behind, as a share of the way; places that are tried
 IN_THE_WAY = 0.7  # of that distance: what is nearer stands before the camera that is followed
+ELEVATION = 0.95  # rad above the horizon, of the view from aside
 REDUCED = 10  # how much smaller a picture is in which places are tried
 CLOSE = 1.6  # points are drawn so much larger where they are seen from near
 UP = np.array([0.0, 0.0, 1.0])
@@ -127,7 +128,7 @@ def from_aside(scene: Scene, width: int = 1200, height: int = 800) -> Image.Imag
     span = high - low
     # Along the shorter side, so that the longer one fills the width.
     side = np.array([0.35, -1.0, 0.0]) if span[0] >= span[1] else np.array([-1.0, -0.35, 0.0])
-    direction = side / np.linalg.norm(side) * math.cos(0.75) + UP * math.sin(0.75)
+    direction = side / np.linalg.norm(side) * math.cos(ELEVATION) + UP * math.sin(ELEVATION)
     inside = scene.points[((scene.points >= low) & (scene.points <= high)).all(1)]
     shown = np.concatenate([inside, *(track.points for track in scene.tracks)])
     centre, distance = (low + high) / 2, 4 * float(span.max())
