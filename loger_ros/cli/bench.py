@@ -10,6 +10,7 @@ BENCHMARKS = {
     "model": "time, FLOP/s and memory of one model step; variants as ratios in one run",
     "weights": "memory and seconds of loading and converting a full-size checkpoint",
     "node": "what the node costs beside the network, at camera rate, next to a bare Reconstructor",
+    "reading": "recordings per second and MB/s, against reading the bare bytes",
     "stream": "the whole stream against the bare model; memory and time against stream length",
     "world": "rendered frames per second",
 }

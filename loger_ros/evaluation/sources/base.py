@@ -8,7 +8,10 @@ still given.
 from __future__ import annotations
 
 import logging
+import os
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +27,7 @@ MOST_FRAMES = 5_000_000  # of one recording
 MOST_PIXELS = 80_000_000  # of one image
 MOST_TEXT = 1 << 30  # bytes of a list or table
 MOST_SETTINGS = 1 << 20  # bytes of a calibration file
+READERS = min(4, os.cpu_count() or 1)  # files decoded at once
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp")
 
 
@@ -115,11 +119,24 @@ class ImageFiles:
         return self._stamps
 
     def frames(self) -> Iterator[Frame]:
-        for stamp, file in zip(self._stamps, self._files, strict=True):
-            try:
-                yield Frame(stamp, read_image(file))
-            except SourceError as error:
-                self.problems.add("unreadable_image", stamp, f"{error}; the frame is left out")
+        """In order; several files are decoded at once."""
+        waiting: deque[tuple[int, Future[np.ndarray]]] = deque()
+        pool = ThreadPoolExecutor(READERS)
+        try:
+            for stamp, file in zip(self._stamps, self._files, strict=True):
+                waiting.append((stamp, pool.submit(read_image, file)))
+                if len(waiting) > 2 * READERS:
+                    yield from self._decoded(*waiting.popleft())
+            while waiting:
+                yield from self._decoded(*waiting.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _decoded(self, stamp: int, image: Future[np.ndarray]) -> Iterator[Frame]:
+        try:
+            yield Frame(stamp, image.result())
+        except SourceError as error:
+            self.problems.add("unreadable_image", stamp, f"{error}; the frame is left out")
 
     def truth(self) -> Trajectory | None:
         return self._truth
