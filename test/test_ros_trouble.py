@@ -188,11 +188,10 @@ def test_a_camera_that_is_silent_unheard_or_mistaken_is_told_apart(
         health_says("cv_bridge")
         for stamp in range(3, 43):  # faster than anything could be
             tester.image_publisher().publish(image_of(TEN[stamp % 10], stamp * SECOND))
-        tester.wait(
-            lambda: "dropped_queue_full" in tester.health() or "dropped_not_read_in_time" in tester.health()
-        )
-        tester.wait(lambda: int(tester.health()["images_received"]) == 43)
-        tester.wait(lambda: accounted(tester.health()) == 43)
+            tester.rest(0.005)
+        tester.wait(lambda: "dropped_queue_full" in tester.health())
+        tester.wait(lambda: tester.health()["images_per_second"] == "0.0")
+        assert accounted(tester.health()) == int(tester.health()["images_received"]) > 20
         answer = tester.trigger("save_trajectory")
         assert not answer.success
         assert "output.journal" in answer.message

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from typing import Any
 
+import rclpy
+from rclpy.executors import ExternalShutdownException, ShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
@@ -21,10 +25,15 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
+NO_EVENTS = SubscriptionEventCallbacks(use_default_callbacks=False)
 OTHERS = 5  # topics to suggest
 
 
 class Inputs:
+    """Has a node and a thread of its own. An executor looks at all that it could do whenever an image comes;
+    with the services and timers of the main node that costs more than the image itself.
+    """
+
     def __init__(
         self,
         node: Node,
@@ -35,18 +44,44 @@ class Inputs:
         statistics: Statistics,
     ) -> None:
         self._node, self._config, self._events, self._statistics = node, config, events, statistics
+        self._intake = intake
         raw = config.image_transport == "raw"
         self._topic = interface.IMAGE if raw else interface.COMPRESSED_IMAGE
         prefix = f"{camera}/" if camera else ""
-        self._subscriptions: list[Subscription] = []
-        self._subscribe(Image if raw else CompressedImage, prefix + self._topic.name, intake.image)
-        self._subscribe(CameraInfo, prefix + interface.CAMERA_INFO.name, intake.camera_info)
-        self.topic = self._subscriptions[0].topic_name  # as remapped
+        self.topic = node.resolve_topic_name(prefix + self._topic.name)  # as remapped
+        self._reader = rclpy.create_node(
+            f"{node.get_name()}_{camera or 'camera'}",
+            namespace=node.get_namespace(),
+            context=node.context,
+            use_global_arguments=False,  # its own name would be remapped too
+            start_parameter_services=False,
+            enable_rosout=False,
+        )
+        handlers = SubscriptionEventCallbacks(
+            incompatible_qos=self._incompatible, message_lost=self._lost, use_default_callbacks=False
+        )
+        self._subscribe(Image if raw else CompressedImage, self.topic, intake.image, handlers)
+        info = node.resolve_topic_name(prefix + interface.CAMERA_INFO.name)
+        self._info = self._subscribe(CameraInfo, info, self._camera_info, NO_EVENTS)
+        self._executor = SingleThreadedExecutor(context=node.context)
+        self._executor.add_node(self._reader)
+        self._thread = threading.Thread(target=self._spin, name="images", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
-        self._subscriptions.clear()
+        self._executor.shutdown(timeout_sec=0)
+        self._thread.join(5.0)
+        self._reader.destroy_node()
+
+    def _spin(self) -> None:
+        with contextlib.suppress(ExternalShutdownException, ShutdownException, RuntimeError):
+            self._executor.spin()
+
+    def _camera_info(self, message: CameraInfo) -> None:
+        """It comes with every image; once the camera is known nobody waits for it any more."""
+        self._intake.camera_info(message)
+        if self._intake.camera is not None:
+            self._reader.destroy_subscription(self._info)
 
     def why_nothing_comes(self) -> str:
         """The likeliest cause, and the cure."""
@@ -73,14 +108,11 @@ class Inputs:
             "still, or its images are above 0.5 MB and its process lacks the Fast DDS profile (see README)"
         )
 
-    def _subscribe(self, kind: type, name: str, callback: Any) -> None:
+    def _subscribe(self, kind: type, name: str, callback: Any, handlers: Any) -> Subscription:
         qos = qos_profile(self._topic)
         if self._config.reliable:
             qos = QoSProfile(depth=self._topic.depth, reliability=ReliabilityPolicy.RELIABLE)
-        handlers = SubscriptionEventCallbacks(incompatible_qos=self._incompatible, message_lost=self._lost)
-        self._subscriptions.append(
-            self._node.create_subscription(kind, name, callback, qos, event_callbacks=handlers)
-        )
+        return self._reader.create_subscription(kind, name, callback, qos, event_callbacks=handlers)
 
     def _incompatible(self, event: Any) -> None:
         policy = str(getattr(event, "last_policy_kind", "unknown")).rsplit(".", 1)[-1]

@@ -1,10 +1,8 @@
-"""Image messages → frames in the queue. The callback only hands over; a thread of its own does the rest."""
+"""Image messages → frames in the queue. Works in the thread that receives the images."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +15,6 @@ from loger_ros.ros.statistics import Statistics
 from loger_ros.stream import FrameQueue
 from loger_ros.types import Camera, Frame
 
-WAITING = 8  # messages that may wait to be read
 FAR_AWAY = 60.0  # s between an image's stamp and the clock that make us wonder
 
 
@@ -44,25 +41,18 @@ class Intake:
         self.frame_id = config.frames.camera
         self.camera: Camera | None = None  # as camera_info tells
         self._first_image: float | None = None  # monotonic
-        self._messages: deque[Any] = deque()
-        self._changed = threading.Condition()
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="images", daemon=True)
-        self._thread.start()
-
-    # ---- callbacks --------------------------------------------------------------------------------
 
     def image(self, message: Any) -> None:
         self._statistics.happened("image")
         if self.paused:
             self._drop("paused")
             return
-        with self._changed:
-            if len(self._messages) >= WAITING:
-                self._messages.popleft()
-                self._drop("not_read_in_time")
-            self._messages.append(message)
-            self._changed.notify()
+        try:
+            self._take(message)
+        except ImageError as error:
+            self._drop("not_readable", _stamp(message), str(error))
+        except Exception as error:  # the next image has its chance
+            self._drop("intake_failed", _stamp(message), f"{type(error).__name__}: {error}")
 
     def camera_info(self, message: Any) -> None:
         self._statistics.happened("camera_info")
@@ -72,29 +62,6 @@ class Intake:
             self._events.add("camera_info_empty", _stamp(message), text)
             return
         self.camera = camera
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        self._queue.close()  # it may be what the thread waits for
-        self._thread.join(5.0)
-
-    # ---- the thread -------------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._messages or self._closed)
-                if self._closed:
-                    return
-                message = self._messages.popleft()
-            try:
-                self._take(message)
-            except ImageError as error:
-                self._drop("not_readable", _stamp(message), str(error))
-            except Exception as error:  # this thread must not end while the node lives
-                self._drop("intake_failed", _stamp(message), f"{type(error).__name__}: {error}")
 
     def _take(self, message: Any) -> None:
         stamp, frame_id = _stamp(message), message.header.frame_id

@@ -50,8 +50,8 @@ class Odometer:
 
     def mount(self, T_base_camera: np.ndarray) -> None:
         """Before the first frame, or before the first one after a restart."""
-        self._T_base_camera = T_base_camera
         self._T_camera_base = inverse(T_base_camera)
+        self._carry = adjoint(T_base_camera)  # small motions of the camera are such of the base
 
     def follow(self, update: Update) -> list[Motion]:
         """Motions to the frames of an update that are newer than what is known."""
@@ -121,13 +121,12 @@ class Odometer:
         moved = difference(np.eye(4), step)
         # In the axes half-way between the two: a constant velocity on a curve comes out right.
         moved[:3] = exp_rotation(-moved[3:] / 2) @ moved[:3]
-        carry = adjoint(self._T_base_camera)
-        return moved / seconds, 2 * carry @ noise @ carry.T / seconds**2
+        return moved / seconds, 2 * self._carry @ noise @ self._carry.T / seconds**2
 
     def _covariance(self, frame: PosedFrame, rotation: np.ndarray) -> np.ndarray:
         """The camera's covariance in world axes → the base's in axes that see it turned by ``rotation``."""
         to_camera = _turn(frame.T_map_camera[:3, :3].T)
-        carry = _turn(rotation) @ adjoint(self._T_base_camera) @ to_camera
+        carry = _turn(rotation) @ self._carry @ to_camera
         return carry @ frame.covariance @ carry.T
 
 

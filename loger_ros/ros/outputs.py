@@ -22,9 +22,22 @@ from loger_ros.ros.config import NodeConfig
 from loger_ros.ros.depth_images import confidence_message, depth_message, fitted_camera
 from loger_ros.ros.interface import Topic, qos_profile
 from loger_ros.ros.messages import camera_info_message, header
-from loger_ros.ros.motion_messages import fill_pose, odometry_message, pose_message, transform_message
+from loger_ros.ros.motion_messages import (
+    fill_odometry,
+    fill_pose,
+    fill_pose_with_covariance,
+    fill_transform,
+    odometry_message,
+    pose_message,
+    transform_message,
+)
 from loger_ros.ros.odometry import Motion
 from loger_ros.types import Camera, Update
+
+try:
+    from rclpy.event_handler import PublisherEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import PublisherEventCallbacks
 
 Aged = Callable[[str, int], None]  # topic, stamp of what was published there
 
@@ -54,6 +67,12 @@ class Outputs:
             if moves_tf and (frames.publish_map_odom or frames.publish_odom_base)
             else None
         )
+        self._odometry_message = odometry_message(self.odom_frame, self.base_frame)
+        self._pose_message = pose_message(self.map_frame)
+        self._map_odom = transform_message(0, self.map_frame, self.odom_frame, np.eye(4))
+        self._odom_base = transform_message(0, self.odom_frame, self.base_frame, np.eye(4))
+        moving = ((self._map_odom, frames.publish_map_odom), (self._odom_base, frames.publish_odom_base))
+        self._tf_message = TFMessage(transforms=[edge for edge, wanted in moving if wanted])
         self._way = ThinnedWay(config.output.path_length, self.map_frame)
         self._map_published = 0.0  # monotonic
 
@@ -67,25 +86,18 @@ class Outputs:
 
     def motion(self, motion: Motion) -> None:
         if _heard(self._odometry):
-            self._odometry.publish(odometry_message(motion, self.odom_frame, self.base_frame))
+            self._odometry.publish(fill_odometry(self._odometry_message, motion))
             self._aged("odometry", motion.stamp)
         if self._tf is not None and _heard(self._tf):
-            frames, edges = self._config.frames, []
-            if frames.publish_map_odom:
-                edges.append(
-                    transform_message(motion.stamp, self.map_frame, self.odom_frame, motion.T_map_odom)
-                )
-            if frames.publish_odom_base:
-                edges.append(
-                    transform_message(motion.stamp, self.odom_frame, self.base_frame, motion.T_odom_base)
-                )
-            self._tf.publish(TFMessage(transforms=edges))
+            fill_transform(self._map_odom, motion.stamp, motion.T_map_odom)
+            fill_transform(self._odom_base, motion.stamp, motion.T_odom_base)
+            self._tf.publish(self._tf_message)
             self._aged("tf", motion.stamp)
 
     def pose(self, stamp: int, T_map_base: np.ndarray, covariance: np.ndarray) -> None:
         self._way.add(stamp, T_map_base)
         if _heard(self._pose):
-            self._pose.publish(pose_message(stamp, self.map_frame, T_map_base, covariance))
+            self._pose.publish(fill_pose_with_covariance(self._pose_message, stamp, T_map_base, covariance))
             self._aged("pose", stamp)
 
     def path(self) -> None:
@@ -138,18 +150,24 @@ class Outputs:
 
     def _publisher(self, kind: type, topic: Topic) -> Publisher:
         name = topic.name if topic.name.startswith("/") else self._prefix + topic.name
-        publisher: Publisher = self._node.create_publisher(kind, name, qos_profile(topic))
+        # Each event that is waited for costs time whenever the executor wakes up. A subscriber that asks for
+        # more than we offer says so itself.
+        quiet = PublisherEventCallbacks(use_default_callbacks=False)
+        publisher: Publisher = self._node.create_publisher(
+            kind, name, qos_profile(topic), event_callbacks=quiet
+        )
         self._publishers.append(publisher)
         return publisher
 
 
 class ThinnedWay:
-    """At most ``most`` poses of a way of any length, evenly spread."""
+    """At most ``most`` poses of a way of any length, evenly spread. Messages are made when asked for."""
 
     def __init__(self, most: int, frame: str) -> None:
         self._most = most
         self._frame = frame
-        self._poses: list[PoseStamped] = []
+        self._poses: list[tuple[int, np.ndarray]] = []  # stamps and T_map_base
+        self._messages: list[PoseStamped] = []  # of the first ones
         self._every = 1
         self._count = 0
 
@@ -161,16 +179,18 @@ class ThinnedWay:
         if (self._count - 1) % self._every:
             return
         if len(self._poses) >= self._most:
-            self._poses = self._poses[::2]
+            self._poses, self._messages = self._poses[::2], self._messages[::2]
             self._every *= 2
             if (self._count - 1) % self._every:
                 return
-        message = PoseStamped(header=header(stamp, self._frame))
-        fill_pose(message.pose, T_map_base)
-        self._poses.append(message)
+        self._poses.append((stamp, T_map_base))
 
     def message(self) -> Path:
-        return Path(header=self._poses[-1].header, poses=list(self._poses))
+        for stamp, pose in self._poses[len(self._messages) :]:
+            message = PoseStamped(header=header(stamp, self._frame))
+            fill_pose(message.pose, pose)
+            self._messages.append(message)
+        return Path(header=self._messages[-1].header, poses=list(self._messages))
 
 
 def placed(cloud: Cloud, T_map_world: np.ndarray) -> Cloud:

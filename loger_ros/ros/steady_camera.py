@@ -26,8 +26,9 @@ def pictures(width: int, height: int) -> list[np.ndarray]:
 class SteadyCamera(Node):
     def __init__(self) -> None:
         super().__init__("steady_camera")
-        settings = {"width": 640, "height": 480, "rate": 30.0}
-        width, height, rate = (self.declare_parameter(name, value).value for name, value in settings.items())
+        width: int = self.declare_parameter("width", 640).value
+        height: int = self.declare_parameter("height", 480).value
+        rate: float = self.declare_parameter("rate", 30.0).value
         self._messages = [
             image_message(header(0, FRAME), picture, "rgb8") for picture in pictures(width, height)
         ]

@@ -200,7 +200,7 @@ class CameraStream:
             self.events.add("last_chunk_lost", 0, f"{type(error).__name__}: {error}")
 
     def close(self) -> None:
-        self.intake.close()
+        self.queue.close()
         if self._recording is not None:
             self._recording.close()
 
