@@ -122,6 +122,15 @@ def test_the_ceiling_is_cut_away_and_the_floor_stays() -> None:
     assert (scene.without_ceiling().points[:, 2] == 0).all()
 
 
+def test_a_map_below_the_camera_has_no_ceiling() -> None:
+    scene = room(ceiling=0.0)
+    for height in (0.0, 5.0):
+        poses = scene.tracks[0].T_map_camera.copy()
+        poses[:, 2, 3] = height
+        lifted = replace(scene, tracks=[Track("estimate", poses, ESTIMATE)])
+        assert lifted.without_ceiling() is lifted
+
+
 def test_strays_go_and_company_stays() -> None:
     scene = room()
     far = np.array([[100.0, 100, 1], [-50, 3, 1]])

@@ -59,7 +59,9 @@ class Scene:
             return self
         eye = float(np.median(self.tracks[0].points[:, 2]))
         top = float(np.percentile(self.points[:, 2], 100 - CROWD))
-        low = self.points[:, 2] < eye + CEILING * max(top - eye, 0.0)
+        if top <= eye:
+            return self
+        low = self.points[:, 2] < eye + CEILING * (top - eye)
         return replace(self, points=self.points[low], colours=self.colours[low])
 
     def without_strays(self) -> Scene:
