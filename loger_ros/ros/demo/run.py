@@ -55,7 +55,8 @@ def demonstrate(plan: Plan, folder: Path) -> Progress:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes on two cores
     apply_large_message_profile()
     use_writable_log_folder()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that both processes are stopped
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # so that both processes are stopped then, too
+        signal.signal(ending, lambda number, _: sys.exit(128 + number))
     folder.mkdir(parents=True)
     progress = Progress()
     with ExitStack() as stack:
@@ -125,6 +126,7 @@ def _node_parameters(plan: Plan, folder: Path) -> dict[str, object]:
         "cloud.min_confidence": 0.1,
         "map.voxel_size": VOXEL,
         "health.image_timeout": 60.0,  # the camera starts when the node is ready
+        "output.map_period": 5.0,
         "output.folder": folder.absolute(),
         "output.journal": TRAJECTORY,
         "output.map_file": MAP,
