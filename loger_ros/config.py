@@ -126,6 +126,14 @@ class StreamConfig(Section):
         minimum=1e-6,
         maximum=1e6,
     )
+    field_of_view: float = setting(
+        0.0,
+        "Angle of view, from left to right, that the network was taught: where the camera's intrinsics are "
+        "known, its images are brought to it, cut or with black borders; 0: images are only resized",
+        unit="degrees",
+        minimum=0,
+        maximum=150,
+    )
     iterations: int = setting(1, "Passes of the network over each chunk", minimum=1, maximum=16)
     resolution: str = setting(
         "auto", "Network image size: auto (about 255,000 pixels), native (as the images come) or WIDTHxHEIGHT"

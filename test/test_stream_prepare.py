@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from golden import golden
 from loger_ros.stream.prepare import (
     Preparation,
     Undistorter,
+    View,
     check_image,
     network_input,
     resize,
@@ -16,6 +19,7 @@ from loger_ros.stream.prepare import (
     target_size,
 )
 from loger_ros.types import Camera
+from loger_ros.world import SequenceSpec, generate
 
 MATRIX = np.array([[420.0, 0, 318], [0, 430, 241], [0, 0, 1]])
 
@@ -133,3 +137,39 @@ def test_unusable_images_are_refused_with_the_cure():
     for wrong in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8), "image"):
         with pytest.raises(ValueError, match="image"):
             check_image(wrong)
+
+
+@pytest.mark.parametrize("degrees", [60, 84, 100])
+def test_a_view_is_what_another_camera_sees(degrees):
+    """The same place by two cameras: one brought to the other's angle looks like the other."""
+    spec = SequenceSpec("rooms", frames=1, width=224, height=168, hfov=degrees)
+    wanted = SequenceSpec("rooms", frames=1, width=56, height=42, hfov=84)
+    sequence, other = generate(spec, 3), generate(replace(wanted, width=224, height=168), 3)
+    lens = sequence.camera
+    camera = Camera(224, 168, np.array([[lens.fx, 0, lens.cx], [0, lens.fy, lens.cy], [0, 0, 1]]))
+    view = View(camera, (56, 42), 84)
+    made = view(sequence.render().rgb[0].numpy()).astype(float)
+    true = other.render().rgb[0].numpy().reshape(42, 4, 56, 4, 3).mean((1, 3))
+    x = (np.arange(56) - 27.5) / view.camera.matrix[0, 0]
+    y = (np.arange(42) - 20.5) / view.camera.matrix[1, 1]
+    inner = np.tan(np.radians(degrees / 2)) * (1 - 2 / 56)
+    seen = (np.abs(y)[:, None] < 0.75 * inner) & (np.abs(x) < inner)
+    assert np.abs(made - true)[seen].mean() < 3
+    beyond = (np.abs(y)[:, None] > 0.8 * inner / (1 - 2 / 56)) & (np.abs(x) < 9)
+    assert not made[beyond].any()
+
+
+def test_the_view_of_a_distorted_lens_is_straight():
+    """Chessboard corners taken by a lens with distortion lie where the ideal camera has them."""
+    matrix = np.array([[200.0, 0, 159.5], [0, 200.0, 119.5], [0, 0, 1]])
+    camera = Camera(320, 240, matrix, (-0.25, 0.08, 0.001, -0.001, 0.0))
+    view = View(camera, (280, 210), 70)
+    point = np.array([[0.3, -0.2, 1.0]])
+    pixel = cv2.projectPoints(point, np.zeros(3), np.zeros(3), matrix, np.array(camera.distortion))[0][0, 0]
+    y, x = np.mgrid[:240, :320]
+    image = (255 * np.exp(-((x - pixel[0]) ** 2 + (y - pixel[1]) ** 2) / 18)).astype(np.uint8)
+    made = view(np.repeat(image[..., None], 3, 2))[..., 0].astype(float)
+    rows, columns = np.mgrid[:210, :280]
+    centre = np.array([(made * columns).sum(), (made * rows).sum()]) / made.sum()
+    ideal = view.camera.matrix @ point[0]
+    np.testing.assert_allclose(centre, ideal[:2], atol=0.15)

@@ -173,3 +173,16 @@ def test_observing_leaves_the_model_as_it_was():
     assert seen[0].q.shape[1] == 1
     assert "attend" not in vars(model.decoder[1].attn)
     assert torch.equal(before.camera_poses, during.camera_poses)
+
+
+def test_what_a_narrow_camera_does_not_see_is_black_and_not_learnt(bank):
+    generator = torch.Generator().manual_seed(2)
+    batch = draw(bank, 40, 2, (1, 1), generator, views=(40, 60))
+    unseen = ~batch.depth.isfinite()
+    assert 0.2 < unseen.float().mean() < 0.9
+    assert (unseen == unseen[:, :1]).all(), "the borders move"
+    assert not batch.images.movedim(2, -1)[unseen].any()
+    slopes = batch.slopes()
+    widest = torch.tensor(60.0).div(2).deg2rad().tan()
+    outside = (slopes[..., 0].abs() > widest)[:, None].expand_as(unseen)
+    assert unseen[outside].all()

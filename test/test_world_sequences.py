@@ -210,3 +210,7 @@ def test_the_named_sets_stay_what_they_are(name: str) -> None:
     position, colour = REFERENCE[name]
     assert np.abs(sequence.T_world_camera[300, :3, 3] - position).max() < 2e-3
     assert np.abs(sequence.render(300, 301).rgb.float().mean((0, 1, 2)).numpy() - colour).max() < 1.0
+
+
+def test_a_sequence_may_have_one_frame():
+    assert len(generate(SequenceSpec(frames=1), 3).render()) == 1

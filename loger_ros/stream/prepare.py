@@ -1,4 +1,4 @@
-"""Camera images → network input: optional undistortion, one size for the whole stream, uint8 RGB."""
+"""Camera images → network input: straightened, at the network's angle of view, of one size, uint8 RGB."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from loger_ros.types import Camera
 
 PIXELS = 255_000  # most pixels of a network image under the published rule
 
+_FINEST = 32  # pixels looked up per pixel of a view, in each direction
 _MODELS = {"plumb_bob": False, "rational_polynomial": False, "equidistant": True}  # True: fisheye
 
 
@@ -52,11 +53,9 @@ class Undistorter:
     """Straightens images of one camera; ``camera`` is the ideal camera that would have taken the result."""
 
     def __init__(self, camera: Camera) -> None:
-        if camera.model not in _MODELS:
-            raise ValueError(f"distortion model {camera.model!r} is unknown; known: {', '.join(_MODELS)}")
         size = (camera.width, camera.height)
         coefficients = np.asarray(camera.distortion, dtype=float)
-        if _MODELS[camera.model]:
+        if _fisheye(camera):
             ideal = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(
                 camera.matrix, coefficients[:4], size, np.eye(3), balance=0.0
             )
@@ -72,6 +71,47 @@ class Undistorter:
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         return cv2.remap(image, *self._maps, cv2.INTER_LINEAR)
+
+
+class View:
+    """Images of one camera as another one would have taken them from the same place: ``camera``.
+
+    That one has no distortion, square pixels, its axis in the middle and ``field_of_view`` degrees across.
+    What the lens did not see is black.
+    """
+
+    def __init__(self, source: Camera, size: tuple[int, int], field_of_view: float) -> None:
+        fisheye = _fisheye(source)
+        width, height = size
+        focal = width / 2 / math.tan(math.radians(field_of_view) / 2)
+        centre = (width - 1) / 2, (height - 1) / 2
+        self.camera = Camera(
+            width, height, np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]])
+        )
+        # Looked up about as finely as the lens saw it, then averaged.
+        self._finer = min(_FINEST, max(1, round(max(source.matrix[0, 0], source.matrix[1, 1]) / focal)))
+        fine = (width * self._finer, height * self._finer)
+        self._size = size
+        coefficients = np.asarray(source.distortion, dtype=float)
+        matrix = scaled(self.camera, fine).matrix
+        if fisheye:
+            self._maps = cv2.fisheye.initUndistortRectifyMap(
+                source.matrix, coefficients[:4], np.eye(3), matrix, fine, cv2.CV_16SC2
+            )
+        else:
+            self._maps = cv2.initUndistortRectifyMap(
+                source.matrix, coefficients, None, matrix, fine, cv2.CV_16SC2
+            )
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        seen = cv2.remap(image, *self._maps, cv2.INTER_LINEAR)
+        return seen if self._finer == 1 else cv2.resize(seen, self._size, interpolation=cv2.INTER_AREA)
+
+
+def _fisheye(camera: Camera) -> bool:
+    if camera.model not in _MODELS:
+        raise ValueError(f"distortion model {camera.model!r} is unknown; known: {', '.join(_MODELS)}")
+    return _MODELS[camera.model]
 
 
 def scaled(camera: Camera, size: tuple[int, int]) -> Camera:
@@ -92,8 +132,12 @@ class Preparation:
         patch: int = 14,
         method: str = "lanczos",
         camera: Camera | None = None,
+        field_of_view: float = 0.0,
     ) -> None:
-        """resolution: None (images have network size already), "auto" (the size rule) or (width, height)."""
+        """resolution: None (images have network size already), "auto" (the size rule) or (width, height).
+
+        field_of_view: degrees across that the network expects; 0, or an unknown camera: images are resized.
+        """
         if isinstance(resolution, str) and resolution != "auto":
             raise ValueError(f'resolution {resolution!r} is unknown: give None, "auto" or (width, height)')
         if method not in ("lanczos", "bicubic"):
@@ -101,7 +145,10 @@ class Preparation:
         self._patch = patch
         self._method = method
         self._source = camera
-        self._undistort = Undistorter(camera) if camera and any(camera.distortion) else None
+        self._field_of_view = field_of_view if camera else 0.0
+        self._view: View | None = None  # made at the first image
+        straighten = camera is not None and any(camera.distortion) and not self._field_of_view
+        self._undistort = Undistorter(camera) if camera and straighten else None
         self._resolution: str | tuple[int, int] | None = None
         if isinstance(resolution, str):
             self._resolution = resolution
@@ -122,18 +169,28 @@ class Preparation:
 
     def camera_at(self, size: tuple[int, int]) -> Camera | None:
         """The camera of the prepared images, where the camera of the original ones is known."""
+        if self._source and self._field_of_view:
+            return self._view_at(self._source, size).camera
         source = self._undistort.camera if self._undistort else self._source
         return scaled(source, size) if source else None
 
+    def _view_at(self, source: Camera, size: tuple[int, int]) -> View:
+        if self._view is None or (self._view.camera.width, self._view.camera.height) != size:
+            self._view = View(source, size, self._field_of_view)
+        return self._view
+
     def __call__(self, image: np.ndarray, size: tuple[int, int]) -> Tensor:
         """(H, W, 3) uint8 RGB → (height, width, 3) uint8 on the CPU, in memory of its own."""
-        if self._undistort:
-            known = self._undistort.camera
+        known = self._source
+        if known and (self._undistort or self._field_of_view):
             if image.shape[:2] != (known.height, known.width):
                 raise ValueError(
                     f"the image has {image.shape[1]}x{image.shape[0]} pixels, its camera info says "
                     f"{known.width}x{known.height}: send the camera info of this image mode"
                 )
+            if self._field_of_view:
+                return torch.from_numpy(self._view_at(known, size)(image))
+        if self._undistort:
             image = self._undistort(image)
         return torch.from_numpy(np.array(resize(image, size, self._method)))
 

@@ -48,6 +48,7 @@ class Reconstructor:
         resolution: str | tuple[int, int] | None = None,
         *,
         unit: float = StreamConfig.unit,
+        field_of_view: float = StreamConfig.field_of_view,
         iterations: int = StreamConfig.iterations,
         resize: str = StreamConfig.resize,
         encode_batch: int = StreamConfig.encode_batch,
@@ -63,8 +64,8 @@ class Reconstructor:
         """The settings are those of StreamConfig, which describes them.
 
         resolution: None (images have network size), "auto" (the published rule) or (width, height).
-        fast_weights, sliding_window: False switches that memory off. camera: undistorts the images where it
-        has distortion. record: receives every final pose once.
+        fast_weights, sliding_window: False switches that memory off. camera: straightens the images and
+        brings them to the field of view of the network. record: receives every final pose once.
         """
         self._config = StreamConfig(
             chunk_size=chunk_size,
@@ -73,6 +74,7 @@ class Reconstructor:
             scale_mode=scale_mode,
             reset_every=reset_every,
             unit=unit,
+            field_of_view=field_of_view,
             iterations=iterations,
             resize=resize,
             encode_batch=encode_batch,
@@ -81,7 +83,13 @@ class Reconstructor:
         )
         self.events = events or EventLog()
         self._model = model
-        self._prepare = Preparation(resolution, patch=model.config.patch_size, method=resize, camera=camera)
+        self._prepare = Preparation(
+            resolution,
+            patch=model.config.patch_size,
+            method=resize,
+            camera=camera,
+            field_of_view=field_of_view,
+        )
         self._inference = Inference(
             model,
             chunk_size=chunk_size,
@@ -109,6 +117,7 @@ class Reconstructor:
             config.reset_every,
             config.size,
             unit=config.unit,
+            field_of_view=config.field_of_view,
             iterations=config.iterations,
             resize=config.resize,
             encode_batch=config.encode_batch,

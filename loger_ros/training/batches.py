@@ -44,8 +44,12 @@ def draw(
     strides: tuple[int, int],
     generator: torch.Generator,
     motions: tuple[str, ...] = ("robot",),
+    views: tuple[float, float] | None = None,
 ) -> Batch:
     """``batch`` sub-clips of ``length`` frames, some backwards, mirrored and in another light.
+
+    views: horizontal angles in degrees. Narrower cameras than that of the clips are imitated by blackening
+    what they would not see, as the stream does with their images.
 
     Numbers are drawn on the CPU, so that every device trains on the same sequence of batches.
     """
@@ -87,4 +91,24 @@ def draw(
     gamma, gain, offset = 2 ** real(-0.5, 0.5), real(0.7, 1.3), real(-0.08, 0.08)
     noise = torch.randn(images.shape, generator=generator).to(bank.device) * real(0, 0.02)
     images = images.clamp_min(1e-3) ** gamma * gain + offset + noise
-    return Batch(images.clamp(0, 1), depth, poses, intrinsics, bank.unit[clip])
+    images = images.clamp(0, 1)
+    if views is not None:
+        angle, flat = (
+            torch.rand(batch, generator=generator).to(bank.device),
+            torch.rand(batch, generator=generator).to(bank.device) < 0.25,  # 16:9 sensors among 4:3
+        )
+        half = torch.deg2rad((views[0] + (views[1] - views[0]) * angle) / 2).tan()
+        seen = _seen(intrinsics, images.shape[-2:], half, torch.where(flat, 9 / 16, 3 / 4) * half)
+        images = images * seen[:, None, None]
+        depth = torch.where(seen[:, None], depth, torch.inf)
+    return Batch(images, depth, poses, intrinsics, bank.unit[clip])
+
+
+def _seen(intrinsics: Tensor, size: torch.Size, half_width: Tensor, half_height: Tensor) -> Tensor:
+    """(B, H, W) bool: what a camera with these tangents of half its angles sees."""
+    fx, fy, cx, cy = (value.view(-1, 1) for value in intrinsics.unbind(-1))
+    x = torch.arange(size[1], device=intrinsics.device)
+    y = torch.arange(size[0], device=intrinsics.device)
+    across = ((x - cx) / fx).abs() <= half_width[:, None]
+    down = ((y - cy) / fy).abs() <= half_height[:, None]
+    return down[:, :, None] & across[:, None]

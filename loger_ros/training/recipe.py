@@ -69,8 +69,6 @@ class Validation:
     every: int  # frames of training
     sequences: int = 3  # of each motion
     frames: int = 150  # per sequence
-    chunk_size: int = 4
-    overlap: int = 1
     seed: int = 77
 
 
@@ -84,6 +82,7 @@ class Recipe:
     ema: float = 0.999
     weight_decay: float = 0.02
     clip_gradient: float = 1.0
+    views: tuple[float, float] | None = None  # narrowest and widest camera to imitate, degrees across
     window_gate: float = 0.3  # bias of the gates of the sliding window when it is first switched on
     aided_heads: int = 2  # attention heads per global block that follow correspondences
     validation: Validation | None = None

@@ -66,7 +66,7 @@ class Trainer:
         self.best = float("inf")  # of the validation
         self.examiner = None
         if recipe.validation is not None and self.rank == 0:
-            self.examiner = Examiner(recipe.validation, recipe.clips)
+            self.examiner = Examiner(recipe)
         self.optimisers = make_optimisers(self.student, recipe, recipe.stages[0])
         self._resume()
 
@@ -141,7 +141,7 @@ class Trainer:
         if float(torch.rand(1, generator=generator)) < stage.short_tails:
             length -= int(torch.randint(size - stage.overlap, (1,), generator=generator))
         count = max(1, stage.frames_per_step // length)
-        batch = draw(self.bank, count, length, stage.strides, generator, stage.motions)
+        batch = draw(self.bank, count, length, stage.strides, generator, stage.motions, self.recipe.views)
         set_rates(self.optimisers, stage, progress)
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from torch.nn.functional import avg_pool2d
 
+from loger_ros.config import StreamConfig
 from loger_ros.evaluation.trajectory import absolute_error, path_length, step_errors
 from loger_ros.model import LoGeR
 from loger_ros.stream import Reconstructor
-from loger_ros.training.recipe import Clips, Validation
-from loger_ros.types import Frame
+from loger_ros.training.recipe import Recipe
+from loger_ros.types import Camera, Frame
 from loger_ros.world.effects import PRESETS
 from loger_ros.world.generate import generate
 from loger_ros.world.sequences import SequenceSpec
@@ -20,9 +19,10 @@ from loger_ros.world.sequences import SequenceSpec
 
 @dataclass(frozen=True, eq=False)
 class _Way:
-    """A sequence as the network sees it; rendered once."""
+    """A sequence, rendered once."""
 
     frames: list[Frame]
+    camera: Camera
     truth: np.ndarray  # (N, 4, 4)
     unit: float  # metres, 0 where nothing tells the scale
 
@@ -30,9 +30,12 @@ class _Way:
 class Examiner:
     """Streams over places and textures that training never shows: neither these nor the test sets."""
 
-    def __init__(self, validation: Validation, clips: Clips) -> None:
-        self._validation = validation
-        width, height = clips.render_size
+    def __init__(self, recipe: Recipe) -> None:
+        validation, clips = recipe.validation, recipe.clips
+        if validation is None:
+            raise ValueError("the recipe has no section 'validation'")
+        width, height = clips.image_size
+        self._stream = replace(StreamConfig(**recipe.stream), resolution=f"{width}x{height}")
         self._ways = [
             _render(
                 SequenceSpec(
@@ -41,14 +44,13 @@ class Examiner:
                     frames=validation.frames,
                     split="test",
                     effects=PRESETS["mild"],
-                    width=width,
-                    height=height,
-                    hfov=clips.hfov,
+                    width=clips.render_size[0],
+                    height=clips.render_size[1],
+                    hfov=None if recipe.views else clips.hfov,
                     camera_height=clips.camera_height,
                     camera_pitch=clips.camera_pitch,
                 ),
                 validation.seed,
-                clips.image_size,
                 i,
             )
             for motion in dict.fromkeys(clips.motions)
@@ -74,25 +76,21 @@ class Examiner:
 
     def _streamed(self, model: LoGeR, way: _Way) -> np.ndarray:
         known = way.unit > 0
-        stream = Reconstructor(
-            model,
-            self._validation.chunk_size,
-            self._validation.overlap,
-            "se3" if known else "sim3",
-            unit=way.unit or 1.0,
-        )
+        settings = replace(self._stream, alignment="se3" if known else "sim3", unit=way.unit or 1.0)
+        stream = Reconstructor.from_config(model, settings, camera=way.camera)
         for frame in way.frames:
             stream.push(frame)
         stream.flush()
         return stream.result().camera_poses.double().cpu().numpy()
 
 
-def _render(spec: SequenceSpec, seed: int, image_size: tuple[int, int], index: int) -> _Way:
+def _render(spec: SequenceSpec, seed: int, index: int) -> _Way:
     sequence = generate(spec, seed, index)
-    factor = spec.width // image_size[0]
-    frames: list[Frame] = []
-    for clip in sequence.clips(32):
-        rgb = avg_pool2d(clip.rgb.permute(0, 3, 1, 2).float(), factor).round().to(torch.uint8)
-        images = rgb.permute(0, 2, 3, 1).contiguous().numpy()
-        frames += [Frame(int(stamp), image) for stamp, image in zip(clip.stamps, images, strict=True)]
-    return _Way(frames, sequence.T_world_camera, sequence.mount.height if sequence.mount else 0.0)
+    pinhole = sequence.camera
+    matrix = np.array([[pinhole.fx, 0, pinhole.cx], [0, pinhole.fy, pinhole.cy], [0, 0, 1]])
+    return _Way(
+        list(sequence.frames()),
+        Camera(spec.width, spec.height, matrix),
+        sequence.T_world_camera,
+        sequence.mount.height if sequence.mount else 0.0,
+    )

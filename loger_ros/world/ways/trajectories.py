@@ -104,8 +104,8 @@ def drive(
     moved = (
         np.linalg.norm(np.diff(base[:, :3, 3], axis=0), axis=1) / pace.step + np.abs(np.diff(yaw)) / pace.turn
     )
-    effort = np.clip(np.concatenate([moved[:1], moved]), 0, 1)
-    effort[0] = effort[-1] = 0.0
+    effort = np.concatenate([[0.0], np.clip(moved, 0, 1)])
+    effort[-1] = 0.0
     shaken = _shaken(mount.transform(), rng, effort, np.radians(mount.shake))
     return base @ shaken, needed
 
