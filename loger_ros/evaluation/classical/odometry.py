@@ -19,7 +19,7 @@ class Settings:
     tracker: TrackerSettings
     noise: float  # pixels, deviation of a good observation
     longest: int  # frames from one keyframe to the next, at most
-    fewest: float  # share of the keyframe's corners; when fewer are left, a new keyframe
+    fewest: float = 0.6  # share of the keyframe's corners; when fewer are left, a new keyframe
     tolerance: float = 3.0  # deviations beyond which an observation does not fit
     tilt: float = 0.3  # degrees by which a robot's camera trembles
     lift: float = 0.004  # share of its height by which it rises and sinks
@@ -35,22 +35,21 @@ class Settings:
 
 # By image width, as random search on sequences of the training split found them.
 FLOOR_SETTINGS: dict[int, Settings] = {
-    56: Settings(TrackerSettings(9, 1, 150, 2, 0.3), noise=0.1, longest=6, fewest=0.6),
-    112: Settings(TrackerSettings(11, 2, 200, 4, 0.4), noise=0.12, longest=6, fewest=0.6),
-    224: Settings(TrackerSettings(13, 3, 250, 7, 0.6), noise=0.2, longest=6, fewest=0.6),
+    56: Settings(TrackerSettings(7, 1, 150, 2, 0.3, quality=0.01), noise=0.08, longest=4),
+    112: Settings(TrackerSettings(11, 2, 200, 4, 0.4), noise=0.12, longest=6),
+    224: Settings(TrackerSettings(13, 3, 250, 7, 0.6), noise=0.2, longest=6),
 }
 _MONOCULAR = Settings(
     TrackerSettings(7, 2, 150, 3, 0.3, blur=0.5),
     noise=0.12,
     longest=16,
-    fewest=0.6,
     tolerance=2.5,
     spread=4,
     trust=0.7,
     first_parallax=0.02,
 )
 MONOCULAR_SETTINGS: dict[int, Settings] = {
-    56: replace(_MONOCULAR, tracker=TrackerSettings(7, 1, 150, 2, 0.3, blur=0.5)),
+    56: replace(_MONOCULAR, tracker=TrackerSettings(7, 2, 200, 2, 0.3, blur=0.5), trust=0.9),
     112: _MONOCULAR,
     224: replace(_MONOCULAR, tracker=TrackerSettings(11, 3, 200, 6, 0.5, blur=0.5)),
 }
