@@ -167,6 +167,18 @@ def test_it_ends_with_the_sequence_when_told_to(ros_environment: dict[str, str])
     assert "ended after 15 frames" in said
 
 
+def test_it_waits_for_as_many_listeners_as_it_is_told(ros_environment: dict[str, str]) -> None:
+    with camera(ros_environment, wait_for=1) as (process, listener):
+        listener.hear("ground_truth/odometry", Odometry)
+        truth = listener.messages["ground_truth/odometry"]
+        listener.until(lambda: listener.node.count_publishers("image") > 0, process)
+        ready = time.monotonic() + 1.0  # it has frames in hand long before
+        listener.until(lambda: time.monotonic() > ready, process)
+        assert not truth
+        listener.hear("image", Image)
+        listener.until(lambda: truth, process)
+
+
 @pytest.mark.parametrize(
     ("parameters", "reason"),
     [

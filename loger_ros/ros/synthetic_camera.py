@@ -67,6 +67,7 @@ class Settings:
     device: str = "cpu"
     threads: int = 1
     best_effort: bool = False
+    wait_for: int = 0
     publish_depth: bool = False
     publish_tf: bool = True
     wheel_odometry: bool = False
@@ -94,6 +95,7 @@ ABOUT = {
     "device": "that renders: cpu or cuda",
     "threads": "of the CPU renderer",
     "best_effort": "publish images best-effort; reliable otherwise, which suits both kinds of subscribers",
+    "wait_for": "begin when so many subscribers listen to the images",
     "publish_depth": "true depth on depth/image, 32FC1 metres",
     "publish_tf": f"/tf {WORLD_FRAME} → {TRUTH_FRAME}, and /tf_static {BASE_FRAME} → {CAMERA_FRAME}",
     "wheel_odometry": "noisy wheel odometry on wheel_odometry, of a robot",
@@ -159,7 +161,7 @@ class SyntheticCamera(Node):
         self._waiting = [entry for entry in self._waiting if entry[0] > now]
         for _, image, info in due:
             self._publish_image(image, info)
-        if self._played == 0 and not self._playback.full():
+        if self._played == 0 and not (self._playback.full() and self._is_heard()):
             return  # begin with some frames in hand
         try:
             shot = self._playback.take()
@@ -184,6 +186,9 @@ class SyntheticCamera(Node):
         self._played += 1
         if fate.published:
             self._hand_out(shot, fate, now)
+
+    def _is_heard(self) -> bool:
+        return self._images.get_subscription_count() >= self._settings.wait_for
 
     def _finish(self, code: int, why: str) -> None:
         (self.get_logger().error if code else self.get_logger().info)(why)

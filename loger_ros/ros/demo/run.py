@@ -77,16 +77,16 @@ def _recorder(folder: Path, stack: ExitStack) -> BagRecorder | None:
 
 
 def _drive(plan: Plan, folder: Path, observer: Observer, stack: ExitStack) -> None:
-    print("Starting the node ...", flush=True)
+    drive = f"{plan.seconds:.0f} s in {plan.place}, {plan.rate:g} images per second"
+    print(f"Starting the node and the camera: {drive} ...", flush=True)
     node = Child("loger_ros.ros.node", _node_parameters(plan, folder), folder / "node.log")
     stack.callback(node.stop)
+    camera = Child("loger_ros.ros.synthetic_camera", _camera_parameters(plan), folder / "camera.log")
+    stack.callback(camera.stop)
     ready = observer.wait(lambda: _is_active(observer) or _trouble(observer, node), plan.patience)
     if not ready or not _is_active(observer):
         reason = _trouble(observer, node) or f"it was not active within {plan.patience:.0f} s"
         raise DemoFailed(f"The node did not start: {reason}. It said:\n{node.last_words()}")
-    print(f"Starting the camera: {plan.seconds:.0f} s in {plan.place}, {plan.rate:g} images per second ...")
-    camera = Child("loger_ros.ros.synthetic_camera", _camera_parameters(plan), folder / "camera.log")
-    stack.callback(camera.stop)
     observer.wait(lambda: observer.progress.truth or _ended(camera, node), plan.patience)
     table = Table(plan.frames)
     try:
@@ -125,7 +125,7 @@ def _node_parameters(plan: Plan, folder: Path) -> dict[str, object]:
         "cloud.edge_tolerance": 0.15,
         "cloud.min_confidence": 0.1,
         "map.voxel_size": VOXEL,
-        "health.image_timeout": 60.0,  # the camera starts when the node is ready
+        "health.image_timeout": 60.0,  # the camera may need longer than the node
         "output.map_period": 5.0,
         "output.folder": folder.absolute(),
         "output.journal": TRAJECTORY,
@@ -140,6 +140,7 @@ def _camera_parameters(plan: Plan) -> dict[str, object]:
         "frames": plan.frames,
         "rate": float(plan.rate),
         "at_end": "stop",
+        "wait_for": 2,  # us and the node, which listens once it is active
         "width": SIZE[0],
         "height": SIZE[1],
         "camera_height": CAMERA_HEIGHT,
