@@ -61,8 +61,7 @@ def start_node(context: LaunchContext) -> list:
         namespace=LaunchConfiguration("namespace"),
         parameters=[
             LaunchConfiguration("params_file"),
-            {name: LaunchConfiguration(name) for name in ("autostart", "use_sim_time")},
-            given,
+            {name: LaunchConfiguration(name) for name in ("autostart", "use_sim_time")} | given,
         ],
         remappings=[
             (IMAGE.name, value("image")),
