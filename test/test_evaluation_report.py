@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import re
 from pathlib import Path
@@ -22,6 +24,7 @@ from loger_ros.evaluation.sources import Choice, SourceError, open_source
 from loger_ros.mapping.point_files import read_ply
 from loger_ros.mapping.trajectory_files import read_tum
 from loger_ros.stream import Reconstructor
+from loger_ros.types import Frame
 from loger_ros.world import SequenceSpec, generate
 from loger_ros.world.folders import write_tum_folder
 
@@ -67,6 +70,30 @@ def test_some_of_the_frames(folder: Path) -> None:
     source = open_source(folder)
     run = run_source(source, model, Settings(STREAM, frames=5, every=2))
     assert run.trajectory.stamps == tuple(source.stamps)[0:10:2]
+
+
+def test_faults_on_the_way_cost_only_what_they_hit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame on which the network fails, a camera that nobody knows, and a disk that is gone."""
+    model = small_model().requires_grad_(False)
+    source = open_source(folder)
+    source.camera = dataclasses.replace(source.camera, distortion=(0.1,), model="of the moon")
+    frames, push, count = source.frames, Reconstructor.push, itertools.count()
+
+    def failing_push(self: Reconstructor, frame: Frame) -> list:
+        if next(count) == 6:
+            raise RuntimeError("cosmic ray")
+        return push(self, frame)
+
+    def failing_frames():
+        yield from itertools.islice(frames(), 12)
+        raise OSError("disk gone")
+
+    monkeypatch.setattr(Reconstructor, "push", failing_push)
+    monkeypatch.setattr(source, "frames", failing_frames)
+    run = run_source(source, model, SETTINGS)
+    assert len(run.stamps) == 12
+    assert run.trajectory.stamps == (*source.stamps[:6], *source.stamps[7:12])
+    assert run.events.counts == {"camera_unusable": 1, "frame_failed": 1, "reading_failed": 1}
 
 
 def test_everything_is_in_the_folder(report: Path, folder: Path) -> None:
@@ -133,7 +160,7 @@ def test_no_readable_image_is_no_report(tmp_path: Path) -> None:
 
 
 def test_what_is_no_report_is_not_read(tmp_path: Path) -> None:
-    for content in ("", "[]", "{", '{"frames": 1}'):
+    for content in ("", "[]", "{", '{"frames": {}, "source": {}, "model": 1, "settings": {}}'):
         (tmp_path / "metrics.json").write_text(content)
         assert read_metrics(tmp_path) is None
     assert read_metrics(tmp_path / "nowhere") is None

@@ -27,6 +27,9 @@ from loger_ros.model import load_model
 from loger_ros.world.named_sets import NAMED_SETS
 
 ENGINES = ("processes", "ray")
+SMALL = 20_000  # pixels of a network image
+# Neighbouring pixels of small images lie far apart, and every one is needed.
+FOR_SMALL_IMAGES = {"stride": 1, "edge_tolerance": 0.15, "min_confidence": 0.1}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,6 +85,10 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser, MapConfig, "map-")
 
 
+def _is_small(stream: StreamConfig) -> bool:
+    return isinstance(stream.size, tuple) and stream.size[0] * stream.size[1] <= SMALL
+
+
 def choice_of(args: argparse.Namespace) -> Choice:
     return Choice(args.topic, args.truth, args.truth_frame, args.camera, args.size, args.rate)
 
@@ -89,9 +96,10 @@ def choice_of(args: argparse.Namespace) -> Choice:
 def job_of(args: argparse.Namespace, source: str, folder: Path, recommended: dict[str, Any]) -> Job:
     if args.frames < 0 or args.every < 1:
         raise SourceError("--frames must be 0 (all) or more, --every 1 or more")
+    stream = chosen_settings(args, StreamConfig, recommended)
     settings = Settings(
-        chosen_settings(args, StreamConfig, recommended),
-        chosen_settings(args, CloudConfig),
+        stream,
+        chosen_settings(args, CloudConfig, FOR_SMALL_IMAGES if _is_small(stream) else {}),
         chosen_settings(args, MapConfig),
         fast_weights=not args.no_fast_weights,
         sliding_window=not args.no_sliding_window,
@@ -123,6 +131,9 @@ def run(args: argparse.Namespace) -> int:
         if args.compare:
             return _compare(args)
         return _many(args) if args.all else _one(args)
+    except KeyboardInterrupt:
+        print("\nStopped; loger eval --all goes on where it was.", file=sys.stderr)
+        return 130
     except (SourceError, ConfigError, ValueError, OSError) as error:
         print(f"loger eval: {error}", file=sys.stderr)
         return 2

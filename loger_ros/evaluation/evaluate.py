@@ -80,6 +80,9 @@ def evaluate(job: Job, model: Any, progress: Progress = lambda frames: None) -> 
     metrics |= measure(run, truth, job.tolerance, job.threshold)
     matched = None if truth is None else Matched.of(run.trajectory, truth, job.tolerance)
     metrics["problems"] = problems_of(source, run)
+    if not len(run.cloud):
+        message = "no point was good enough: lower --cloud-min-confidence or raise --cloud-edge-tolerance"
+        metrics["problems"].append({"name": "empty_cloud", "count": 1, "message": message})
     if matched is not None and len(matched) < FEWEST:
         message = (
             f"{len(matched)} poses have a true one within {job.tolerance * 1e-6:g} ms: no errors are given. "

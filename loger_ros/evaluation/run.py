@@ -18,11 +18,13 @@ from loger_ros.evaluation.intrinsics import FocalLength
 from loger_ros.evaluation.memory import Peak
 from loger_ros.evaluation.sources import Source
 from loger_ros.evaluation.sources.ahead import read_ahead
+from loger_ros.evaluation.sources.base import quiet_log
 from loger_ros.events import EventLog
 from loger_ros.mapping.cloud import Cloud, cloud_of, world_points
 from loger_ros.mapping.journal import Journal
 from loger_ros.mapping.voxel_map import VoxelMap
 from loger_ros.stream import Reconstructor
+from loger_ros.stream.prepare import Undistorter
 from loger_ros.types import Camera, Frame, Trajectory, Update
 
 Progress = Callable[[int], None]  # is told the number of frames taken
@@ -78,38 +80,63 @@ def run_source(
     journal: Journal | None = None,
     progress: Progress = lambda frames: None,
 ) -> Run:
-    events = EventLog(source.problems._say)
+    events = quiet_log()
+    camera = source.camera if settings.undistort else None
+    if camera is not None and any(camera.distortion):
+        try:
+            Undistorter(camera)
+        except ValueError as error:
+            events.add("camera_unusable", 0, f"{error}; images are taken as they are")
+            camera = None
     stream = Reconstructor.from_config(
         model,
         settings.stream,
         fast_weights=settings.fast_weights,
         sliding_window=settings.sliding_window,
-        camera=source.camera if settings.undistort else None,
+        camera=camera,
         record=journal,
         events=events,
         keep_results=False,
     )
-    with Peak(model.device) as peak:
-        take = _Take(source, settings, model.device)
-        timing = take.timing
+    straightened = camera is not None and any(camera.distortion)
+    take = _Take(source, settings, model.device, straightened)
+    timing = take.timing
+    with Peak(model.device) as peak, torch.inference_mode():
         begun = waited = time.perf_counter()
-        with torch.inference_mode():
-            for frame in read_ahead(chosen(source, settings)):
-                started = time.perf_counter()
-                timing.waits += started - waited
-                try:
-                    updates = stream.push(frame)
-                except ValueError as error:  # an image the stream refuses; it is as it was before
-                    events.add("frame_refused", frame.stamp, f"{error}; the frame is left out")
-                    updates = []
-                _finish(model.device)
-                timing.steps.append(time.perf_counter() - started)
-                take.frame(frame.stamp, updates)
-                progress(len(timing.steps))
-                waited = time.perf_counter()
+        for frame in _readable(read_ahead(chosen(source, settings)), events):
+            started = time.perf_counter()
+            timing.waits += started - waited
+            updates = _pushed(stream, frame, events)
+            _finish(model.device)
+            timing.steps.append(time.perf_counter() - started)
+            take.frame(frame.stamp, updates)
+            progress(len(timing.steps))
+            waited = time.perf_counter()
+        try:
             take.end(stream.flush())
+        except Exception as error:  # what came before is kept
+            events.add("last_chunk_lost", 0, f"{type(error).__name__}: {error}")
         timing.total = time.perf_counter() - begun
     return take.run(peak.megabytes, events, stream.camera)
+
+
+def _readable(frames: Iterator[Frame], events: EventLog) -> Iterator[Frame]:
+    """Up to where reading fails; what came before is kept."""
+    try:
+        yield from frames
+    except Exception as error:  # a disk that is gone, say
+        events.add("reading_failed", 0, f"{type(error).__name__}: {error}; the rest is left out")
+
+
+def _pushed(stream: Reconstructor, frame: Frame, events: EventLog) -> list[Update]:
+    """Whatever happens to one frame, the next one has its chance."""
+    try:
+        return stream.push(frame)
+    except ValueError as error:  # an image the stream refuses; it is as it was before
+        events.add("frame_refused", frame.stamp, f"{error}; the frame is left out")
+    except Exception as error:  # of the network
+        events.add("frame_failed", frame.stamp, f"{type(error).__name__}: {error}")
+    return []
 
 
 def chosen(source: Source, settings: Settings) -> Iterator[Frame]:
@@ -120,11 +147,9 @@ def chosen(source: Source, settings: Settings) -> Iterator[Frame]:
 class _Take:
     """Gathers what the stream says."""
 
-    def __init__(self, source: Source, settings: Settings, device: torch.device) -> None:
+    def __init__(self, source: Source, settings: Settings, device: torch.device, straightened: bool) -> None:
         self._source, self._settings = source, settings
-        self._straightened = (
-            settings.undistort and source.camera is not None and any(source.camera.distortion)
-        )
+        self._straightened = straightened
         self._stamps: list[int] = []
         self._final: list[tuple[int, np.ndarray, int]] = []
         self._first: dict[int, tuple[np.ndarray, int, float]] = {}

@@ -71,7 +71,9 @@ def read_metrics(folder: Path) -> dict[str, Any] | None:
         values = json.loads(file.read_text())
     except (OSError, ValueError):
         return None
-    return values if isinstance(values, dict) and "frames" in values and "source" in values else None
+    groups = ("source", "model", "settings", "frames")
+    complete = isinstance(values, dict) and all(isinstance(values.get(name), dict) for name in groups)
+    return values if complete else None
 
 
 def description(
