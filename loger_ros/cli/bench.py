@@ -11,6 +11,7 @@ BENCHMARKS = {
     "weights": "memory and seconds of loading and converting a full-size checkpoint",
     "node": "what the node costs beside the network, at camera rate, next to a bare Reconstructor",
     "reading": "recordings per second and MB/s, against reading the bare bytes",
+    "soak": "the node for an hour with a nasty camera: memory, drops by cause, ages, stalls",
     "stream": "the whole stream against the bare model; memory and time against stream length",
     "world": "rendered frames per second",
 }

@@ -1,0 +1,104 @@
+"""``loger bench soak``: the node for hours with a nasty camera: memory, drops by cause, ages, stalls."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from loger_ros.cli.arguments import image_size
+
+NASTY = (
+    *("drop:=0.02", "late:=0.02", "late_by:=0.1", "duplicate:=0.02", "pause_every:=300.0", "pause_for:=15.0"),
+    *("resize_every:=240.0", "jump_every:=420.0", "jump_by:=3600.0"),
+)
+COLUMNS = (
+    *("seconds", "resident_mb", "images_received", "frames_processed", "odometry_heard", "queue"),
+    *("age_odometry_s_p50", "age_odometry_s_p99", "age_pose_s_p99", "chunk_ms_p99", "dropped", "unexplained"),
+)
+EVERY = 10.0  # s between lines
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--model", default="tiny", help="name or path of a checkpoint")
+    parser.add_argument("--size", type=image_size, default=(160, 120), help="width x height of the images")
+    parser.add_argument("--rate", type=float, default=30.0, help="images per second")
+    parser.add_argument("--log", type=Path, default=Path("soak.csv"), help="where the lines go")
+    parser.add_argument(
+        "-p", dest="parameters", action="append", default=[], metavar="NAME:=VALUE", help="for the node"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from loger_ros.ros.bench import Ended, Trial, trial
+
+    def line(node: Trial, begun: float) -> dict[str, float | str]:
+        dropped = sum(node.dropped().values())
+        arrived = node.number("images_received") + node.dropped().get("lost_on_the_way", 0)
+        waiting = int(node.values["queue"].split()[0])
+        row: dict[str, float | str] = {name: node.values.get(name, "") for name in COLUMNS}
+        return row | {
+            "seconds": round(time.monotonic() - begun, 1),
+            "resident_mb": round(node.resident(), 2),
+            "odometry_heard": node.odometry,
+            "queue": waiting,
+            "dropped": dropped,
+            "unexplained": arrived - node.number("frames_processed") - dropped - waiting,
+        }
+
+    width, height = args.size
+    camera = [f"width:={width}", f"height:={height}", f"rate:={args.rate:f}", *NASTY]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, args.log.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        settings = [f"model.checkpoint:={args.model}", f"output.folder:={folder}", *args.parameters]
+        try:
+            with trial(settings, "synthetic_camera", camera) as node:
+                begun = time.monotonic()
+                while time.monotonic() < begun + args.minutes * 60:
+                    due = time.monotonic() + EVERY
+                    node.wait(lambda due=due: time.monotonic() > due, EVERY + 60)  # type: ignore[misc]
+                    rows.append(line(node, begun))
+                    writer.writerow(rows[-1])
+                    file.flush()
+                last, dropped = dict(node.values), node.dropped()
+        except Ended as error:
+            print(error, file=sys.stderr)
+            return 1
+    report(rows, last, dropped)
+    return 0
+
+
+def report(rows: list[dict[str, float | str]], last: dict[str, str], dropped: dict[str, int]) -> None:
+    seconds, memory = (np.array([float(row[name]) for row in rows]) for name in ("seconds", "resident_mb"))
+    settled = slice(len(rows) // 6, None)  # caches and allocators fill up once
+    slope = np.polyfit(seconds[settled] / 3600, memory[settled], 1)[0] if len(rows) > 12 else float("nan")
+    received, processed = last["images_received"], last["frames_processed"]
+    print(f"{seconds[-1]:.0f} s, {received} images received, {processed} processed")
+    print(
+        f"memory      {memory[0]:.1f} to {memory[-1]:.1f} MB, slope {slope:+.2f} MB per hour after the start"
+    )
+    print(f"dropped     {', '.join(f'{count} {cause}' for cause, count in dropped.items()) or 'none'}")
+    print(f"unexplained {rows[-1]['unexplained']} images at the end")
+    print(
+        f"odometry    {rows[-1]['odometry_heard']} messages heard, age p99 {last.get('age_odometry_s_p99')} s"
+    )
+    print(f"longest time without a new frame: {longest_stall(rows):.0f} s")
+
+
+def longest_stall(rows: list[dict[str, float | str]]) -> float:
+    """Seconds between lines during which no frame was processed."""
+    longest = since = 0.0
+    for before, row in itertools.pairwise(rows):
+        moved = float(row["frames_processed"]) > float(before["frames_processed"])
+        since = 0.0 if moved else since + float(row["seconds"]) - float(before["seconds"])
+        longest = max(longest, since)
+    return longest

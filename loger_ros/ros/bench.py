@@ -1,0 +1,117 @@
+"""The node and a camera as processes of their own, watched from outside: for benchmarks and soaks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseWithCovarianceStamped
+from nav_msgs.msg import Odometry
+from tf2_msgs.msg import TFMessage
+
+from loger_ros.ros import interface
+from loger_ros.ros.installation import this_machine_only
+from loger_ros.ros.interface import qos_profile
+from loger_ros.ros.process import running_ros
+
+PATIENCE = 180.0  # s until the first frame is processed
+
+
+class Ended(RuntimeError):
+    """The node or the camera is gone, or never came to work."""
+
+
+@dataclass
+class Trial:
+    """What is known of the node: its newest diagnostics, and what was heard of it."""
+
+    spin: Callable[[float], None]
+    node: subprocess.Popen
+    camera: subprocess.Popen
+    values: dict[str, str] = field(default_factory=dict)
+    at: float = 0.0  # monotonic, of the newest diagnostics
+    odometry: int = 0  # messages
+
+    def wait(self, condition: Callable[[], Any], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            for name, process in (("node", self.node), ("camera", self.camera)):
+                if process.poll() is not None:
+                    raise Ended(f"the {name} ended with code {process.returncode}: see what it said above")
+            if time.monotonic() > deadline:
+                raise Ended(f"nothing happened within {seconds:.0f} s: see what the node says above")
+            self.spin(0.5)
+
+    def number(self, name: str) -> float:
+        return float(self.values.get(name, 0))
+
+    def dropped(self) -> dict[str, int]:
+        causes = [name for name in self.values if name.startswith("dropped_")]
+        return {name.removeprefix("dropped_"): int(self.values[name]) for name in causes}
+
+    def resident(self) -> float:
+        """MB of the node's process."""
+        pages = int(Path(f"/proc/{self.node.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+@contextmanager
+def trial(node: Sequence[str], camera_module: str, camera: Sequence[str]) -> Iterator[Trial]:
+    """node, camera: parameters as ``name:=value``. Begins when frames are processed."""
+    for name, value in this_machine_only().items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads on a busy core wait for each other
+    with running_ros([]):
+        listener = rclpy.create_node("trial")
+        run = Trial(
+            lambda timeout: rclpy.spin_once(listener, timeout_sec=timeout),
+            _started("node", node),
+            _started(camera_module, camera),
+        )
+
+        def look(array: DiagnosticArray) -> None:
+            run.values = {value.key: value.value for status in array.status for value in status.values}
+            run.at = time.monotonic()
+
+        def count(message: Odometry) -> None:
+            run.odometry += 1
+
+        for topic, kind, callback in (
+            (interface.DIAGNOSTICS, DiagnosticArray, look),
+            (interface.ODOMETRY, Odometry, count),
+            (interface.POSE, PoseWithCovarianceStamped, _ignore),
+            (interface.TF, TFMessage, _ignore),
+        ):
+            listener.create_subscription(kind, topic.name, callback, qos_profile(topic))
+        try:
+            run.wait(lambda: run.number("frames_processed") > 0, PATIENCE)
+            yield run
+        finally:
+            for process in (run.camera, run.node):
+                process.send_signal(signal.SIGINT)
+            for process in (run.camera, run.node):
+                try:
+                    process.wait(60)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+            listener.destroy_node()
+
+
+def _started(module: str, parameters: Sequence[str]) -> subprocess.Popen:
+    words = [word for value in parameters for word in ("-p", value)]
+    command = [sys.executable, "-m", f"loger_ros.ros.{module}", "--ros-args", *words]
+    return subprocess.Popen([*command, "--log-level", "warn"])
+
+
+def _ignore(message: Any) -> None:
+    """Somebody listens: that is all."""
