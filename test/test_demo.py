@@ -168,6 +168,35 @@ def test_the_whole_demo(tmp_path: Path, ros_environment: dict[str, str]) -> None
     assert static.ext.offered_qos_profiles[0].durability.name == "TRANSIENT_LOCAL"
 
 
+def test_another_camera_in_the_same_domain_is_not_mixed_in(
+    tmp_path: Path, ros_environment: dict[str, str], ros_domain: int
+) -> None:
+    rclpy = pytest.importorskip("rclpy", reason="needs ROS 2")
+    from rclpy.context import Context
+    from sensor_msgs.msg import Image as ImageMessage
+
+    context = Context()
+    rclpy.init(context=context, domain_id=ros_domain)
+    try:
+        other = rclpy.create_node("other_camera", context=context)
+        other.create_publisher(ImageMessage, "image", 1)
+        done = demo(ros_environment, "--out", str(tmp_path / "results"))
+        other.destroy_node()
+    finally:
+        rclpy.try_shutdown(context=context)
+    assert done.returncode == 1
+    assert "Somebody publishes /image already" in done.stderr
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path: Path, ros_environment: dict[str, str]) -> None:
+    pytest.importorskip("rclpy", reason="needs ROS 2")
+    (tmp_path / "file").write_text("")
+    done = demo(ros_environment, "--out", str(tmp_path / "file" / "results"))
+    assert done.returncode == 1
+    assert str(tmp_path / "file") in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_network_that_is_not_there_is_said_with_the_reason(
     tmp_path: Path, ros_environment: dict[str, str]
 ) -> None:

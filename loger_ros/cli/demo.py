@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         summary = drive.summary()
         scene = drive.scene(read_ply(folder / "map.ply"), 1.5 * VOXEL)
         picture(scene, summary).save(folder / "picture.png")
-    except DemoFailed as failure:
+    except (DemoFailed, OSError) as failure:  # the second: no place to write to
         print(f"\n{failure}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -62,6 +62,9 @@ class Observer:
             self._executor.spin_once(timeout_sec=0.1)
         return True
 
+    def somebody_publishes(self, topic: Topic) -> bool:
+        return bool(self._node.count_publishers(topic.name))
+
     def state(self) -> str:
         """Of the node, as it says itself."""
         return self.values(f"{NODE}: node").get("state", "")
