@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from loger_ros.cli import main
 from loger_ros.config import CloudConfig, StreamConfig
 from loger_ros.evaluation.evaluate import Job, evaluate
 from loger_ros.evaluation.progress import Line, duration
+from loger_ros.evaluation.report.compare import method_labels
 from loger_ros.evaluation.report.folder import read_metrics
 from loger_ros.evaluation.run import Settings, run_source
 from loger_ros.evaluation.sources import Choice, SourceError, open_source
@@ -149,6 +151,32 @@ def test_a_truth_of_another_time_is_told(folder: Path, tmp_path: Path) -> None:
     metrics = evaluate(job, small_model())
     assert [problem["name"] for problem in metrics["problems"]] == ["truth_does_not_match"]
     assert "--tolerance" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_trajectory_made_elsewhere_is_judged(
+    folder: Path, report: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    words = ["eval", str(folder), "--out", str(tmp_path), "--trajectory"]
+    assert main([*words, str(report / "trajectory.txt")]) == 0
+    assert "15 of 15 frames posed" in capsys.readouterr().out
+    (made,) = tmp_path.iterdir()
+    metrics, ours = read_metrics(made), read_metrics(report)
+    assert metrics["ate"]["se3"]["rmse"] == pytest.approx(ours["ate"]["se3"]["rmse"], abs=1e-7)
+    assert "causal" not in metrics
+    assert "made elsewhere" in (made / "report.html").read_text()
+    assert method_labels([metrics, ours]) == ["trajectory", "small"]
+    assert main([*words, str(tmp_path / "nowhere.txt")]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_without_matplotlib_the_numbers_are_there(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    settings = dataclasses.replace(SETTINGS, cloud=CloudConfig())  # no cloud of this network, so no pictures
+    metrics = evaluate(Job(str(folder), tmp_path, "small", settings), small_model())
+    assert {problem["name"] for problem in metrics["problems"]} == {"no_plots", "empty_cloud"}
+    assert "pip install matplotlib" in (tmp_path / "report.html").read_text()
 
 
 def test_no_readable_image_is_no_report(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from loger_ros.cli.settings import add_settings, chosen_settings
 from loger_ros.config import CloudConfig, ConfigError, MapConfig, StreamConfig
 from loger_ros.evaluation.association import TOLERANCE
 from loger_ros.evaluation.batch import Outcome, Ticker, in_processes
-from loger_ros.evaluation.evaluate import Job, evaluate, finished_metrics
+from loger_ros.evaluation.evaluate import Job, evaluate, finished_metrics, judge
 from loger_ros.evaluation.measure import CLOUD_THRESHOLD
 from loger_ros.evaluation.progress import Line
 from loger_ros.evaluation.report.compare import find_runs, tables, write_comparison
@@ -37,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source",
         nargs="?",
         help="a bag, a dataset's sequence, a folder, a video, or a name such as robot_rooms/0",
+    )
+    parser.add_argument(
+        "--trajectory", metavar="FILE", type=Path, help="judge these poses (TUM), run nothing"
     )
     parser.add_argument("--all", metavar="DIR", help="every recording below a folder, or of a synthetic set")
     parser.add_argument(
@@ -141,6 +144,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _one(args: argparse.Namespace) -> int:
     folder = args.out / folder_name(args.source)
+    if args.trajectory:
+        job = job_of(args, args.source, folder.with_name(f"{folder.name}_{args.trajectory.stem}"), {})
+        print(summary(judge(job, args.trajectory)))
+        print(job.folder / "report.html")
+        return 0
     open_source(args.source, choice_of(args))  # what is amiss is told before the network is loaded
     model = load_model(args.model, device=args.device, dtype=args.dtype)
     job = job_of(args, args.source, folder, getattr(model, "recommended", {}))

@@ -13,8 +13,9 @@ from loger_ros.config import CloudConfig, MapConfig, StreamConfig
 from loger_ros.evaluation.association import TOLERANCE
 from loger_ros.evaluation.measure import CLOUD_THRESHOLD, FEWEST, Matched, measure
 from loger_ros.evaluation.report.folder import description, problems_of, read_metrics, write_report
-from loger_ros.evaluation.run import Progress, Settings, run_source
-from loger_ros.evaluation.sources import Choice, SourceError, open_source
+from loger_ros.evaluation.run import Progress, Run, Settings, run_of, run_source
+from loger_ros.evaluation.sources import Choice, Source, SourceError, open_source
+from loger_ros.mapping.trajectory_files import read_tum
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,29 @@ def evaluate(job: Job, model: Any, progress: Progress = lambda frames: None) -> 
     if not len(run.trajectory):
         reasons = "; ".join(f"{item['name']}: {item['message']}" for item in problems_of(source, run))
         raise SourceError(f"no frame of {job.source} got a pose. {reasons or 'It has no images'}")
+    return _reported(job, source, run, metrics)
+
+
+def judge(job: Job, trajectory: Path) -> dict[str, Any]:
+    """The same report of a trajectory that was made elsewhere, such as by a robot or another method."""
+    source = open_source(job.source, job.choice)
+    try:
+        made = read_tum(trajectory)
+    except OSError as error:
+        raise SourceError(f"{trajectory} cannot be read: {error.strerror}") from error
+    if not len(made):
+        raise SourceError(f"{trajectory} has no poses")
+    metrics = description(source, job.source, str(trajectory), job.settings, job.device)
+    metrics |= {"choice": dataclasses.asdict(job.choice), "settings": {}}
+    return _reported(job, source, run_of(made, tuple(source.stamps)), metrics)
+
+
+def _reported(job: Job, source: Source, run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
     truth = source.truth()
     metrics |= measure(run, truth, job.tolerance, job.threshold)
     matched = None if truth is None else Matched.of(run.trajectory, truth, job.tolerance)
     metrics["problems"] = problems_of(source, run)
-    if not len(run.cloud):
+    if run.timing.steps and not len(run.cloud):
         message = "no point was good enough: lower --cloud-min-confidence or raise --cloud-edge-tolerance"
         metrics["problems"].append({"name": "empty_cloud", "count": 1, "message": message})
     if matched is not None and len(matched) < FEWEST:

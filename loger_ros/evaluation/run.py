@@ -120,6 +120,25 @@ def run_source(
     return take.run(peak.megabytes, events, stream.camera)
 
 
+def run_of(trajectory: Trajectory, stamps: tuple[int, ...]) -> Run:
+    """A run that was not ours: poses and nothing else."""
+    nothing = torch.zeros(0, 3)
+    return Run(
+        stamps,
+        trajectory,
+        _trajectory([]),
+        np.zeros(0),
+        Cloud(nothing, nothing.byte(), torch.zeros(0)),
+        None,
+        DepthSample(),
+        Timing(),
+        {},
+        quiet_log(),
+        None,
+        False,
+    )
+
+
 def _readable(frames: Iterator[Frame], events: EventLog) -> Iterator[Frame]:
     """Up to where reading fails; what came before is kept."""
     try:

@@ -131,10 +131,10 @@ def method_labels(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The model, and those settings that are not the same in all runs."""
     flat = [_flat(run["settings"]) for run in runs]
     names = sorted({name for settings in flat for name in settings} - {"frames"})
-    differing = [name for name in names if len({json.dumps(settings.get(name)) for settings in flat}) > 1]
+    differing = [name for name in names if len({json.dumps(each[name]) for each in flat if name in each}) > 1]
     labels = []
     for run, settings in zip(runs, flat, strict=True):
-        words = [_word(name, settings.get(name)) for name in differing]
+        words = [_word(name, settings[name]) for name in differing if name in settings]
         labels.append(", ".join([Path(str(run["model"]["name"])).stem, *filter(None, words)]))
     return labels
 
@@ -146,6 +146,14 @@ def write_comparison(
     folder.mkdir(parents=True, exist_ok=True)
     made = tables(runs)
     failed = ""
+    links = ""
+    reports = {run["folder"]: run["source"]["name"] for run in runs if "folder" in run}
+    if reports:
+        items = "".join(
+            f'<a href="{escape(os.path.relpath(place, folder))}/report.html">{escape(name)}</a> '
+            for place, name in reports.items()
+        )
+        links = f"<p>Reports: {items}</p>"
     if failures:
         items = "".join(
             f"<li><code>{escape(name)}</code> {escape(why)}</li>" for name, why in failures.items()
@@ -156,7 +164,7 @@ def write_comparison(
     head = f"<h1>Comparison</h1><p class=lead>{lead}</p>"
     page = folder / "compare.html"
     page.write_text(
-        document("Comparison · loger eval", head + failed + "".join(table.html() for table in made))
+        document("Comparison · loger eval", head + links + failed + "".join(table.html() for table in made))
     )
     (folder / "compare.md").write_text("\n".join(table.markdown() for table in made))
     return page

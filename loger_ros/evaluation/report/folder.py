@@ -36,11 +36,13 @@ def write_report(
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_tum(folder / "trajectory.txt", run.trajectory)
-    write_tum(folder / "said_first.txt", run.said_first)
+    if len(run.said_first):
+        write_tum(folder / "said_first.txt", run.said_first)
     if matched is not None:
         stamps = tuple(int(stamp) for stamp in matched.stamps)
         write_tum(folder / "truth.txt", Trajectory(stamps, matched.truth, (0,) * len(stamps)))
-    write_ply(folder / "cloud.ply", run.cloud)
+    if len(run.cloud):
+        write_ply(folder / "cloud.ply", run.cloud)
     if run.camera is not None:
         write_camera(folder / "camera.json", run.camera, run.camera_is_known)
     shown = _pictures(run, matched, metrics) if pictures else {}
@@ -53,8 +55,10 @@ def write_report(
 
 def _pictures(run: Run, matched: Matched | None, metrics: dict[str, Any]) -> dict[str, bytes]:
     usable = matched if matched is not None and len(matched) >= FEWEST else None
-    voxel = metrics["settings"]["map"]["voxel_size"]
-    pictures = cloud_pictures(run, usable, voxel, metrics["source"]["name"])
+    pictures = {}
+    if len(run.cloud):
+        voxel = metrics["settings"]["map"]["voxel_size"]
+        pictures = cloud_pictures(run, usable, voxel, metrics["source"]["name"])
     try:
         return pictures | Plots(run, usable, metrics).all()
     except ImportError:
@@ -73,7 +77,7 @@ def read_metrics(folder: Path) -> dict[str, Any] | None:
         return None
     groups = ("source", "model", "settings", "frames")
     complete = isinstance(values, dict) and all(isinstance(values.get(name), dict) for name in groups)
-    return values if complete else None
+    return values | {"folder": str(folder)} if complete else None
 
 
 def description(

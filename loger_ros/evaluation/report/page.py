@@ -86,11 +86,9 @@ def _cards(metrics: Mapping[str, Any]) -> str:
             ("drift (metric)", number(metrics["segments"]["translation_percent"], 2, " %")),
             ("scale to the truth", number(ate["sim3"]["scale"], 3, " &times;")),
         ]
-    rate = metrics["time"].get("frames_per_second")
-    cards += [
-        ("frames per second", number(rate, 1)),
-        ("peak memory", number(metrics["memory_mb"]["host"], 0, " MB")),
-    ]
+    rate, memory = metrics["time"].get("frames_per_second"), metrics["memory_mb"].get("host")
+    if rate is not None:
+        cards += [("frames per second", number(rate, 1)), ("peak memory", number(memory, 0, " MB"))]
     return (
         '<div class="cards">'
         + "".join(f'<div class="card"><b>{value}</b><span>{label}</span></div>' for label, value in cards)
@@ -202,6 +200,8 @@ def _cloud(metrics: Mapping[str, Any]) -> str:
 
 
 def _settings(metrics: Mapping[str, Any]) -> str:
+    if not metrics["settings"]:
+        return ""
     rows = [
         [f"{group}.{name}" if isinstance(values, Mapping) else group, escape(str(value))]
         for group, values in metrics["settings"].items()
@@ -214,6 +214,8 @@ def _settings(metrics: Mapping[str, Any]) -> str:
 
 
 def _in_words(settings: Mapping[str, Any]) -> str:
+    if "stream" not in settings:
+        return "a trajectory made elsewhere"
     stream = settings["stream"]
     words = [
         f"chunks of {stream['chunk_size']} sharing {stream['overlap']}",
