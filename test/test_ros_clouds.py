@@ -13,6 +13,7 @@ pytest.importorskip("sensor_msgs", reason="needs ROS 2")
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
+from loger_ros.ros import clouds
 from loger_ros.ros.clouds import cloud_message
 from loger_ros.ros.clouds_bench import measure
 from loger_ros.ros.depth_images import confidence_message, depth_message, fitted_camera
@@ -67,6 +68,15 @@ def test_views_of_larger_arrays_make_the_same_cloud() -> None:
     confidence = rng.random(50, dtype=np.float32)
     strided = cloud_message(points.T, rgb, confidence, HEAD)
     assert strided.data == cloud_message(points.T.copy(), rgb.copy(), confidence, HEAD).data
+
+
+def test_every_block_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    points, confidence = rng.random((25, 3), dtype=np.float32), rng.random(25, dtype=np.float32)
+    rgb = rng.integers(0, 256, (25, 3), dtype=np.uint8)
+    whole = cloud_message(points, rgb, confidence, HEAD)
+    monkeypatch.setattr(clouds, "BLOCK", 10)
+    assert cloud_message(points, rgb, confidence, HEAD).data == whole.data
 
 
 def test_an_empty_cloud_is_a_cloud() -> None:
