@@ -61,8 +61,9 @@ def measure(count: int, rounds: int) -> str:
             times[name].append(_taken(way))
     clock, processor = ({name: median(t[i] for t in taken) for name, taken in times.items()} for i in (0, 1))
     return (
-        f"clouds     {count} points of {made.point_step} bytes, {rounds} rounds in turn, medians by clock (and of "
-        f"processor time): cloud_message {clock['ours']:.1f} ms ({processor['ours']:.1f}), usual way "
+        f"clouds     {count} points of {made.point_step} bytes, {rounds} rounds in turn, medians by the "
+        f"clock (and of processor time): cloud_message {clock['ours']:.1f} ms ({processor['ours']:.1f}), "
+        "usual way "
         f"{clock['usual']:.1f} ms ({processor['usual']:.1f}), ratio {clock['ours'] / clock['usual']:.2f} "
         f"({processor['ours'] / processor['usual']:.2f}); bare copy {clock['copy']:.1f} ms "
         f"({processor['copy']:.1f}); serialising it for DDS takes another {clock['send']:.1f} ms "
