@@ -18,6 +18,7 @@ from loger_ros.ros import interface
 from loger_ros.ros.config import InputConfig
 from loger_ros.ros.intake import Intake
 from loger_ros.ros.interface import qos_profile
+from loger_ros.ros.raw_images import image_of
 from loger_ros.ros.statistics import Statistics
 
 try:
@@ -60,7 +61,10 @@ class Inputs:
         handlers = SubscriptionEventCallbacks(
             incompatible_qos=self._incompatible, message_lost=self._lost, use_default_callbacks=False
         )
-        self._subscribe(Image if raw else CompressedImage, self.topic, intake.image, handlers)
+        if raw:
+            self._subscribe(Image, self.topic, self._raw_image, handlers, raw=True)
+        else:
+            self._subscribe(CompressedImage, self.topic, intake.image, handlers)
         info = node.resolve_topic_name(prefix + interface.CAMERA_INFO.name)
         self._info = self._subscribe(CameraInfo, info, self._camera_info, NO_EVENTS)
         self._executor = SingleThreadedExecutor(context=node.context)
@@ -76,6 +80,16 @@ class Inputs:
     def _spin(self) -> None:
         with contextlib.suppress(ExternalShutdownException, ShutdownException, RuntimeError):
             self._executor.spin()
+
+    def _raw_image(self, received: bytes) -> None:
+        try:
+            image = image_of(received)
+        except Exception as error:  # of rclpy's middleware, in types that differ
+            self._statistics.happened("image")
+            self._statistics.dropped["not_readable"] += 1
+            self._events.add("not_readable", 0, f"an image of {len(received)} bytes is damaged: {error}")
+            return
+        self._intake.image(image)
 
     def _camera_info(self, message: CameraInfo) -> None:
         """It comes with every image; once the camera is known nobody waits for it any more."""
@@ -108,11 +122,13 @@ class Inputs:
             "still, or its images are above 0.5 MB and its process lacks the Fast DDS profile (see README)"
         )
 
-    def _subscribe(self, kind: type, name: str, callback: Any, handlers: Any) -> Subscription:
+    def _subscribe(
+        self, kind: type, name: str, callback: Any, handlers: Any, raw: bool = False
+    ) -> Subscription:
         qos = qos_profile(self._topic)
         if self._config.reliable:
             qos = QoSProfile(depth=self._topic.depth, reliability=ReliabilityPolicy.RELIABLE)
-        return self._reader.create_subscription(kind, name, callback, qos, event_callbacks=handlers)
+        return self._reader.create_subscription(kind, name, callback, qos, event_callbacks=handlers, raw=raw)
 
     def _incompatible(self, event: Any) -> None:
         policy = str(getattr(event, "last_policy_kind", "unknown")).rsplit(".", 1)[-1]
