@@ -136,3 +136,17 @@ def test_the_command_writes_the_table(tmp_path, capsys):
 def test_a_model_that_cannot_be_found_is_one_message(tmp_path, capsys):
     assert main(["assess", str(tmp_path / "none.safetensors")]) == 1
     assert "none.safetensors" in capsys.readouterr().out
+
+
+def test_a_film_is_shown_at_the_angle_that_the_network_was_taught(short):
+    sequence = generate(SequenceSpec("rooms", "robot", frames=12, width=32, height=24, hfov=60), seed=2)
+    plain = film("plain", sequence, (16, 12), fine=True)
+    wide = film("wide", sequence, (16, 12), fine=True, field_of_view=90)
+    assert plain.seen is plain.images
+    np.testing.assert_array_equal(wide.images, plain.images)
+    assert wide.seen.shape == wide.images.shape
+    assert not wide.seen[:, 0].any(), "a narrow camera leaves a black border"
+    assert np.isinf(wide.depth[:, 0]).all()
+    middle = (slice(None), slice(5, 7), slice(7, 9))
+    assert np.abs(wide.depth[middle] / plain.depth[middle] - 1).max() < 0.3
+    assert next(wide.frames()).image is not None

@@ -77,6 +77,7 @@ class Examination:
     def __init__(self, model: LoGeR, args: argparse.Namespace) -> None:
         self.model, self.args = model, args
         self.size = args.size or _recommended_size(model)
+        self.view = float(model.recommended.get("field_of_view", 0.0))
         self.changes = {name: getattr(args, name) for name in ("chunk_size", "overlap", "alignment")}
         self.changes["in_heights"] = not args.in_metres
         self.started = time.perf_counter()
@@ -134,7 +135,13 @@ class Examination:
         for name in self.args.sets:
             for seed in self.args.fresh_seeds or [None]:
                 yield from set_films(
-                    name, self.size, self.args.device, seed=seed, frames=self.args.frames, fine=fine
+                    name,
+                    self.size,
+                    self.args.device,
+                    seed=seed,
+                    frames=self.args.frames,
+                    fine=fine,
+                    field_of_view=self.view,
                 )
 
     def _long(self, world: str) -> Iterator[Film]:
@@ -143,7 +150,7 @@ class Examination:
         seed = LONG_SEED + sum(self.args.fresh_seeds or [])
         motion = "robot" if world == "robot" else "handheld"
         count, frames = self.args.memory_sequences, self.args.memory_frames
-        return long_films(motion, count, frames, self.size, self.args.device, seed)
+        return long_films(motion, count, frames, self.size, self.args.device, seed, self.view)
 
     def _keep(self, world: str, part: str, found: Any) -> None:
         from loger_ros.training.report import page
@@ -161,10 +168,11 @@ class Examination:
         which = f"other places of the kinds of {sets}, seeds {args.fresh_seeds}" if args.fresh_seeds else sets
         cut = f", at most {args.frames} frames of each" if args.frames else ""
         width, height = self.size
+        view = f", brought to {self.view:g} degrees for the network" if self.view else ""
         unit = "metres" if args.in_metres else "heights of the camera above the ground, the height given"
         return (
             f"{args.model}: {parameters:,} parameters, images of {width}x{height} averaged from "
-            f"{2 * width}x{2 * height}, as all baselines see them. Recommended by the checkpoint: "
+            f"{2 * width}x{2 * height}, as all baselines see them{view}. Recommended by the checkpoint: "
             f"{self.model.recommended or 'nothing'}; asked for: {asked}. It speaks in {unit}. Sequences: "
             f"{which}{cut}; textures of the test split, mild effects of the camera. Robots are judged in "
             f"metres, other motions up to one scale per sequence. {_machine(args.device)}, "

@@ -81,7 +81,6 @@ class View:
     """
 
     def __init__(self, source: Camera, size: tuple[int, int], field_of_view: float) -> None:
-        fisheye = _fisheye(source)
         width, height = size
         focal = width / 2 / math.tan(math.radians(field_of_view) / 2)
         centre = (width - 1) / 2, (height - 1) / 2
@@ -92,20 +91,29 @@ class View:
         self._finer = min(_FINEST, max(1, round(max(source.matrix[0, 0], source.matrix[1, 1]) / focal)))
         fine = (width * self._finer, height * self._finer)
         self._size = size
-        coefficients = np.asarray(source.distortion, dtype=float)
-        matrix = scaled(self.camera, fine).matrix
-        if fisheye:
-            self._maps = cv2.fisheye.initUndistortRectifyMap(
-                source.matrix, coefficients[:4], np.eye(3), matrix, fine, cv2.CV_16SC2
-            )
-        else:
-            self._maps = cv2.initUndistortRectifyMap(
-                source.matrix, coefficients, None, matrix, fine, cv2.CV_16SC2
-            )
+        self._maps = _maps_of(source, scaled(self.camera, fine))
+        self._coarse_maps = _maps_of(source, self.camera)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         seen = cv2.remap(image, *self._maps, cv2.INTER_LINEAR)
         return seen if self._finer == 1 else cv2.resize(seen, self._size, interpolation=cv2.INTER_AREA)
+
+    def depth(self, depth: np.ndarray) -> np.ndarray:
+        """The same of a depth image (float32): the nearest pixel's, infinite beyond the camera's view."""
+        return cv2.remap(
+            depth, *self._coarse_maps, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=np.inf
+        )
+
+
+def _maps_of(source: Camera, wanted: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Where in the images of ``source`` the pixels of ``wanted``, from the same place, are."""
+    coefficients = np.asarray(source.distortion, dtype=float)
+    size = (wanted.width, wanted.height)
+    if _fisheye(source):
+        return cv2.fisheye.initUndistortRectifyMap(
+            source.matrix, coefficients[:4], np.eye(3), wanted.matrix, size, cv2.CV_16SC2
+        )
+    return cv2.initUndistortRectifyMap(source.matrix, coefficients, None, wanted.matrix, size, cv2.CV_16SC2)
 
 
 def _fisheye(camera: Camera) -> bool:

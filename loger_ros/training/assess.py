@@ -47,7 +47,7 @@ def stream_settings(model: LoGeR, film: Film, *, in_heights: bool = True, **chan
     overlap = int(values.get("overlap", StreamConfig.overlap))
     values["overlap"] = min(overlap, size - 1)
     values["provisional_every"] = 0
-    values["resolution"] = "native"
+    values["resolution"], values["field_of_view"] = "native", 0.0  # films are at the network's already
     values["max_gap"] = 0.0
     values["unit"] = film.height if in_heights and film.height is not None else 1.0
     return StreamConfig(**values)

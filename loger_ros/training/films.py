@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch.nn.functional import avg_pool2d
 
-from loger_ros.types import Frame
+from loger_ros.stream.prepare import View
+from loger_ros.types import Camera, Frame
 from loger_ros.world.generate import generate
 from loger_ros.world.named_sets import NAMED_SETS
 from loger_ros.world.sequences import Sequence, SequenceSpec
@@ -27,8 +28,11 @@ class Film:
     height: float | None  # metres of the camera above the ground, where a robot carries it
     pitch: float | None  # degrees downwards
     matrix: np.ndarray  # (3, 3) intrinsics of ``images``
-    images: np.ndarray  # (F, H, W, 3) uint8
-    depth: np.ndarray  # (F, H, W) float32 metres, infinite in the sky
+    images: np.ndarray  # (F, H, W, 3) uint8, as the camera sees them
+    seen: np.ndarray  # (F, H, W, 3) uint8, at the angle of view that the network was taught
+    depth: (
+        np.ndarray
+    )  # (F, H, W) float32 metres of ``seen``, infinite in the sky and beyond the camera's view
     fine_matrix: np.ndarray
     fine: np.ndarray | None  # (F, 2 H, 2 W) uint8 grey, where it was asked for
     T_world_camera: np.ndarray  # (F, 4, 4)
@@ -46,7 +50,7 @@ class Film:
         return self.height is not None
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
-        for stamp, image in zip(self.stamps[start:stop], self.images[start:stop], strict=True):
+        for stamp, image in zip(self.stamps[start:stop], self.seen[start:stop], strict=True):
             yield Frame(int(stamp), image)
 
 
@@ -58,12 +62,20 @@ def film(
     *,
     frames: int | None = None,
     fine: bool,
+    field_of_view: float = 0.0,
 ) -> Film:
-    """Renders the sequence or its first frames, and averages them down to ``size`` (width, height)."""
+    """Renders the sequence or its first frames, and averages them down to ``size`` (width, height).
+
+    field_of_view: degrees that the network was taught, as in StreamConfig.
+    """
     factor = sequence.camera.width // size[0]
     if (sequence.camera.width, sequence.camera.height) != (factor * size[0], factor * size[1]):
         raise ValueError(f"{sequence.camera.width}x{sequence.camera.height} is no multiple of {size}")
-    images, depth, greys = [], [], []
+    images, depth, greys, seen = [], [], [], []
+    whole = sequence.camera
+    view = None
+    if field_of_view:
+        view = View(Camera(whole.width, whole.height, whole.matrix()), size, field_of_view)
     weights = torch.tensor([0.299, 0.587, 0.114], device=device)
     count = min(frames or len(sequence), len(sequence))
     for start in range(0, count, BATCH):
@@ -72,19 +84,25 @@ def film(
         far = clip.depth[:, None]
         if fine:
             greys.append((clip.rgb.float() @ weights).round().to(torch.uint8).cpu())
+        if view is not None:
+            seen += [view(image) for image in clip.rgb.cpu().numpy()]
+            depth += [view.depth(image) for image in clip.depth.cpu().numpy()]
         if factor > 1:
             rgb, far = avg_pool2d(rgb, factor), avg_pool2d(far, factor)
         images.append(rgb.round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
-        depth.append(far[:, 0].cpu())
+        if view is None:
+            depth += list(far[:, 0].cpu().numpy())
     mount = sequence.mount
+    coarse = torch.cat(images).numpy()
     return Film(
         name,
         sequence.spec.motion,
         None if mount is None else mount.height,
         None if mount is None else mount.pitch,
         sequence.camera.resized(*size).matrix(),
-        torch.cat(images).numpy(),
-        torch.cat(depth).numpy(),
+        coarse,
+        np.stack(seen) if seen else coarse,
+        np.stack(depth),
         sequence.camera.matrix(),
         torch.cat(greys).numpy() if fine else None,
         sequence.T_world_camera[:count],
@@ -100,6 +118,7 @@ def set_films(
     seed: int | None = None,
     frames: int | None = None,
     fine: bool = True,
+    field_of_view: float = 0.0,
 ) -> Iterator[Film]:
     """A named test set, or with a ``seed`` other places of the same kinds; at most ``frames`` of each."""
     own_seed, specs = NAMED_SETS[name]
@@ -109,11 +128,25 @@ def set_films(
         else:
             sequence = _generated(_sized(spec, size), seed, index)
         suffix = "" if seed is None else f", seed {seed}"
-        yield film(f"{name} {index}{suffix}", sequence, size, device, frames=frames, fine=fine)
+        yield film(
+            f"{name} {index}{suffix}",
+            sequence,
+            size,
+            device,
+            frames=frames,
+            fine=fine,
+            field_of_view=field_of_view,
+        )
 
 
 def long_films(
-    motion: str, count: int, frames: int, size: tuple[int, int], device: torch.device | str, seed: int
+    motion: str,
+    count: int,
+    frames: int,
+    size: tuple[int, int],
+    device: torch.device | str,
+    seed: int,
+    field_of_view: float = 0.0,
 ) -> Iterator[Film]:
     """Long ways through all kinds of places of the test split."""
     places = ("rooms", "corridor", "street")
@@ -122,7 +155,8 @@ def long_films(
         place = places[index % len(places)]
         spec = SequenceSpec(place, motion, frames=frames, split="test", effects=mild)
         sequence = _generated(_sized(spec, size), seed, index)
-        yield film(f"{place} {motion}, seed {seed}, {index}", sequence, size, device, fine=False)
+        name = f"{place} {motion}, seed {seed}, {index}"
+        yield film(name, sequence, size, device, fine=False, field_of_view=field_of_view)
 
 
 def _generated(spec: SequenceSpec, seed: int, index: int) -> Sequence:
