@@ -6,8 +6,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from fake_model import FakeModel
 from golden import golden
 
+from loger_ros.stream import Reconstructor
 from loger_ros.stream.prepare import (
     Preparation,
     Undistorter,
@@ -173,3 +175,11 @@ def test_the_view_of_a_distorted_lens_is_straight():
     centre = np.array([(made * columns).sum(), (made * rows).sum()]) / made.sum()
     ideal = view.camera.matrix @ point[0]
     np.testing.assert_allclose(centre, ideal[:2], atol=0.15)
+
+
+def test_a_camera_that_is_not_known_is_told():
+    stream = Reconstructor(FakeModel(), resolution=(28, 28), field_of_view=84)
+    assert "camera_info" in stream.events.recent[-1].message
+    camera = Camera(56, 56, np.array([[40.0, 0, 27.5], [0, 40.0, 27.5], [0, 0, 1]]))
+    known = Reconstructor(FakeModel(), resolution=(28, 28), field_of_view=84, camera=camera)
+    assert not known.events.counts

@@ -83,6 +83,12 @@ class Reconstructor:
         )
         self.events = events or EventLog()
         self._model = model
+        if field_of_view and camera is None:
+            message = (
+                f"the intrinsics of the camera are not known, so its images are taken to be {field_of_view:g} "
+                "degrees wide: turns and lengths come out wrong for any other lens; give its camera_info"
+            )
+            self.events.add("camera_unknown", 0, message)
         self._prepare = Preparation(
             resolution,
             patch=model.config.patch_size,
