@@ -14,11 +14,13 @@ from loger_ros.evaluation.clouds import cloud_errors
 from loger_ros.evaluation.depth import DepthSample
 from loger_ros.evaluation.measure import Matched, causal_error, trajectory_metrics, without_nan
 from loger_ros.evaluation.relative import auc, pair_errors, rpe
+from loger_ros.evaluation.seen_depth import SeenDepth
 from loger_ros.evaluation.segments import segment_errors
 from loger_ros.evaluation.trajectory import Statistics, alignment, position_errors
 from loger_ros.geometry import exp_rotation, transform
 from loger_ros.mapping.trajectory_files import read_tum, write_tum
-from loger_ros.types import Trajectory
+from loger_ros.stream.prepare import Preparation
+from loger_ros.types import Camera, Trajectory
 
 
 def walk(count: int, seed: int, step: float = 0.3) -> np.ndarray:
@@ -173,18 +175,47 @@ def test_the_causal_error_is_metric_and_starts_at_the_first_pose() -> None:
 
 
 def test_depth_errors_know_their_scale() -> None:
-    rng = np.random.default_rng(0)
-    true = np.kron(rng.uniform(1, 5, (15, 20)), np.ones((3, 3))).astype(np.float32)
+    true = np.random.default_rng(0).uniform(1, 5, (15, 20)).astype(np.float32)
+    made = true / 2
+    true[0, 0], true[1, 0] = np.nan, 0
     sample = DepthSample()
-    true[:3, :3] = np.nan
-    true[3:6, :3] = 0
-    sample.add(true[1::3, 1::3] / 2, true)
+    sample.add(made, true)
     assert sample.errors()["abs_rel"] == pytest.approx(0.5)
     assert sample.errors()["delta1_percent"] == 0
     for scale in (2.0, None):
         assert sample.errors(scale)["abs_rel"] == pytest.approx(0, abs=1e-6)
         assert sample.errors(scale)["delta1_percent"] == 100
     assert DepthSample().errors() == {}
+
+
+def test_depth_is_seen_by_the_network_at_its_own_size() -> None:
+    true = np.kron(np.arange(1.0, 13.0).reshape(3, 4), np.ones((3, 3)))
+    true[0:3, 0:3] = np.inf
+    seen = SeenDepth(None, None).at(true, (3, 4))
+    np.testing.assert_array_equal(seen, [[np.nan, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]])
+    camera = Camera(12, 9, np.array([[10.0, 0, 5.5], [0, 10, 4], [0, 0, 1]]))
+    rays = SeenDepth(camera, None).rays((3, 4))
+    np.testing.assert_allclose(rays[1, 0], [(1 - 5.5) / 10, 0], atol=1e-12)
+    assert SeenDepth(None, None).rays((3, 4)) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "lens"),
+    [("plumb_bob", (-0.2, 0.05, 0.001, -0.002, 0.0)), ("equidistant", (0.05, -0.01, 0.0, 0.0))],
+)
+def test_depth_is_seen_through_the_lens(model: str, lens: tuple[float, ...]) -> None:
+    """Depth that says where each pixel is, against a picture that says it and is prepared for the network."""
+    source = Camera(80, 60, np.array([[60.0, 0, 40], [0, 61, 29], [0, 0, 1]]), lens, model)
+    y, x = np.meshgrid(np.arange(60), np.arange(80), indexing="ij")
+    for angle in (0.0, 60.0):
+        preparation = Preparation((40, 30), patch=2, camera=source, field_of_view=angle)
+        network = preparation.camera_at((40, 30))
+        for places in (x, y):
+            picture = np.repeat((100 + places[..., None]).astype(np.uint8), 3, 2)
+            expected = preparation(picture, (40, 30)).numpy()[..., 0]
+            seen = SeenDepth(source, network).at((100 + places).astype(float), (30, 40))
+            inside = slice(4, -4), slice(4, -4)
+            np.testing.assert_allclose(seen[inside], expected[inside], atol=1.5)
 
 
 def test_cloud_errors_are_those_of_brute_force() -> None:

@@ -52,12 +52,14 @@ class Drive:
             f"{len(self.estimate)} of {self.images} images; best scale {scaled:.2f}"
         )
 
-    def scene(self, cloud: Cloud, point_size: float) -> Scene:
-        """In the map, the truth laid onto the estimate."""
+    def scene(self, cloud: Cloud, point_size: float, camera_height: float) -> Scene:
+        """In the map, the truth laid onto the estimate; the tracks are those of the camera."""
+        mount = BODY_FROM_OPTICAL.copy()
+        mount[2, 3] = camera_height
         laid = alignment(self.truth, self.estimate, "se3").poses(self.truth)
         tracks = [
-            Track("estimate", self.estimate @ BODY_FROM_OPTICAL, ESTIMATE),
-            Track("truth", laid @ BODY_FROM_OPTICAL, TRUTH),
+            Track("estimate", self.estimate @ mount, ESTIMATE),
+            Track("truth", laid @ mount, TRUTH),
         ]
         return Scene(cloud.points.numpy(), cloud.colours.numpy(), tracks, point_size).without_strays()
 

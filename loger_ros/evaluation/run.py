@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -16,6 +16,7 @@ from loger_ros.evaluation.association import associate
 from loger_ros.evaluation.depth import DepthSample
 from loger_ros.evaluation.intrinsics import FocalLength
 from loger_ros.evaluation.memory import Peak
+from loger_ros.evaluation.seen_depth import SeenDepth
 from loger_ros.evaluation.sources import Source
 from loger_ros.evaluation.sources.ahead import read_ahead
 from loger_ros.evaluation.sources.base import quiet_log
@@ -82,7 +83,7 @@ def run_source(
 ) -> Run:
     events = quiet_log()
     camera = source.camera if settings.undistort else None
-    if camera is not None and any(camera.distortion):
+    if camera is not None and (any(camera.distortion) or settings.stream.field_of_view):
         try:
             Undistorter(camera)
         except ValueError as error:
@@ -98,8 +99,7 @@ def run_source(
         events=events,
         keep_results=False,
     )
-    straightened = camera is not None and any(camera.distortion)
-    take = _Take(source, settings, model.device, straightened)
+    take = _Take(source, settings, model.device, lambda: stream.camera)
     timing = take.timing
     with Peak(model.device) as peak, torch.inference_mode():
         begun = waited = time.perf_counter()
@@ -166,9 +166,17 @@ def chosen(source: Source, settings: Settings) -> Iterator[Frame]:
 class _Take:
     """Gathers what the stream says."""
 
-    def __init__(self, source: Source, settings: Settings, device: torch.device, straightened: bool) -> None:
+    def __init__(
+        self,
+        source: Source,
+        settings: Settings,
+        device: torch.device,
+        network_camera: Callable[[], Camera | None],
+    ) -> None:
+        """network_camera: of the images as the network sees them, once there was one."""
         self._source, self._settings = source, settings
-        self._straightened = straightened
+        self._network_camera = network_camera
+        self._seen: SeenDepth | None = None
         self._stamps: list[int] = []
         self._final: list[tuple[int, np.ndarray, int]] = []
         self._first: dict[int, tuple[np.ndarray, int, float]] = {}
@@ -202,35 +210,33 @@ class _Take:
         self._voxels.insert(
             cloud_of(update, self._settings.cloud), update.frames[-1].T_map_camera, update.frames[-1].stamp
         )
-        if not self._straightened:  # true depth is of the images as they came
-            for i, posed in enumerate(update.frames):
-                true = self._source.depth(posed.stamp)
-                if true is not None:
-                    self._depth.add(update.local_points[i, ..., 2].float().cpu().numpy(), true)
-                    self._true_points(posed.stamp, true, update.local_points.shape[1:3])
+        for i, posed in enumerate(update.frames):
+            depth = self._source.depth(posed.stamp)
+            if depth is not None:
+                self._compare(posed.stamp, update.local_points[i, ..., 2].float().cpu().numpy(), depth)
 
-    def _true_points(self, stamp: int, depth: np.ndarray, size: Sequence[int]) -> None:
+    def _compare(self, stamp: int, predicted: np.ndarray, depth: np.ndarray) -> None:
+        height, width = predicted.shape
+        self._seen = self._seen or SeenDepth(self._source.camera, self._network_camera())
+        true = self._seen.at(depth, (height, width))
+        self._depth.add(predicted, true)
+        rays = self._seen.rays((height, width))
+        if rays is not None:
+            self._true_points(stamp, true, rays)
+
+    def _true_points(self, stamp: int, depth: np.ndarray, rays: np.ndarray) -> None:
         """The true depth at the network's pixels, into a map like that of the predicted points."""
         if self._truth is None:
             self._truth = _poses_by_stamp(self._source)
-        pose, camera = self._truth.get(stamp), self._source.camera
-        if pose is None or camera is None or any(camera.distortion):
+        pose = self._truth.get(stamp)
+        if pose is None:
             return
         if self._true_voxels is None:
             self._true_voxels = VoxelMap(self._settings.map)
-        step = self._settings.cloud.stride
-        (height, width), (h, w) = depth.shape, size
-        rows = ((np.arange(0, h, step) + 0.5) * height / h).astype(int)
-        columns = ((np.arange(0, w, step) + 0.5) * width / w).astype(int)
-        z = depth[rows][:, columns].astype(np.float64)
-        fx, fy, cx, cy = camera.matrix[[0, 1, 0, 1], [0, 1, 2, 2]]
-        scale = np.array(
-            [camera.width / width, camera.height / height]
-        )  # depth of another size than the images
-        x = ((columns + 0.5) * scale[0] - 0.5 - cx) / fx
-        y = ((rows + 0.5) * scale[1] - 0.5 - cy) / fy
-        points = torch.from_numpy(np.stack([z * x, z * y[:, None], z], -1)[None])
-        known = torch.from_numpy(np.isfinite(z) & (z > 0))
+        every = (slice(None, None, self._settings.cloud.stride),) * 2
+        z, directions = depth[every].astype(np.float64), rays[every]
+        points = torch.from_numpy(np.concatenate([z[..., None] * directions, z[..., None]], -1)[None])
+        known = torch.from_numpy(np.isfinite(z))
         placed = world_points(points, torch.from_numpy(pose)[None])[0][known].float()
         white = torch.full_like(placed, 255, dtype=torch.uint8)
         self._true_voxels.insert(Cloud(placed, white, torch.ones(len(placed))), pose, stamp)

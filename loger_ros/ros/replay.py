@@ -33,7 +33,7 @@ def replay(
     for name in (JOURNAL, MAP, LOG):  # of a replay before; the node would continue its journal
         (folder / name).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    undistort = camera is not None and any(camera.distortion) and parameters.get("input.undistort", True)
+    undistort = camera is not None and parameters.get("input.undistort", True)
     node = Child(
         "loger_ros.ros.node",
         {
