@@ -9,7 +9,7 @@ import torch
 from loger_ros.evaluation.classical import essential_odometry, floor_odometry
 from loger_ros.evaluation.classical.floor import Floor, levelled
 from loger_ros.evaluation.classical.segment import Segment
-from loger_ros.evaluation.classical.starts import by_essential, on_plane
+from loger_ros.evaluation.classical.starts import by_essential, on_plane, turn_alone
 from loger_ros.evaluation.trajectory import absolute_error, path_length, step_errors
 from loger_ros.geometry import exp_rotation
 from loger_ros.world import SequenceSpec, generate
@@ -116,6 +116,15 @@ def test_first_guesses_survive_a_crowd_of_outliers():
     assert not guess[2][:20].any()
 
 
+def test_a_turn_alone_is_found_among_outliers():
+    rng = np.random.default_rng(4)
+    rays, inverse_depth = scene(rng)
+    R = exp_rotation(np.array([0.02, -0.1, 0.03]))
+    observed = seen(rays, inverse_depth, R, np.zeros(3))
+    observed[::5] += rng.uniform(-0.1, 0.1, (12, 2))
+    np.testing.assert_allclose(turn_alone(rays, observed, 0.001), R, atol=1e-4)
+
+
 def test_levelled_keeps_heading_and_place():
     tilted = levelled(np.eye(4), FLOOR.down, 0.5)
     np.testing.assert_allclose(tilted[:3, :3] @ FLOOR.down, [0, 0, -1], atol=1e-12)
@@ -151,6 +160,16 @@ def test_one_camera_gives_the_way_up_to_scale(drive):
     poses = essential_odometry(images, matrix)
     assert absolute_error(poses, truth, "sim3") / path_length(truth) < 0.04
     assert step_errors(poses, truth)[0].mean() < 0.3
+
+
+def test_a_covered_lens_is_no_leap(drive):
+    images, matrix, _, height, pitch = drive
+    covered = images[:40].copy()
+    covered[25:29] = 128
+    for poses in (floor_odometry(covered, matrix, height, pitch), essential_odometry(covered, matrix)):
+        steps = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1)
+        assert np.isfinite(poses).all()
+        assert steps[23:32].max() < 3 * steps[10:23].max()
 
 
 def test_images_without_corners_are_no_motion_and_no_crash():

@@ -9,9 +9,12 @@ import numpy as np
 
 from loger_ros.evaluation.classical.floor import Floor, levelled
 from loger_ros.evaluation.classical.segment import LEAST, Segment
-from loger_ros.evaluation.classical.starts import by_essential, on_plane, triangulated
+from loger_ros.evaluation.classical.starts import by_essential, on_plane, triangulated, turn_alone
 from loger_ros.evaluation.classical.tracking import TrackerSettings, detect, follow, prepare
 from loger_ros.geometry import exp_rotation, inverse, log_rotation
+
+FEWEST = 6  # corners that must agree on a motion
+RECENT = 50  # steps that are remembered
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class _Odometry:
         self.matrix, self.given, self.mount = np.asarray(matrix, float), settings, mount
         self.rng = np.random.default_rng(0)
         self.velocity = np.eye(4)  # T_before_now of the last step
+        self.steps: list[float] = []  # lengths of the last ones
 
     def run(self, images: Iterable[np.ndarray]) -> np.ndarray:
         poses: list[np.ndarray] = []
@@ -132,7 +136,7 @@ class _Odometry:
         left = segment.valid[-1].sum()
         if self.waiting:  # the camera turned away before it had moved: begin anew, later
             return left < 0.3 * len(segment.rays)
-        return len(segment.R) >= self.settings.longest or left < self.settings.fewest * len(segment.rays)
+        return len(segment.R) >= self.settings.longest or left <= self.settings.fewest * len(segment.rays)
 
     def _new_keyframe(self, poses: list[np.ndarray]) -> None:
         """The last frame becomes the keyframe; what it still sees well goes with it."""
@@ -212,7 +216,8 @@ class _Odometry:
         seen = self._normalised(self.at)
         valid = self.alive.copy()
         if self.waiting:
-            segment.add(np.eye(3), np.zeros(3), seen, valid)
+            R = turn_alone(segment.rays[valid], seen[valid], settings.noise / self.focal)
+            segment.add(R, np.zeros(3), seen, valid)
             self._bootstrap()
             return
         starts = [(likely[:3, :3], likely[:3, 3])]
@@ -227,8 +232,22 @@ class _Odometry:
         segment.add(*starts[0], seen, valid)
         self._settle(starts)
         self._sort_out()
+        step = inverse(before) @ segment.pose(len(segment.R) - 1)
+        if not self._believable(step):
+            segment.R[-1], segment.t[-1] = starts[0]
+            segment.valid[-1] = False
+            step = self.velocity
+        self.steps = [*self.steps[-RECENT + 1 :], float(np.linalg.norm(step[:3, 3]))]
+        self.velocity = step
         self.alive &= segment.valid[-1] | (segment.errors()[-1] < 3 * settings.tolerance * settings.noise)
-        self.velocity = inverse(before) @ segment.pose(len(segment.R) - 1)
+
+    def _believable(self, step: np.ndarray) -> bool:
+        """Too few corners, or a leap that hardly any corner confirms: rather go on as before."""
+        fits = int(self.segment.valid[-1].sum())
+        if fits < FEWEST or not np.isfinite(step).all():
+            return False
+        leap = len(self.steps) > 10 and np.linalg.norm(step[:3, 3]) > 3 * max(self.steps) + 1e-9
+        return not leap or fits > 0.3 * len(self.segment.rays)
 
     def _bootstrap(self) -> None:
         """Without a known height nothing is known of depth until the camera has moved enough to tell it."""

@@ -164,7 +164,7 @@ class Segment:
         step = np.zeros(common)
         H, b = H[6 * first :, 6 * first :], b[6 * first :]
         diagonal = np.diag_indices_from(H)
-        H[diagonal] += damping * H[diagonal] + 1e-6
+        H[diagonal] += damping * H[diagonal] + 1.0  # a frame that saw nothing stays where it is
         step[6 * first :] = -np.linalg.solve(H, b)
         poses = step[:size].reshape(-1, 6)
         turn = exp_rotation(poses[:, :3])

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from loger_ros.evaluation.classical.floor import Floor
+from loger_ros.geometry import nearest_rotation
 
 
 def on_plane(
@@ -126,6 +127,20 @@ def triangulated(
     turned = rays @ R.T
     parallax = np.linalg.norm(turned[:, :2] / turned[:, 2:] - seen, axis=1)
     return R, t, inverse_depth, float(np.median(parallax[obeys])), obeys
+
+
+def turn_alone(rays: np.ndarray, seen: np.ndarray, noise: float) -> np.ndarray:
+    """R (3, 3) keyframe → frame that explains most corners without any shift."""
+    if len(rays) < 3:
+        return np.eye(3)
+    a = rays / np.linalg.norm(rays, axis=1, keepdims=True)
+    b = np.concatenate([seen, np.ones((len(seen), 1))], 1)
+    b /= np.linalg.norm(b, axis=1, keepdims=True)
+    weight, R = np.ones(len(a)), np.eye(3)
+    for _ in range(5):
+        R = nearest_rotation((b * weight[:, None]).T @ a)
+        weight = 1 / (1 + (((b - a @ R.T) / noise) ** 2).sum(1))
+    return R
 
 
 def _constraint(
