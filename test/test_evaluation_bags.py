@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from networks import small_model
 
+from loger_ros.config import StreamConfig
+from loger_ros.evaluation.run import Settings, run_source
 from loger_ros.evaluation.sources import Choice, SourceError, find_sources, open_source
 from loger_ros.geometry import exp_rotation, inverse, transform
 from loger_ros.world import Sequence, SequenceSpec, generate
@@ -217,6 +220,25 @@ def test_single_messages_may_be_damaged(sequence: Sequence, tmp_path: Path) -> N
     source = open_source(tmp_path / "bag")
     assert [frame.stamp for frame in source.frames()] == [int(sequence.stamps[i]) for i in (0, 1, 5, 6, 7)]
     assert source.problems.counts == {"unreadable_image": 2, "damaged_message": 1, "no_stamps": 1}
+
+
+def test_stamps_out_of_order_cost_only_their_frames(sequence: Sequence, tmp_path: Path) -> None:
+    """One image that comes late and one that comes twice."""
+    from rosbags.rosbag2 import StoragePlugin, Writer
+    from rosbags.typesys import Stores, get_typestore
+
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    messages, kind = BagMessages(store.types), "sensor_msgs/msg/Image"
+    frames = list(sequence.frames())
+    with Writer(tmp_path / "bag", version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection("/image", kind, typestore=store)
+        for at, i in enumerate((0, 1, 3, 2, 3, 4, 5, 6, 7)):
+            data = store.serialize_cdr(messages.rgb(frames[i].stamp, frames[i].image), kind)
+            writer.write(connection, at, data)
+    settings = Settings(StreamConfig(chunk_size=4, overlap=1, resolution="32x24"))
+    run = run_source(open_source(tmp_path / "bag"), small_model().requires_grad_(False), settings)
+    assert run.trajectory.stamps == tuple(frames[i].stamp for i in (0, 1, 3, 4, 5, 6, 7))
+    assert run.events.counts == {"out_of_order": 1, "duplicate_stamp": 1}
 
 
 def test_a_static_path_may_have_several_edges() -> None:
