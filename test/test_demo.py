@@ -109,7 +109,7 @@ def test_the_picture_holds_the_three_views(wide: bool) -> None:
     size = (20.0, 4.0, 0.0) if wide else (6.0, 6.0, 0.0)
     points = torch.from_numpy((rng.random((12_000, 3)) - 0.5) * size).float()
     cloud = Cloud(points, torch.full((12_000, 3), 90, dtype=torch.uint8), torch.ones(12_000))
-    made = picture(drive().scene(cloud, 0.1), "title")
+    made = picture(drive().scene(cloud, 0.1, camera_height=0.5), "title")
     assert made.height > 300
     dark = (np.abs(np.asarray(made).astype(int) - 90) < 40).all(-1)
     if wide:  # above, and two below

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     try:
-        from loger_ros.ros.demo.run import VOXEL, DemoFailed, Plan, demonstrate
+        from loger_ros.ros.demo.run import CAMERA_HEIGHT, VOXEL, DemoFailed, Plan, demonstrate
     except ImportError as error:
         print(f"The demo needs ROS 2: {error}. `loger doctor` tells what to do.", file=sys.stderr)
         return 1
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             raise DemoFailed(f"{len(drive.estimate)} poses were recorded: too few to compare with the truth.")
         print("Drawing ...", flush=True)
         summary = drive.summary()
-        scene = drive.scene(read_ply(folder / "map.ply"), 1.5 * VOXEL)
+        scene = drive.scene(read_ply(folder / "map.ply"), 1.5 * VOXEL, CAMERA_HEIGHT)
         picture(scene, summary).save(folder / "picture.png")
     except (DemoFailed, OSError) as failure:  # the second: no place to write to
         print(f"\n{failure}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -40,6 +41,7 @@ from loger_ros.world.ways.wheels import WheelOdometry
 
 NODE = "synthetic_camera"
 WHEEL_FRAME = "wheel_odom"
+SETTLING = 0.5  # s between the listeners' arrival and the first image, where they are waited for
 MOST_WAITING = 64  # late images held back at a time
 
 
@@ -139,6 +141,7 @@ class SyntheticCamera(Node):
         self._waiting: list[tuple[int, Image, CameraInfo]] = []  # late images and when they are due
         self._before: np.ndarray | None = None  # the base's pose in the frame before
         self._played = self._missed = 0
+        self._heard_since = time.monotonic()
         self.exit_code: int | None = None  # set when there is nothing left to play
         self._playback = Playback(self._sequence, settings.at_end, device=settings.device)
         self._timer = self.create_timer(1 / settings.rate, self._tick)
@@ -188,7 +191,11 @@ class SyntheticCamera(Node):
             self._hand_out(shot, fate, now)
 
     def _is_heard(self) -> bool:
-        return self._images.get_subscription_count() >= self._settings.wait_for
+        """For some time already: the topics of one listener are connected one by one."""
+        now = time.monotonic()
+        if self._images.get_subscription_count() < self._settings.wait_for:
+            self._heard_since = now
+        return self._settings.wait_for == 0 or now - self._heard_since > SETTLING
 
     def _finish(self, code: int, why: str) -> None:
         (self.get_logger().error if code else self.get_logger().info)(why)
