@@ -186,6 +186,9 @@ def test_depth_errors_know_their_scale() -> None:
         assert sample.errors(scale)["abs_rel"] == pytest.approx(0, abs=1e-6)
         assert sample.errors(scale)["delta1_percent"] == 100
     assert DepthSample().errors() == {}
+    other = DepthSample()
+    other.add(np.array([[1.0, 2.0, 6.0]]), np.array([[2.0, 5.0, 9.0]]))
+    assert other.errors(None)["scale"] == 5 / 2, "the ratio of the medians"
 
 
 def test_depth_is_seen_by_the_network_at_its_own_size() -> None:

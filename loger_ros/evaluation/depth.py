@@ -35,7 +35,7 @@ class DepthSample:
             return {}
         made, true = np.concatenate(self._pairs).astype(np.float64).T
         if scale is None:
-            scale = float(np.median(true / np.maximum(made, 1e-9)))
+            scale = float(np.median(true) / max(np.median(made), 1e-9))
         made = scale * made
         ratio = np.maximum(made, 1e-9) / true
         return {

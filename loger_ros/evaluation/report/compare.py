@@ -147,11 +147,13 @@ def write_comparison(
     made = tables(runs)
     failed = ""
     links = ""
-    reports = {run["folder"]: run["source"]["name"] for run in runs if "folder" in run}
+    labels = method_labels(runs)
+    reports = [(run, label) for run, label in zip(runs, labels, strict=True) if "folder" in run]
     if reports:
-        items = "".join(
-            f'<a href="{escape(os.path.relpath(place, folder))}/report.html">{escape(name)}</a> '
-            for place, name in reports.items()
+        items = " · ".join(
+            f'<a href="{escape(os.path.relpath(run["folder"], folder))}/report.html">'
+            f"{escape(run['source']['name'])}</a> ({escape(label)})"
+            for run, label in reports
         )
         links = f"<p>Reports: {items}</p>"
     if failures:
@@ -159,7 +161,7 @@ def write_comparison(
             f"<li><code>{escape(name)}</code> {escape(why)}</li>" for name, why in failures.items()
         )
         failed = f"<h2>What failed</h2><ul class=events>{items}</ul>"
-    methods = len(set(method_labels(runs)))
+    methods = len(set(labels))
     lead = f"{len(runs)} runs, {methods} methods. The best of each column is in colour."
     head = f"<h1>Comparison</h1><p class=lead>{lead}</p>"
     page = folder / "compare.html"
