@@ -122,6 +122,13 @@ def test_the_ceiling_is_cut_away_and_the_floor_stays() -> None:
     assert (scene.without_ceiling().points[:, 2] == 0).all()
 
 
+def test_the_scale_is_in_the_units_of_the_map() -> None:
+    metres = np.asarray(from_above(room(), "", width=600))
+    others = np.asarray(from_above(replace(room(), unit="map units"), "", width=600))
+    assert (metres[-40:] != others[-40:]).any()
+    assert np.array_equal(metres[:-40], others[:-40])
+
+
 def test_a_map_below_the_camera_has_no_ceiling() -> None:
     scene = room(ceiling=0.0)
     for height in (0.0, 5.0):

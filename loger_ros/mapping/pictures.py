@@ -52,6 +52,7 @@ class Scene:
     colours: np.ndarray  # (M, 3) uint8
     tracks: Sequence[Track]  # the first one is what the cloud was seen from
     point_size: float  # diameter in map units, such as the map's voxel size
+    unit: str = "m"  # what a map unit is called
 
     def without_ceiling(self) -> Scene:
         """What a camera sees that looks from above into the rooms."""
@@ -119,7 +120,7 @@ def from_above(scene: Scene, title: str, width: int = 900) -> Image.Image:
         _dot(draw, corners[-1], 12, track.colour, PAPER)
     draw.text((28, 22), title, fill=INK, font=font(36))
     _legend(draw, scene.tracks, 2 * width - 28, 26)
-    _scale_bar(draw, 2 * focal, 2 * width, 2 * (height + head) - 40)
+    _scale_bar(draw, 2 * focal, scene.unit, 2 * width, 2 * (height + head) - 40)
     return sheet.resize((width, height + head), Image.Resampling.LANCZOS)
 
 
@@ -204,7 +205,7 @@ def _legend(draw: ImageDraw.ImageDraw, tracks: Sequence[Track], right: float, y:
         right -= 50 + 44
 
 
-def _scale_bar(draw: ImageDraw.ImageDraw, focal: float, width: int, y: float) -> None:
+def _scale_bar(draw: ImageDraw.ImageDraw, focal: float, unit: str, width: int, y: float) -> None:
     """The longest of 1, 2, 5, 10, … that is not too long."""
     most = BAR * width / focal
     size = 10 ** math.floor(math.log10(most))
@@ -213,4 +214,4 @@ def _scale_bar(draw: ImageDraw.ImageDraw, focal: float, width: int, y: float) ->
     draw.line([left, y, right, y], fill=INK, width=5)
     for end in (left, right):
         draw.line([end, y - 10, end, y + 10], fill=INK, width=5)
-    draw.text((right + 16, y - 17), f"{length:g} m", fill=INK, font=font(28))
+    draw.text((right + 16, y - 17), f"{length:g} {unit}", fill=INK, font=font(28))

@@ -46,7 +46,8 @@ def _scene(run: Run, matched: Matched | None, point_size: float) -> Scene:
     if true is not None:
         tracks.append(Track("truth", level @ true, TRUTH))
     points = similarity.points(run.cloud.points.numpy().astype(np.float64)) @ level[:3, :3].T
-    return Scene(points, run.cloud.colours.numpy(), tracks, max(similarity.scale * point_size, 1e-6))
+    unit = "map units" if true is None else "m"
+    return Scene(points, run.cloud.colours.numpy(), tracks, max(similarity.scale * point_size, 1e-6), unit)
 
 
 def _png(image: Image.Image) -> bytes:
