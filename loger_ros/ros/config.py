@@ -54,7 +54,9 @@ class InputConfig(Section):
         False,
         "Ask for lost images again. Needs a reliable publisher: a best-effort one is then not heard at all",
     )
-    undistort: bool = setting(True, "Straighten the images where camera_info tells of a distorting lens")
+    undistort: bool = setting(
+        True, "Use camera_info: straighten images, and bring them to the angle of view that the network knows"
+    )
     camera_info_timeout: float = setting(
         2.0, "Wait so long for camera_info after the first image, then go on without", unit="s", minimum=0
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -116,7 +117,7 @@ class Session:
     def _channel(self, number: int, camera: str) -> Channel:
         node, config = self._node, self._config
         prefix = f"{camera}: " if camera else ""
-        events = EventLog(lambda message: node.get_logger().warning(prefix + message))
+        events = EventLog(lambda message: self._say(prefix + message))
         statistics = Statistics()
         outputs = Outputs(node, camera, config, number == 0, partial(self._aged, statistics))
         journal = None
@@ -147,6 +148,12 @@ class Session:
             return self._transforms.between(frames.base, camera_frame)
         of_this = slice(3 * number, 3 * number + 3)
         return mount(frames.camera_xyz[of_this], frames.camera_rpy[of_this])
+
+    def _say(self, message: str) -> None:
+        if self._node.context.ok():
+            self._node.get_logger().warning(message)
+        else:  # ROS is gone already while the last poses are written
+            print(f"{self._node.get_name()}: {message}", file=sys.stderr)
 
     def _now(self) -> int:
         return self._node.get_clock().now().nanoseconds

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from loger_ros.events import EventLog
 from loger_ros.mapping.cloud import Cloud, cloud_of
@@ -20,7 +23,10 @@ from loger_ros.ros.outputs import Outputs, placed
 from loger_ros.ros.recording import Recording
 from loger_ros.ros.statistics import Statistics
 from loger_ros.stream import FrameQueue, Reconstructor
-from loger_ros.types import Frame, Update
+from loger_ros.stream.prepare import scaled
+from loger_ros.types import Camera, Frame, Update
+
+COLLECTED = 12  # frames that go into the map together
 
 
 class CameraStream:
@@ -54,8 +60,10 @@ class CameraStream:
             else None
         )
         self._voxels = VoxelMap(config.map, model.device)
+        self._unmapped: list[Update] = []  # final, not in the map yet
         self._map_changed = False
         self._recon: Reconstructor | None = None
+        self._size: tuple[int, ...] = ()  # of the newest image
         self._newest = 0  # ns, of the newest frame in the map
         self.queue = FrameQueue(config.queue, events)
         self.intake = Intake(
@@ -70,10 +78,9 @@ class CameraStream:
         try:
             if frame is not None:
                 self._push(frame)
-            if self._map_changed and self.outputs.map_due():
+            if (self._map_changed or self._unmapped) and self.outputs.map_due():
                 self._publish_map()
         except Exception as error:  # of an image or of the network: said, and the next frame has its chance
-            self.statistics.dropped["failed"] += 1
             stamp = frame.stamp if frame else 0
             self.events.add("frame_failed", stamp, f"{type(error).__name__}: {error}")
         if frame is not None:
@@ -81,40 +88,59 @@ class CameraStream:
         return frame is not None
 
     def _push(self, frame: Frame) -> None:
+        size = frame.image.shape
         if self._recon is None:
-            self._recon = self._new_reconstructor()
+            self._recon = self._new_reconstructor(frame)
+        elif size != self._size:
+            self._recon.use_camera(self._camera_of(frame))
+        self._size = size
         started = time.perf_counter()
-        updates = self._recon.push(frame)
+        try:
+            updates = self._recon.push(frame)
+        except Exception:
+            self.statistics.dropped["failed"] += 1
+            raise
         self.statistics.happened("frame")
         self.statistics.took("push", time.perf_counter() - started)
         for update in updates:
             self._hand_out(update)
             self.statistics.took("chunk" if update.final_count else "preview", time.perf_counter() - started)
 
-    def _new_reconstructor(self) -> Reconstructor:
-        camera = self.intake.camera if self.config.input.undistort else None
-
-        def make() -> Reconstructor:
-            return Reconstructor.from_config(
-                self._model,
-                self.config.stream,
-                camera=camera,
-                record=self._recording,
-                events=self.events,
-                keep_results=False,
-            )
-
+    def _new_reconstructor(self, frame: Frame) -> Reconstructor:
+        make = partial(
+            Reconstructor.from_config,
+            self._model,
+            self.config.stream,
+            record=self._recording,
+            events=self.events,
+            keep_results=False,
+        )
+        camera = self._camera_of(frame)
         try:
-            return make()
+            return make(camera=camera)
         except ValueError as error:
             if camera is None:
                 raise
-            message = (
-                f"{error}; images are taken as they are. Mend camera_info, or set input.undistort to false"
-            )
-            self.events.add("camera_info_unusable", 0, message)
-            camera = None
-            return make()
+            self._camera_is_no_use(frame, str(error))
+            return make(camera=None)
+
+    def _camera_of(self, frame: Frame) -> Camera | None:
+        """As camera_info tells, which may be of another image mode of the same camera."""
+        camera = self.intake.camera if self.config.input.undistort else None
+        if camera is None:
+            return None
+        height, width = frame.image.shape[:2]
+        if (camera.width, camera.height) == (width, height):
+            return camera
+        if abs(width * camera.height - height * camera.width) <= max(width, height):
+            return scaled(camera, (width, height))
+        text = f"images have {width}x{height} pixels, camera_info is for {camera.width}x{camera.height}"
+        self._camera_is_no_use(frame, text)
+        return None
+
+    def _camera_is_no_use(self, frame: Frame, reason: str) -> None:
+        message = f"{reason}; images are taken as they are. Mend camera_info, or set input.undistort to false"
+        self.events.add("camera_info_unusable", frame.stamp, message)
 
     def _hand_out(self, update: Update) -> None:
         for motion in self._odometer.follow(update):
@@ -132,8 +158,20 @@ class CameraStream:
             self.outputs.pictures(update, self.intake.frame_id, camera)
 
     def _add_to_map(self, final: Update) -> None:
-        cloud = cloud_of(final, self.config.cloud)
-        newest = final.frames[-1]
+        """Short chunks are collected: the work hardly depends on the number of frames."""
+        if self._unmapped and self._unmapped[0].images.shape[1:] != final.images.shape[1:]:
+            self._map_collected()
+        self._unmapped.append(final)
+        collected = sum(len(update.frames) for update in self._unmapped)
+        if collected >= COLLECTED or self.outputs.points_wanted:
+            self._map_collected()
+
+    def _map_collected(self) -> None:
+        if not self._unmapped:
+            return
+        update, self._unmapped = joined(self._unmapped), []
+        cloud = cloud_of(update, self.config.cloud)
+        newest = update.frames[-1]
         self._voxels.insert(cloud, newest.T_map_camera, newest.stamp)
         self._map_changed, self._newest = True, newest.stamp
         T_map_world = self._odometer.T_map_world
@@ -141,6 +179,7 @@ class CameraStream:
             self.outputs.points(cloud, T_map_world, newest.stamp)
 
     def _publish_map(self) -> None:
+        self._map_collected()
         T_map_world = self._odometer.T_map_world
         place = np.eye(4) if T_map_world is None else T_map_world  # after a reset: nothing to place
         self.outputs.map_points(self._voxels.cloud(), place, self._newest)
@@ -158,6 +197,7 @@ class CameraStream:
             self._recording.begin_anew()
         self._odometer.restart()
         self._is_mounted = False
+        self._unmapped = []
         self._voxels.clear()
         self._map_changed = True
         self.outputs.forget_way()
@@ -172,6 +212,7 @@ class CameraStream:
 
     def map_cloud(self) -> Cloud:
         """The map so far, in memory of its own."""
+        self._map_collected()
         T_map_world = self._odometer.T_map_world
         cloud = self._voxels.cloud().cpu()
         return cloud if T_map_world is None else placed(cloud, T_map_world)
@@ -218,3 +259,16 @@ class CameraStream:
 
 def write_map(path: Path, cloud: Cloud) -> None:
     (write_pcd if path.suffix == ".pcd" else write_ply)(path, cloud)
+
+
+def joined(updates: list[Update]) -> Update:
+    """Frames of one size, as if one update had brought them; what belongs to a chunk is the last one's."""
+    if len(updates) == 1:
+        return updates[0]
+    return replace(
+        updates[-1],
+        frames=tuple(frame for update in updates for frame in update.frames),
+        images=torch.cat([update.images for update in updates]),
+        local_points=torch.cat([update.local_points for update in updates]),
+        confidence=torch.cat([update.confidence for update in updates]),
+    )

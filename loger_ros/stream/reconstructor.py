@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -85,17 +86,19 @@ class Reconstructor:
         self._model = model
         if field_of_view and camera is None:
             message = (
-                f"the intrinsics of the camera are not known, so its images are taken to be {field_of_view:g} "
-                "degrees wide: turns and lengths come out wrong for any other lens; give its camera_info"
+                "the intrinsics of the camera are not known, so its images are taken to be "
+                f"{field_of_view:g} degrees wide: turns and lengths come out wrong for any other lens; give "
+                "its camera_info"
             )
             self.events.add("camera_unknown", 0, message)
-        self._prepare = Preparation(
+        self._preparation = partial(
+            Preparation,
             resolution,
             patch=model.config.patch_size,
             method=resize,
-            camera=camera,
             field_of_view=field_of_view,
         )
+        self._prepare = self._preparation(camera=camera)
         self._inference = Inference(
             model,
             chunk_size=chunk_size,
@@ -155,6 +158,10 @@ class Reconstructor:
         state.size = size
         state.waiting = (*state.waiting, Prepared(frame.stamp, image))
         return updates + self._advance()
+
+    def use_camera(self, camera: Camera | None) -> None:
+        """Images from now on are of this camera; where their size changes too, another segment begins."""
+        self._prepare = self._preparation(camera=camera)
 
     def flush(self) -> list[Update]:
         """Ends the stream: the short tail, and all poses final. What is pushed later is another segment."""
