@@ -238,6 +238,19 @@ class MapConfig(Section):
     )
 
 
+SMALL = 20_000  # pixels of a network image
+
+
+def cloud_settings_for(stream: StreamConfig) -> dict[str, Any]:
+    """What suits the network's images better than the defaults of CloudConfig.
+
+    Neighbouring pixels of small images lie far apart in depth, and every one is needed.
+    """
+    if not isinstance(stream.size, tuple) or stream.size[0] * stream.size[1] > SMALL:
+        return {}
+    return {"stride": 1, "edge_tolerance": 0.15, "min_confidence": 0.1}
+
+
 ConfigType = TypeVar("ConfigType", bound="Config")
 
 

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from loger_ros.cli import main
+from loger_ros.config import CloudConfig
 from loger_ros.ros.config import NodeConfig
 from loger_ros.ros.reference import entries, parameters_markdown, parameters_yaml
 from loger_ros.share import share_directory, share_file
@@ -104,3 +105,28 @@ def test_the_command_prints_either(capsys: pytest.CaptureFixture) -> None:
     assert capsys.readouterr().out == parameters_yaml()
     assert main(["parameters", "markdown"]) == 0
     assert capsys.readouterr().out == parameters_markdown()
+
+
+def test_small_images_get_the_cloud_settings_that_suit_them_unless_the_user_says_otherwise(
+    ros_domain: int,
+) -> None:
+    rclpy = pytest.importorskip("rclpy", reason="needs ROS 2")
+    from rclpy.context import Context
+
+    from loger_ros.ros.parameters import Parameters
+
+    context = Context()
+    rclpy.init(context=context, domain_id=ros_domain)
+    try:
+        words = ["--ros-args", "-p", "cloud.stride:=3"]
+        node = rclpy.create_node("chooser", context=context, cli_args=words)
+        parameters = Parameters(node, lambda config: None)
+        small = parameters.recommend({"resolution": "56x42"}).cloud
+        told = node.get_parameter("cloud.edge_tolerance").value
+        large = parameters.recommend({"resolution": "574x434"}).cloud
+        node.destroy_node()
+    finally:
+        rclpy.try_shutdown(context=context)
+    assert (small.stride, small.edge_tolerance, small.min_confidence) == (3, 0.15, 0.1)
+    assert told == 0.15
+    assert large == CloudConfig(stride=3)

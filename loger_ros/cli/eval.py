@@ -14,7 +14,7 @@ import torch
 
 from loger_ros.cli.arguments import image_size
 from loger_ros.cli.settings import add_settings, chosen_settings
-from loger_ros.config import CloudConfig, ConfigError, MapConfig, StreamConfig
+from loger_ros.config import CloudConfig, ConfigError, MapConfig, StreamConfig, cloud_settings_for
 from loger_ros.evaluation.association import TOLERANCE
 from loger_ros.evaluation.batch import Outcome, Ticker, in_processes
 from loger_ros.evaluation.evaluate import Job, evaluate, finished_metrics, judge
@@ -27,9 +27,6 @@ from loger_ros.model import load_model
 from loger_ros.world.named_sets import NAMED_SETS
 
 ENGINES = ("processes", "ray")
-SMALL = 20_000  # pixels of a network image
-# Neighbouring pixels of small images lie far apart, and every one is needed.
-FOR_SMALL_IMAGES = {"stride": 1, "edge_tolerance": 0.15, "min_confidence": 0.1}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,10 +85,6 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser, MapConfig, "map-")
 
 
-def _is_small(stream: StreamConfig) -> bool:
-    return isinstance(stream.size, tuple) and stream.size[0] * stream.size[1] <= SMALL
-
-
 def choice_of(args: argparse.Namespace) -> Choice:
     return Choice(args.topic, args.truth, args.truth_frame, args.camera, args.size, args.rate)
 
@@ -102,7 +95,7 @@ def job_of(args: argparse.Namespace, source: str, folder: Path, recommended: dic
     stream = chosen_settings(args, StreamConfig, recommended)
     settings = Settings(
         stream,
-        chosen_settings(args, CloudConfig, FOR_SMALL_IMAGES if _is_small(stream) else {}),
+        chosen_settings(args, CloudConfig, cloud_settings_for(stream)),
         chosen_settings(args, MapConfig),
         fast_weights=not args.no_fast_weights,
         sliding_window=not args.no_sliding_window,

@@ -10,7 +10,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from loger_ros.config import Config, ConfigError, Section
+from loger_ros.config import Config, ConfigError, Section, cloud_settings_for
 from loger_ros.ros.config import NodeConfig
 
 TYPES = {
@@ -45,12 +45,18 @@ class Parameters:
         return self._config_with({})
 
     def recommend(self, stream: Mapping[str, Any]) -> NodeConfig:
-        """The configuration with the checkpoint's own stream settings, where the user gave no others."""
+        """The configuration with the checkpoint's own stream settings and cloud settings that suit them.
+
+        What the user gave stays.
+        """
         defaults = {name: item.default for name, (item, _) in self._items.items()}
         values = {name: defaults[name] for name in self._items if name not in self._given}
         for name, value in stream.items():
             if f"stream.{name}" in values:
                 values[f"stream.{name}"] = value
+        for name, value in cloud_settings_for(self._config_with(values).stream).items():
+            if f"cloud.{name}" in values:
+                values[f"cloud.{name}"] = value
         config = self._config_with(values)  # refused as a whole, before anything is set
         self._ours = True
         try:

@@ -126,10 +126,6 @@ def _node_parameters(plan: Plan, folder: Path) -> dict[str, object]:
         "model.device": "auto",
         "model.threads": 1,
         "stream.unit": CAMERA_HEIGHT,
-        # Small images: neighbouring pixels lie far apart, and every one is needed.
-        "cloud.stride": 1,
-        "cloud.edge_tolerance": 0.15,
-        "cloud.min_confidence": 0.1,
         "map.voxel_size": VOXEL,
         "health.image_timeout": 60.0,  # the camera may need longer than the node
         "output.map_period": 5.0,
