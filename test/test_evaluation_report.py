@@ -17,12 +17,13 @@ from PIL import Image
 
 from loger_ros.cli import main
 from loger_ros.config import CloudConfig, StreamConfig
-from loger_ros.evaluation.evaluate import Job, evaluate
+from loger_ros.evaluation.evaluate import SO_FAR, Job, evaluate
 from loger_ros.evaluation.progress import Line, duration
 from loger_ros.evaluation.report.compare import method_labels
 from loger_ros.evaluation.report.folder import read_metrics
 from loger_ros.evaluation.run import Settings, run_source
 from loger_ros.evaluation.sources import Choice, SourceError, open_source
+from loger_ros.mapping.journal import read_journal
 from loger_ros.mapping.point_files import read_ply
 from loger_ros.mapping.trajectory_files import read_tum
 from loger_ros.stream import Reconstructor
@@ -96,6 +97,21 @@ def test_faults_on_the_way_cost_only_what_they_hit(folder: Path, monkeypatch: py
     assert len(run.stamps) == 12
     assert run.trajectory.stamps == (*source.stamps[:6], *source.stamps[7:12])
     assert run.events.counts == {"camera_unusable": 1, "frame_failed": 1, "reading_failed": 1}
+
+
+def test_a_run_that_is_cut_off_leaves_its_poses(folder: Path, tmp_path: Path) -> None:
+    def stop(frames: int) -> None:
+        if frames == 11:
+            raise KeyboardInterrupt
+
+    job = Job(str(folder), tmp_path / "out", "small", SETTINGS, pictures=False)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(job, small_model(), stop)
+    assert len(read_journal(tmp_path / "out" / SO_FAR)) == 9, "three chunks of four that share one"
+    assert read_metrics(tmp_path / "out") is None
+    evaluate(job, small_model())
+    assert not (tmp_path / "out" / SO_FAR).exists()
+    assert len(read_tum(tmp_path / "out" / "trajectory.txt")) == 15
 
 
 def test_everything_is_in_the_folder(report: Path, folder: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from loger_ros.cli.eval import add_run_arguments, choice_of, folder_name, job_of
 from loger_ros.config import ConfigError
-from loger_ros.evaluation.evaluate import Job
+from loger_ros.evaluation.evaluate import Job, journal_in
 from loger_ros.evaluation.progress import Line
 from loger_ros.evaluation.run import chosen, run_source
 from loger_ros.evaluation.sources import Source, SourceError, open_source
@@ -60,9 +60,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _core(source: Source, model: Any, job: Job, speed: float, line: Line) -> int:
-    run = run_source(
-        _Paced(source, speed) if speed > 0 else source, model, job.settings, progress=line.frames
-    )
+    paced = _Paced(source, speed) if speed > 0 else source
+    with journal_in(job.folder, source.problems) as journal:
+        run = run_source(paced, model, job.settings, journal=journal, progress=line.frames)
     job.folder.mkdir(parents=True, exist_ok=True)
     write_tum(job.folder / "trajectory.txt", run.trajectory)
     write_ply(job.folder / "cloud.ply", run.cloud)

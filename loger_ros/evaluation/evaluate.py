@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,11 @@ from loger_ros.evaluation.measure import CLOUD_THRESHOLD, FEWEST, Matched, measu
 from loger_ros.evaluation.report.folder import description, problems_of, read_metrics, write_report
 from loger_ros.evaluation.run import Progress, Run, Settings, run_of, run_source
 from loger_ros.evaluation.sources import Choice, Source, SourceError, open_source
+from loger_ros.events import EventLog
+from loger_ros.mapping.journal import Journal
 from loger_ros.mapping.trajectory_files import read_tum
+
+SO_FAR = "trajectory_so_far.txt"
 
 
 @dataclass(frozen=True)
@@ -73,11 +79,28 @@ def evaluate(job: Job, model: Any, progress: Progress = lambda frames: None) -> 
     source = open_source(job.source, job.choice)
     metrics = description(source, job.source, job.model, job.settings, job.device)
     metrics |= {"choice": dataclasses.asdict(job.choice), "job": job.fingerprint}
-    run = run_source(source, model, job.settings, progress=progress)
+    with journal_in(job.folder, source.problems) as journal:
+        run = run_source(source, model, job.settings, journal=journal, progress=progress)
     if not len(run.trajectory):
         reasons = "; ".join(f"{item['name']}: {item['message']}" for item in problems_of(source, run))
         raise SourceError(f"no frame of {job.source} got a pose. {reasons or 'It has no images'}")
     return _reported(job, source, run, metrics)
+
+
+@contextmanager
+def journal_in(folder: Path, problems: EventLog) -> Iterator[Journal]:
+    """The trajectory on disk as it grows, for as long as the block runs; it stays where that was cut off."""
+    new = not folder.exists()
+    file = folder / SO_FAR
+    file.unlink(missing_ok=True)  # of a run that was cut off before
+    journal = Journal(file, problems)
+    try:
+        yield journal
+    finally:
+        journal.close()
+    file.unlink(missing_ok=True)
+    if new:
+        folder.rmdir()
 
 
 def judge(job: Job, trajectory: Path) -> dict[str, Any]:
