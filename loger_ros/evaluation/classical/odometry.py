@@ -39,7 +39,9 @@ class Settings:
 # By image width, as random search on sequences of the training split found them.
 FLOOR_SETTINGS: dict[int, Settings] = {
     56: Settings(TrackerSettings(7, 1, 150, 2, 0.3, quality=0.01), noise=0.08, longest=4),
-    112: Settings(TrackerSettings(11, 2, 200, 4, 0.4), noise=0.12, longest=6),
+    112: Settings(
+        TrackerSettings(11, 2, 200, 4, 0.4), noise=0.12, longest=6, tolerance=2.5, tilt=0.2, flat=0.03
+    ),
     224: Settings(TrackerSettings(13, 3, 250, 7, 0.6), noise=0.2, longest=6),
 }
 _MONOCULAR = Settings(
