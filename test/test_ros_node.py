@@ -206,7 +206,7 @@ def test_clouds_and_depth_come_while_someone_listens(node: SimpleNamespace) -> N
     tester.wait(lambda: points and whole and depth and confidence and infos)
     tester.wait(lambda: stamp_of(whole[-1]) == stamps[7] and stamp_of(points[-1]) == stamps[7])
     assert points[-1].header.frame_id == whole[-1].header.frame_id == "map"
-    assert points[-1].width == 4 * 12 * 16  # four final frames, every second pixel of 32x24
+    assert points[-1].width == 4 * 24 * 32  # four final frames; every pixel, since they are small
     assert (depth[-1].width, depth[-1].height, depth[-1].encoding) == (32, 24, "32FC1")
     assert depth[-1].header.frame_id == confidence[-1].header.frame_id == "camera"
     assert stamp_of(depth[-1]) in stamps
