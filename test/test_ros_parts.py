@@ -15,8 +15,10 @@ from loger_ros.events import EventLog
 from loger_ros.geometry import adjoint, difference, exp_rotation, inverse, quaternion, transform
 from loger_ros.mapping.journal import read_journal
 from loger_ros.mapping.trajectory_files import read_tum
+from loger_ros.ros.config import HealthConfig
 from loger_ros.ros.odometry import BODY_FROM_OPTICAL, UNKNOWN, Odometer
 from loger_ros.ros.recording import OutsideFolder, Recording, inside
+from loger_ros.ros.statistics import Statistics
 from loger_ros.ros.transforms import StaticTransforms, mount
 from loger_ros.ros.worker import Refused, Worker
 from loger_ros.types import PosedFrame, Update
@@ -306,3 +308,55 @@ def test_an_error_belongs_to_who_asked(slow: Slow) -> None:
 def test_a_part_of_an_update_knows_its_noise() -> None:
     whole = update({0: np.eye(4), 1: np.eye(4)})
     assert whole[:1].noise is whole.noise
+
+
+# ---- health -------------------------------------------------------------------------------------------
+
+
+def test_health_names_what_hangs_and_forgets_what_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    health_module = pytest.importorskip("loger_ros.ros.health", reason="needs ROS 2")
+    now = [100.0]
+    monkeypatch.setattr(health_module.time, "monotonic", lambda: now[0])
+    events, statistics = EventLog(lambda message: None), Statistics()
+    health = health_module.CameraHealth(events, statistics)
+    settings = HealthConfig(step_timeout=5)
+    assert not health.troubles(settings, None, 4.0, False)
+    (trouble,) = [t for t in health.troubles(settings, None, 6.0, False) if t.level == health_module.ERROR]
+    assert "health.step_timeout is 5" in trouble.message
+    events.add("queue_full", 0, "raise this or lower that")
+    assert any("lower that" in t.message for t in health.troubles(settings, None, 0.0, False))
+    assert health.dropped() == {"queue_full": 1}
+    now[0] += 11
+    assert not health.troubles(settings, None, 0.0, False)
+
+
+def test_ages_are_told_by_percentiles() -> None:
+    statistics = Statistics()
+    for age in range(101):
+        statistics.took("age", age / 100)
+    assert statistics.percentiles("age") == pytest.approx((0.5, 0.95, 0.99))
+    assert statistics.percentiles("nothing") is None
+
+
+def test_a_long_way_is_thinned_out_evenly() -> None:
+    outputs = pytest.importorskip("loger_ros.ros.outputs", reason="needs ROS 2")
+    way = outputs.ThinnedWay(10, "map")
+    for i in range(1000):
+        way.add(i, transform(np.eye(3), np.array([float(i), 0, 0])))
+        if i % 300 == 0:
+            way.message()  # also in between
+        assert len(way) <= 10
+    message = way.message()
+    places = np.array([pose.pose.position.x for pose in message.poses])
+    assert places[0] == 0
+    assert len(set(np.diff(places))) == 1
+    assert places[-1] > 800
+    assert [pose.header.stamp.nanosec for pose in message.poses] == places.astype(int).tolist()
+
+
+def test_frames_collected_for_the_map_are_those_of_the_chunks() -> None:
+    stream = pytest.importorskip("loger_ros.ros.stream", reason="needs ROS 2")
+    parts = [update({0: np.eye(4), 1: np.eye(4)}), update({2: np.eye(4)})]
+    whole = stream.joined(parts)
+    assert [frame.stamp for frame in whole.frames] == [0, 1, 2]
+    assert len(whole.images) == len(whole.local_points) == len(whole.confidence) == 3

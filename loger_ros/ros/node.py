@@ -65,6 +65,7 @@ class LogerNode(LifecycleNode):
         self._findings: list[Finding] = []
         self._state = "unconfigured"
         self.problem = ""
+        self.loader: threading.Thread | None = None  # of the newest network
         self._transforms = StaticTransforms()
         self.create_subscription(TFMessage, TF_STATIC.name, self._transforms.hear, qos_profile(TF_STATIC))
         self._offers = Services(self)
@@ -180,7 +181,7 @@ class LogerNode(LifecycleNode):
             except Exception as error:
                 loaded.append(error)
 
-        thread = threading.Thread(target=load, name="load", daemon=True)
+        self.loader = thread = threading.Thread(target=load, name="load", daemon=True)
         started = time.monotonic()
         self.get_logger().info(f"loading {settings.checkpoint}")
         thread.start()
@@ -229,7 +230,7 @@ class LogerNode(LifecycleNode):
 
 
 def main(args: list[str] | None = None) -> int:
-    ended = True
+    ended, node = True, None
     with running_ros(args):
         try:
             node = LogerNode()
@@ -244,6 +245,8 @@ def main(args: list[str] | None = None) -> int:
         finally:
             ended = node.end_session()
             node.destroy_node()
+    if node is not None and node.loader is not None and node.loader.is_alive():
+        os._exit(0)  # told to end while it loads: Python cannot end beside a thread in foreign code
     if not ended:
         print(f"{NODE}: the network hangs; the process ends without it", file=sys.stderr, flush=True)
         os._exit(3)
