@@ -60,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
         f"{args.model}, {width}x{height} rgb8, {seconds:.0f} s: {rate:.1f} of {args.rate:g} images per "
         f"second, dropped {dropped or 'none'}, {heard} odometry messages heard"
     )
+    if rate < 0.95 * args.rate:
+        print("this machine is too busy for that rate: costs per image are too high, try --rate lower")
     alone, bare = (process - network) / frames, _bare(args)
     for name, each in (
         ("network", network / frames),
