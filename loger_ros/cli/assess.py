@@ -18,8 +18,8 @@ from loger_ros.config import ALIGNMENTS
 from loger_ros.world.named_sets import NAMED_SETS
 
 if TYPE_CHECKING:
+    from loger_ros.evaluation.assessment.films import Film
     from loger_ros.model import LoGeR
-    from loger_ros.training.films import Film
 
 PARTS = ("accuracy", "baselines", "chunks", "tails", "memory", "speed")
 LEAST_FRAMES = 40
@@ -88,7 +88,7 @@ class Examination:
         }
 
     def run(self) -> None:
-        from loger_ros.training import examine
+        from loger_ros.evaluation.assessment import examine
 
         args, parts = self.args, set(self.args.parts)
         self.say(self.result["how"])
@@ -130,7 +130,7 @@ class Examination:
         print(f"[{time.perf_counter() - self.started:6.0f} s] {text}", flush=True)
 
     def _films(self, fine: bool) -> Iterator[Film]:
-        from loger_ros.training.films import set_films
+        from loger_ros.evaluation.assessment.films import set_films
 
         for name in self.args.sets:
             for seed in self.args.fresh_seeds or [None]:
@@ -145,7 +145,7 @@ class Examination:
                 )
 
     def _long(self, world: str) -> Iterator[Film]:
-        from loger_ros.training.films import long_films
+        from loger_ros.evaluation.assessment.films import long_films
 
         seed = LONG_SEED + sum(self.args.fresh_seeds or [])
         motion = "robot" if world == "robot" else "handheld"
@@ -153,7 +153,7 @@ class Examination:
         return long_films(motion, count, frames, self.size, self.args.device, seed, self.view)
 
     def _keep(self, world: str, part: str, found: Any) -> None:
-        from loger_ros.training.report import page
+        from loger_ros.evaluation.assessment.report import page
 
         self.result.setdefault(world, {})[part] = found
         self.args.out.mkdir(parents=True, exist_ok=True)

@@ -11,10 +11,10 @@ import pytest
 from networks import small_model
 
 from loger_ros.cli import main
+from loger_ros.evaluation.assessment.assess import assess, drift, ride, score, stream_settings
+from loger_ros.evaluation.assessment.films import Film, film, set_films
+from loger_ros.evaluation.assessment.guesses import arc, constant, still
 from loger_ros.evaluation.trajectory import absolute_error, path_length, step_errors
-from loger_ros.training.assess import assess, drift, ride, score, stream_settings
-from loger_ros.training.films import Film, film, set_films
-from loger_ros.training.guesses import arc, constant, still
 from loger_ros.training.trainer import write_checkpoint
 from loger_ros.world import SequenceSpec, generate
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from loger_ros.training.examine import LENGTHS, MEMORIES, judged
+from loger_ros.evaluation.assessment.examine import LENGTHS, MEMORIES, judged
 
 GOALS = {  # robot, 6-DoF
     "ATE, % of path": (0.4, 1.5),

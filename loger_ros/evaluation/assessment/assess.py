@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from loger_ros.config import StreamConfig
+from loger_ros.evaluation.assessment.films import Film
 from loger_ros.evaluation.trajectory import absolute_error, align, path_length, step_errors
 from loger_ros.model import LoGeR
 from loger_ros.stream import Reconstructor
-from loger_ros.training.films import Film
 from loger_ros.types import Update
 
 

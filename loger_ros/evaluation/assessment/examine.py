@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from loger_ros.evaluation.assessment.assess import Score, assess, drift, ride, score, stream_settings
+from loger_ros.evaluation.assessment.films import Film
+from loger_ros.evaluation.assessment.guesses import arc, constant, still
 from loger_ros.evaluation.classical import essential_odometry, floor_odometry
 from loger_ros.evaluation.trajectory import absolute_error, path_length, step_errors
 from loger_ros.model import LoGeR
 from loger_ros.stream import Reconstructor
-from loger_ros.training.assess import Score, assess, drift, ride, score, stream_settings
-from loger_ros.training.films import Film
-from loger_ros.training.guesses import arc, constant, still
 
 CHUNK_SIZES = (2, 3, 4, 6, 8, 12, 16)
 LENGTHS = (100, 200, 500, 1000, 2000)

@@ -1,0 +1,1 @@
+"""A model held against its goals: whole sequences, every baseline, chunks, memory, speed."""
