@@ -43,11 +43,11 @@ MARKDOWN_HEAD = """\
 Made from the code by `loger parameters markdown`. [config/loger.yaml](../config/loger.yaml) holds the same as
 a file to start from; presets for some machines are in [config/presets](../config/presets).
 
-What you set wins over what the checkpoint recommends (some of `stream.*`, and of `cloud.*` what suits the size
-of its images), and that over the defaults below. Parameters marked *live* take effect while the node runs; the
-others are read when it is configured. A value that cannot work is refused with the reason. One stands alone:
-`autostart` (default `true`) configures and activates the node at its start; with `false` it waits for the
-lifecycle services.
+What you set wins over what the checkpoint recommends (some of `stream.*`, and of `cloud.*` what suits
+the size of its images), and that over the defaults below. Parameters marked *live* take effect while the
+node runs; the others are read when it is configured. A value that cannot work is refused with the
+reason. One stands alone: `autostart` (default `true`) configures and activates the node at its start;
+with `false` it waits for the lifecycle services.
 """
 
 

@@ -21,9 +21,11 @@ from loger_ros.ros import interface
 from loger_ros.ros.demo.bag import BagRecorder
 from loger_ros.ros.demo.progress import Progress
 from loger_ros.ros.interface import NODE, Topic, qos_profile
+from loger_ros.ros.synthetic_camera import NODE as CAMERA
 from loger_ros.ros.transforms import pose_of
 
 TRUTH = Topic("ground_truth/odometry", "nav_msgs/msg/Odometry", depth=20)
+NOT_KNOWN_YET = "_NODE_NAME_UNKNOWN_"  # how ROS calls a node between hearing its topics and its name
 KINDS: dict[Topic, Any] = {
     interface.IMAGE: Image,
     interface.CAMERA_INFO: CameraInfo,
@@ -62,8 +64,11 @@ class Observer:
             self._executor.spin_once(timeout_sec=0.1)
         return True
 
-    def somebody_publishes(self, topic: Topic) -> bool:
-        return bool(self._node.count_publishers(topic.name))
+    def other_cameras(self) -> int:
+        """How many publish images beside the one that we started."""
+        publishers = self._node.get_publishers_info_by_topic(interface.IMAGE.name)
+        names = [info.node_name for info in publishers if info.node_name != NOT_KNOWN_YET]
+        return len(names) - min(names.count(CAMERA), 1)
 
     def state(self) -> str:
         """Of the node, as it says itself."""

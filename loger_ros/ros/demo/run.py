@@ -17,7 +17,7 @@ from loger_ros.ros.demo.observer import Observer
 from loger_ros.ros.demo.progress import Progress, Table
 from loger_ros.ros.health import OK
 from loger_ros.ros.installation import this_machine_only
-from loger_ros.ros.interface import IMAGE, NODE
+from loger_ros.ros.interface import NODE
 from loger_ros.ros.log_folder import use_writable_log_folder
 
 SIZE = (160, 120)  # of the synthetic camera's images
@@ -25,7 +25,6 @@ CAMERA_HEIGHT = 0.5  # m above the ground, the unit in which tiny speaks
 CAMERA_PITCH = 8.0  # degrees down
 VOXEL = 0.04  # m
 TRAJECTORY, MAP = "trajectory.tum", "map.ply"
-DISCOVERY = 1.0  # s to hear of nodes that are there already
 GLANCE = 0.3  # s between looks at the table
 SILENCE = 3.0  # s without odometry after the last image: nothing more will come
 PATIENCE = 60.0  # s for a service
@@ -78,22 +77,21 @@ def _recorder(folder: Path, stack: ExitStack) -> BagRecorder | None:
 
 
 def _drive(plan: Plan, folder: Path, observer: Observer, stack: ExitStack) -> None:
-    if observer.wait(lambda: observer.somebody_publishes(IMAGE), DISCOVERY):
-        raise DemoFailed(
-            "Somebody publishes /image already, such as another demo: stop it, or choose another domain: "
-            "ROS_DOMAIN_ID=42 loger demo"
-        )
     drive = f"{plan.seconds:.0f} s in {plan.place}, {plan.rate:g} images per second"
     print(f"Starting the node and the camera: {drive} ...", flush=True)
     node = Child("loger_ros.ros.node", _node_parameters(plan, folder), folder / "node.log")
     stack.callback(node.stop)
     camera = Child("loger_ros.ros.synthetic_camera", _camera_parameters(plan), folder / "camera.log")
     stack.callback(camera.stop)
-    ready = observer.wait(lambda: _is_active(observer) or _trouble(observer, node), plan.patience)
+    ready = observer.wait(
+        lambda: _is_active(observer) or _trouble(observer, node) or observer.other_cameras(), plan.patience
+    )
+    _refuse_company(observer)
     if not ready or not _is_active(observer):
         reason = _trouble(observer, node) or f"it was not active within {plan.patience:.0f} s"
         raise DemoFailed(f"The node did not start: {reason}. It said:\n{node.last_words()}")
     observer.wait(lambda: observer.progress.truth or _ended(camera, node), plan.patience)
+    _refuse_company(observer)
     table = Table(plan.frames)
     try:
         while not _over(observer, camera, node):
@@ -161,6 +159,14 @@ def _trouble(observer: Observer, node: Child) -> str:
     status = observer.status.get(f"{NODE}: node")
     failed = status is not None and status.level != OK and observer.state() == "unconfigured"
     return status.message if failed and status is not None else ""
+
+
+def _refuse_company(observer: Observer) -> None:
+    if observer.other_cameras():
+        raise DemoFailed(
+            "Somebody else publishes /image, such as another demo: stop it, or choose another domain: "
+            "ROS_DOMAIN_ID=42 loger demo"
+        )
 
 
 def _ended(camera: Child, node: Child) -> bool:
