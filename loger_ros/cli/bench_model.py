@@ -19,7 +19,7 @@ from loger_ros.model.flops import PARTS, step_flops
 from loger_ros.share import share_file
 from loger_ros.training.recipe import Recipe
 
-SMALL = "config/training/narrow.yaml"
+SMALL = "config/training/tiny.yaml"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
