@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
-from geometry_msgs.msg import Point, Quaternion, TransformStamped, Vector3
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Header
 
-from loger_ros.geometry import quaternion
-from loger_ros.ros.messages import header
+from loger_ros.ros.motion_messages import fill_pose, transform_message
 
 
 def odometry_message(head: Header, child: str, pose: np.ndarray, twist: np.ndarray) -> Odometry:
     message = Odometry(header=head, child_frame_id=child)
-    message.pose.pose.position = Point(**dict(zip("xyz", pose[:3, 3].tolist(), strict=True)))
-    message.pose.pose.orientation = _quaternion(pose)
-    message.twist.twist.linear = Vector3(**dict(zip("xyz", twist[:3].tolist(), strict=True)))
-    message.twist.twist.angular = Vector3(**dict(zip("xyz", twist[3:].tolist(), strict=True)))
+    fill_pose(message.pose.pose, pose)
+    linear, angular = message.twist.twist.linear, message.twist.twist.angular
+    linear.x, linear.y, linear.z, angular.x, angular.y, angular.z = twist.tolist()
     return message
-
-
-def transform_message(stamp: int, parent: str, child: str, pose: np.ndarray) -> TransformStamped:
-    message = TransformStamped(header=header(stamp, parent), child_frame_id=child)
-    message.transform.translation = Vector3(**dict(zip("xyz", pose[:3, 3].tolist(), strict=True)))
-    message.transform.rotation = _quaternion(pose)
-    return message
-
-
-def _quaternion(pose: np.ndarray) -> Quaternion:
-    return Quaternion(**dict(zip("xyzw", quaternion(pose[:3, :3]).tolist(), strict=True)))
 
 
 def qos(depth: int, reliable: bool = True) -> QoSProfile:
