@@ -69,10 +69,13 @@ def run(args: argparse.Namespace) -> int:
                     rows.append(line(node, begun))
                     writer.writerow(rows[-1])
                     file.flush()
-                last, dropped = dict(node.values), node.dropped()
+                    last, dropped = dict(node.values), node.dropped()
         except Ended as error:
             print(error, file=sys.stderr)
             return 1
+    if not rows:
+        print(f"ended before the first line: a soak takes at least {EVERY:g} s", file=sys.stderr)
+        return 1
     report(rows, last, dropped)
     return 0
 
