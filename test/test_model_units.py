@@ -93,14 +93,17 @@ def test_fast_weight_layer(variant, kind, limit):
     layer = FastWeightLayer(64, head_dim, newton_schulz_dtype=dtype, **options)
     layer.load_state_dict(parameters)
     layer.requires_grad_(False)
-    measure = error if kind == "fp32" else rms_error
-    learned_limit = LEARNED_LIMIT if kind == "fp32" else limit
     weights = None
     for c in range(3):
         y, weights = layer(numbers[f"x{c}"], weights)
-        assert measure(y, numbers[f"y{c}_{kind}"].view_as(y)) <= limit
-        for name, value in weights._asdict().items():
-            assert measure(value, numbers[f"{name}_after{c}_{kind}"]) <= learned_limit
+        results = {f"y{c}": y} | {f"{name}_after{c}": w for name, w in weights._asdict().items()}
+        for name, value in results.items():
+            golden, exact = numbers[f"{name}_{kind}"], numbers[f"{name}_fp32"]
+            if kind == "fp32":
+                assert error(value, golden.view_as(value)) <= (limit if name == f"y{c}" else LEARNED_LIMIT)
+            else:  # processors round bfloat16 products differently, and every update adds to that
+                rounding = rms_error(golden, exact)
+                assert rms_error(value, golden.view_as(value)) <= max(limit, 1.5 * rounding)
 
 
 @pytest.mark.parametrize("scale", ["2e-3", "2e-4"])
