@@ -134,6 +134,14 @@ class StreamConfig(Section):
         minimum=0,
         maximum=150,
     )
+    pitch: float = setting(
+        0.0,
+        "Angle downwards at which the network was taught to look from a vehicle: where field_of_view is set "
+        "and the mounting of the camera is known, its images are turned to it",
+        unit="degrees",
+        minimum=-90,
+        maximum=90,
+    )
     iterations: int = setting(1, "Passes of the network over each chunk", minimum=1, maximum=16)
     resolution: str = setting(
         "auto", "Network image size: auto (about 255,000 pixels), native (as the images come) or WIDTHxHEIGHT"

@@ -20,7 +20,7 @@ from loger_ros.stream.prepare import (
     scaled,
     target_size,
 )
-from loger_ros.types import Camera
+from loger_ros.types import Camera, Frame
 from loger_ros.world import SequenceSpec, generate
 
 MATRIX = np.array([[420.0, 0, 318], [0, 430, 241], [0, 0, 1]])
@@ -183,3 +183,64 @@ def test_a_camera_that_is_not_known_is_told():
     camera = Camera(56, 56, np.array([[40.0, 0, 27.5], [0, 40.0, 27.5], [0, 0, 1]]))
     known = Reconstructor(FakeModel(), resolution=(28, 28), field_of_view=84, camera=camera)
     assert not known.events.counts
+
+
+def robot_camera(pitch, hfov=84.0, seed=3, size=(224, 168)):
+    spec = SequenceSpec("rooms", frames=1, width=size[0], height=size[1], hfov=hfov, camera_height=0.6)
+    sequence = generate(replace(spec, camera_pitch=pitch), seed)
+    mounted = sequence.mount.transform()[:3, :3]
+    return sequence, Camera(*size, sequence.camera.matrix(), R_base_camera=mounted)
+
+
+@pytest.mark.parametrize("pitch", [0, 17])
+def test_a_view_looks_as_far_down_as_the_network_was_taught(pitch):
+    """The same place by two cameras: one turned to the other's pitch looks like the other."""
+    tilted, camera = robot_camera(pitch)
+    level, _ = robot_camera(10)
+    view = View(camera, (56, 42), 84, pitch=10)
+    seen = tilted.render()
+    made = view(seen.rgb[0].numpy()).astype(float)
+    true = level.render().rgb[0].numpy().reshape(42, 4, 56, 4, 3).mean((1, 3))
+    depth = view.depth(seen.depth[0].numpy())
+    true_depth = level.render().depth[0].numpy().reshape(42, 4, 56, 4).mean((1, 3))
+    there = cv2.erode(np.isfinite(depth).astype(np.uint8), np.ones((3, 3))) > 0  # away from the edge of the view
+    assert 0.7 < there.mean() < 0.95
+    assert np.abs(made - true)[there].mean() < 5
+    assert np.median(np.abs(depth / true_depth - 1)[there]) < 0.02
+    unturned = View(replace(camera, R_base_camera=None), (56, 42), 84)(seen.rgb[0].numpy())
+    assert np.abs(unturned - true)[there].mean() > 15
+    edge = made[-2:] if pitch < 10 else made[:2]
+    assert not edge.any()
+
+
+def test_poses_and_points_are_those_of_the_camera_not_of_the_turned_view():
+    """A stream of turned images gives the same world as one that is given the turned images."""
+    _, camera = robot_camera(16, size=(56, 42))
+    view = View(camera, (28, 20), 84, pitch=10)
+    rng = np.random.default_rng(2)
+    images = [rng.integers(0, 255, (42, 56, 3), np.uint8) for _ in range(7)]
+    settings = {"chunk_size": 4, "overlap": 1, "alignment": "se3"}
+    stream = Reconstructor(
+        FakeModel(), **settings, resolution=(28, 20), field_of_view=84, pitch=10, camera=camera
+    )
+    given = Reconstructor(FakeModel(), **settings)
+    for i, image in enumerate(images):
+        stream.push(Frame(i + 1, image))
+        given.push(Frame(i + 1, view(image)))
+    stream.flush()
+    given.flush()
+    turn = np.eye(4)
+    turn[:3, :3] = view.turn
+    assert 0.1 < abs(turn[1, 2]) < 0.11  # six degrees
+    mine, theirs = stream.result(), given.result()
+    expected = turn.T @ np.asarray(theirs.camera_poses) @ turn
+    np.testing.assert_allclose(np.asarray(mine.camera_poses), expected, atol=1e-5)
+    turned = np.asarray(theirs.local_points) @ view.turn
+    np.testing.assert_allclose(np.asarray(mine.local_points), turned, atol=1e-5)
+
+
+def test_a_camera_that_looks_elsewhere_is_not_turned():
+    for R_base_camera in (robot_camera(10)[1].R_base_camera, robot_camera(58)[1].R_base_camera, None):
+        camera = Camera(56, 42, np.array([[30.0, 0, 27.5], [0, 30.0, 20.5], [0, 0, 1]]))
+        view = View(replace(camera, R_base_camera=R_base_camera), (56, 42), 84, pitch=10)
+        np.testing.assert_allclose(view.turn, np.eye(3), atol=1e-12)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -31,6 +31,15 @@ class Answer:
     mean_confidence: np.ndarray  # (n,) float64 in [0, 1]
     memory: Any
     memory_lost: bool  # the chunk was only understood with a new memory
+
+    def of_cameras(self, turns: np.ndarray) -> Answer:
+        """From views of the cameras, turned by R_view_camera (n, 3, 3), to the cameras themselves."""
+        poses = self.T_chunk_camera.copy()
+        poses[:, :3, :3] = turns[0].T @ poses[:, :3, :3] @ turns
+        poses[:, :3, 3] = poses[:, :3, 3] @ turns[0]
+        back = torch.from_numpy(turns).to(self.local_points)  # p_camera = turnᵀ p_view, as rows: p turn
+        points = (self.local_points.flatten(1, 2) @ back).view_as(self.local_points)
+        return replace(self, T_chunk_camera=poses, local_points=points)
 
 
 class Inference:

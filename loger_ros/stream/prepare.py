@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from loger_ros.types import Camera
 PIXELS = 255_000  # most pixels of a network image under the published rule
 
 _FINEST = 32  # pixels looked up per pixel of a view, in each direction
+_FARTHEST_TURN = 40.0  # degrees; a camera that looks to the ground or up is left as it is
 _MODELS = {"plumb_bob": False, "rational_polynomial": False, "equidistant": True}  # True: fisheye
 
 
@@ -67,32 +69,51 @@ class Undistorter:
             ideal, _ = cv2.getOptimalNewCameraMatrix(camera.matrix, coefficients, size, 0.0)
             maps = cv2.initUndistortRectifyMap(camera.matrix, coefficients, None, ideal, size, cv2.CV_16SC2)
         self._maps = maps
-        self.camera = Camera(camera.width, camera.height, ideal)
+        self.camera = Camera(camera.width, camera.height, ideal, R_base_camera=camera.R_base_camera)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         return cv2.remap(image, *self._maps, cv2.INTER_LINEAR)
+
+
+def attitude(R_base_camera: np.ndarray, pitch: float) -> np.ndarray:
+    """R_base_view of a camera that looks to the same side, ``pitch`` degrees downwards, without a roll."""
+    forward = R_base_camera[:, 2]
+    side, down = math.atan2(forward[1], forward[0]), math.radians(pitch)
+    ahead = np.array([math.cos(side) * math.cos(down), math.sin(side) * math.cos(down), -math.sin(down)])
+    right = np.array([math.sin(side), -math.cos(side), 0.0])
+    return np.stack([right, np.cross(ahead, right), ahead], -1)
 
 
 class View:
     """Images of one camera as another one would have taken them from the same place: ``camera``.
 
     That one has no distortion, square pixels, its axis in the middle and ``field_of_view`` degrees across.
-    What the lens did not see is black.
+    Where it is known how ``source`` is mounted, it looks ``pitch`` degrees downwards, unless that is too far
+    from how the source looks. What the lens did not see is black.
     """
 
-    def __init__(self, source: Camera, size: tuple[int, int], field_of_view: float) -> None:
+    def __init__(
+        self, source: Camera, size: tuple[int, int], field_of_view: float, pitch: float = 0.0
+    ) -> None:
         width, height = size
         focal = width / 2 / math.tan(math.radians(field_of_view) / 2)
         centre = (width - 1) / 2, (height - 1) / 2
+        matrix = np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]])
+        self.turn = turn_to(source, pitch)  # R_view_camera
+        mounted = source.R_base_camera
         self.camera = Camera(
-            width, height, np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]])
+            width, height, matrix, R_base_camera=None if mounted is None else mounted @ self.turn.T
         )
         # Looked up about as finely as the lens saw it, then averaged.
         self._finer = min(_FINEST, max(1, round(max(source.matrix[0, 0], source.matrix[1, 1]) / focal)))
         fine = (width * self._finer, height * self._finer)
         self._size = size
-        self._maps = _maps_of(source, scaled(self.camera, fine))
-        self._coarse_maps = _maps_of(source, self.camera)
+        self._maps = _maps_of(source, scaled(self.camera, fine), self.turn)
+        self._coarse_maps = _maps_of(source, self.camera, self.turn)
+        # depth along the new axis per depth along the old one
+        v, u = np.indices((height, width))
+        rays = np.stack([(u - centre[0]) / focal, (v - centre[1]) / focal, np.ones_like(u)], -1)
+        self._stretch = (1 / (rays @ self.turn)[..., 2]).astype(np.float32)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         seen = cv2.remap(image, *self._maps, cv2.INTER_LINEAR)
@@ -100,20 +121,29 @@ class View:
 
     def depth(self, depth: np.ndarray) -> np.ndarray:
         """The same of a depth image (float32): the nearest pixel's, infinite beyond the camera's view."""
-        return cv2.remap(
+        nearest = cv2.remap(
             depth, *self._coarse_maps, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=np.inf
         )
+        return nearest * self._stretch
 
 
-def _maps_of(source: Camera, wanted: Camera) -> tuple[np.ndarray, np.ndarray]:
+def turn_to(source: Camera, pitch: float) -> np.ndarray:
+    """R_view_camera of a view that looks ``pitch`` degrees downwards; no turn where that makes no sense."""
+    if source.R_base_camera is None:
+        return np.eye(3)
+    turn = attitude(source.R_base_camera, pitch).T @ source.R_base_camera
+    return turn if (np.trace(turn) - 1) / 2 >= math.cos(math.radians(_FARTHEST_TURN)) else np.eye(3)
+
+
+def _maps_of(source: Camera, wanted: Camera, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where in the images of ``source`` the pixels of ``wanted``, from the same place, are."""
     coefficients = np.asarray(source.distortion, dtype=float)
     size = (wanted.width, wanted.height)
     if _fisheye(source):
         return cv2.fisheye.initUndistortRectifyMap(
-            source.matrix, coefficients[:4], np.eye(3), wanted.matrix, size, cv2.CV_16SC2
+            source.matrix, coefficients[:4], turn, wanted.matrix, size, cv2.CV_16SC2
         )
-    return cv2.initUndistortRectifyMap(source.matrix, coefficients, None, wanted.matrix, size, cv2.CV_16SC2)
+    return cv2.initUndistortRectifyMap(source.matrix, coefficients, turn, wanted.matrix, size, cv2.CV_16SC2)
 
 
 def _fisheye(camera: Camera) -> bool:
@@ -127,7 +157,7 @@ def scaled(camera: Camera, size: tuple[int, int]) -> Camera:
     x, y = size[0] / camera.width, size[1] / camera.height
     # Pixel centres sit at whole numbers, so the image begins at -0.5 and that corner is what stays in place.
     resized = np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])
-    return Camera(*size, resized @ camera.matrix, camera.distortion, camera.model)
+    return replace(camera, width=size[0], height=size[1], matrix=resized @ camera.matrix)
 
 
 class Preparation:
@@ -141,10 +171,12 @@ class Preparation:
         method: str = "lanczos",
         camera: Camera | None = None,
         field_of_view: float = 0.0,
+        pitch: float = 0.0,
     ) -> None:
         """resolution: None (images have network size already), "auto" (the size rule) or (width, height).
 
         field_of_view: degrees across that the network expects; 0, or an unknown camera: images are resized.
+        pitch: degrees downwards that it expects of a camera on a vehicle.
         """
         if isinstance(resolution, str) and resolution != "auto":
             raise ValueError(f'resolution {resolution!r} is unknown: give None, "auto" or (width, height)')
@@ -154,6 +186,7 @@ class Preparation:
         self._method = method
         self._source = camera
         self._field_of_view = field_of_view if camera else 0.0
+        self._pitch = pitch
         self._view: View | None = None  # made at the first image
         straighten = camera is not None and any(camera.distortion) and not self._field_of_view
         self._undistort = Undistorter(camera) if camera and straighten else None
@@ -175,6 +208,13 @@ class Preparation:
         _require_patches(width, height, self._patch)
         return width, height
 
+    @property
+    def turn(self) -> np.ndarray | None:
+        """R_view_camera, by which the prepared images are turned against the camera; None: not at all."""
+        if self._source is None or self._source.R_base_camera is None or not self._field_of_view:
+            return None
+        return turn_to(self._source, self._pitch)
+
     def camera_at(self, size: tuple[int, int]) -> Camera | None:
         """The camera of the prepared images, where the camera of the original ones is known."""
         if self._source and self._field_of_view:
@@ -184,7 +224,7 @@ class Preparation:
 
     def _view_at(self, source: Camera, size: tuple[int, int]) -> View:
         if self._view is None or (self._view.camera.width, self._view.camera.height) != size:
-            self._view = View(source, size, self._field_of_view)
+            self._view = View(source, size, self._field_of_view, self._pitch)
         return self._view
 
     def __call__(self, image: np.ndarray, size: tuple[int, int]) -> Tensor:

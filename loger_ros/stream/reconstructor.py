@@ -50,6 +50,7 @@ class Reconstructor:
         *,
         unit: float = StreamConfig.unit,
         field_of_view: float = StreamConfig.field_of_view,
+        pitch: float = StreamConfig.pitch,
         iterations: int = StreamConfig.iterations,
         resize: str = StreamConfig.resize,
         encode_batch: int = StreamConfig.encode_batch,
@@ -66,7 +67,7 @@ class Reconstructor:
 
         resolution: None (images have network size), "auto" (the published rule) or (width, height).
         fast_weights, sliding_window: False switches that memory off. camera: straightens the images and
-        brings them to the field of view of the network. record: receives every final pose once.
+        brings them to the field of view of the network; poses and points stay those of this camera. record: receives every final pose once.
         """
         self._config = StreamConfig(
             chunk_size=chunk_size,
@@ -76,6 +77,7 @@ class Reconstructor:
             reset_every=reset_every,
             unit=unit,
             field_of_view=field_of_view,
+            pitch=pitch,
             iterations=iterations,
             resize=resize,
             encode_batch=encode_batch,
@@ -97,6 +99,7 @@ class Reconstructor:
             patch=model.config.patch_size,
             method=resize,
             field_of_view=field_of_view,
+            pitch=pitch,
         )
         self._prepare = self._preparation(camera=camera)
         self._inference = Inference(
@@ -127,6 +130,7 @@ class Reconstructor:
             config.size,
             unit=config.unit,
             field_of_view=config.field_of_view,
+            pitch=config.pitch,
             iterations=config.iterations,
             resize=config.resize,
             encode_batch=config.encode_batch,
@@ -156,7 +160,7 @@ class Reconstructor:
         state = self._state
         state.continuity.accept(frame)
         state.size = size
-        state.waiting = (*state.waiting, Prepared(frame.stamp, image))
+        state.waiting = (*state.waiting, Prepared(frame.stamp, image, self._prepare.turn))
         return updates + self._advance()
 
     def use_camera(self, camera: Camera | None) -> None:
@@ -260,7 +264,9 @@ class Reconstructor:
         if self._begins_reset_block(chunk.index):
             memory = self._model.reset_fast_weights(memory)
         features = [item.features for item in chunk.items]
-        return self._inference.predict(features, memory, chunk.items[-1].stamp, **updates)
+        answer = self._inference.predict(features, memory, chunk.items[-1].stamp, **updates)
+        turns = [item.turn for item in chunk.items if item.turn is not None]
+        return answer.of_cameras(np.stack(turns)) if len(turns) == len(features) else answer
 
     def _begins_reset_block(self, index: int) -> bool:
         """Whether the chunk of this index starts without what the fast weights had learnt."""

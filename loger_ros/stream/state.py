@@ -21,6 +21,7 @@ from loger_ros.types import Update
 class Prepared:
     stamp: int  # nanoseconds
     image: Tensor  # (H, W, 3) uint8 on the CPU
+    turn: np.ndarray | None = None  # (3, 3) R_view_camera, where the image was turned
     features: Any = None  # of this one frame, on the model's device
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from loger_ros.training.bank import Bank
 
+_FLAT_SENSORS = 0.25  # share of 16:9 among 4:3
 _MIRROR = torch.diag(torch.tensor([-1.0, 1.0, 1.0, 1.0]))
 
 
@@ -45,11 +46,13 @@ def draw(
     generator: torch.Generator,
     motions: tuple[str, ...] = ("robot",),
     views: tuple[float, float] | None = None,
+    tilts: tuple[float, float] = (0.0, 0.0),
 ) -> Batch:
     """``batch`` sub-clips of ``length`` frames, some backwards, mirrored and in another light.
 
-    views: horizontal angles in degrees. Narrower cameras than that of the clips are imitated by blackening
-    what they would not see, as the stream does with their images.
+    views: horizontal angles in degrees, tilts: degrees that a robot's camera looks further down than that of
+    the clips. Cameras other than that are imitated by blackening what they would not see, as the stream does
+    with their images.
 
     Numbers are drawn on the CPU, so that every device trains on the same sequence of batches.
     """
@@ -93,22 +96,26 @@ def draw(
     images = images.clamp_min(1e-3) ** gamma * gain + offset + noise
     images = images.clamp(0, 1)
     if views is not None:
-        angle, flat = (
-            torch.rand(batch, generator=generator).to(bank.device),
-            torch.rand(batch, generator=generator).to(bank.device) < 0.25,  # 16:9 sensors among 4:3
-        )
+        angle, flat, tilt = (torch.rand(batch, generator=generator).to(bank.device) for _ in range(3))
         half = torch.deg2rad((views[0] + (views[1] - views[0]) * angle) / 2).tan()
-        seen = _seen(intrinsics, images.shape[-2:], half, torch.where(flat, 9 / 16, 3 / 4) * half)
+        high = torch.where(flat < _FLAT_SENSORS, 9 / 16, 3 / 4) * half
+        tilt = torch.deg2rad(tilts[0] + (tilts[1] - tilts[0]) * tilt)
+        tilt = torch.where(bank.unit[clip] > 0, tilt, 0)
+        seen = _seen(intrinsics, images.shape[-2:], half, high, tilt)
         images = images * seen[:, None, None]
         depth = torch.where(seen[:, None], depth, torch.inf)
     return Batch(images, depth, poses, intrinsics, bank.unit[clip])
 
 
-def _seen(intrinsics: Tensor, size: torch.Size, half_width: Tensor, half_height: Tensor) -> Tensor:
-    """(B, H, W) bool: what a camera with these tangents of half its angles sees."""
-    fx, fy, cx, cy = (value.view(-1, 1) for value in intrinsics.unbind(-1))
-    x = torch.arange(size[1], device=intrinsics.device)
-    y = torch.arange(size[0], device=intrinsics.device)
-    across = ((x - cx) / fx).abs() <= half_width[:, None]
-    down = ((y - cy) / fy).abs() <= half_height[:, None]
-    return down[:, :, None] & across[:, None]
+def _seen(
+    intrinsics: Tensor, size: torch.Size, half_width: Tensor, half_height: Tensor, tilt: Tensor
+) -> Tensor:
+    """(B, H, W) bool: what a camera with these tangents of half its angles, tilted further down, sees."""
+    fx, fy, cx, cy = (value.view(-1, 1, 1) for value in intrinsics.unbind(-1))
+    x = (torch.arange(size[1], device=intrinsics.device) - cx) / fx
+    y = (torch.arange(size[0], device=intrinsics.device).view(-1, 1) - cy) / fy
+    cos, sin, half_width, half_height = (
+        value.view(-1, 1, 1) for value in (tilt.cos(), tilt.sin(), half_width, half_height)
+    )
+    depth = cos + y * sin
+    return (x.abs() <= half_width * depth) & ((y * cos - sin).abs() <= half_height * depth)

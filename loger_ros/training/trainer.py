@@ -141,7 +141,10 @@ class Trainer:
         if float(torch.rand(1, generator=generator)) < stage.short_tails:
             length -= int(torch.randint(size - stage.overlap, (1,), generator=generator))
         count = max(1, stage.frames_per_step // length)
-        batch = draw(self.bank, count, length, stage.strides, generator, stage.motions, self.recipe.views)
+        recipe = self.recipe
+        batch = draw(
+            self.bank, count, length, stage.strides, generator, stage.motions, recipe.views, recipe.tilts
+        )
         set_rates(self.optimisers, stage, progress)
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)

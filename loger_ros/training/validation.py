@@ -48,7 +48,7 @@ class Examiner:
                     height=clips.render_size[1],
                     hfov=None if recipe.views else clips.hfov,
                     camera_height=clips.camera_height,
-                    camera_pitch=clips.camera_pitch,
+                    camera_pitch=None if recipe.views else clips.camera_pitch,
                 ),
                 validation.seed,
                 i,
@@ -87,10 +87,10 @@ class Examiner:
 def _render(spec: SequenceSpec, seed: int, index: int) -> _Way:
     sequence = generate(spec, seed, index)
     pinhole = sequence.camera
-    matrix = np.array([[pinhole.fx, 0, pinhole.cx], [0, pinhole.fy, pinhole.cy], [0, 0, 1]])
+    mounted = sequence.mount.transform()[:3, :3] if sequence.mount else None
     return _Way(
         list(sequence.frames()),
-        Camera(spec.width, spec.height, matrix),
+        Camera(spec.width, spec.height, pinhole.matrix(), R_base_camera=mounted),
         sequence.T_world_camera,
         sequence.mount.height if sequence.mount else 0.0,
     )
