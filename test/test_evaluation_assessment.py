@@ -11,6 +11,7 @@ import pytest
 from networks import small_model
 
 from loger_ros.cli import main
+from loger_ros.config import StreamConfig
 from loger_ros.evaluation.assessment.assess import assess, drift, ride, score, stream_settings
 from loger_ros.evaluation.assessment.films import Film, film, set_films
 from loger_ros.evaluation.assessment.guesses import arc, constant, still
@@ -141,12 +142,29 @@ def test_a_model_that_cannot_be_found_is_one_message(tmp_path, capsys):
 def test_a_film_is_shown_at_the_angle_that_the_network_was_taught(short):
     sequence = generate(SequenceSpec("rooms", "robot", frames=12, width=32, height=24, hfov=60), seed=2)
     plain = film("plain", sequence, (16, 12), fine=True)
-    wide = film("wide", sequence, (16, 12), fine=True, field_of_view=90)
+    wide = film(
+        "wide",
+        sequence,
+        (16, 12),
+        fine=True,
+        taught=StreamConfig(field_of_view=90, pitch=sequence.mount.pitch),
+    )
     assert plain.seen is plain.images
     np.testing.assert_array_equal(wide.images, plain.images)
     assert wide.seen.shape == wide.images.shape
     assert not wide.seen[:, 0].any(), "a narrow camera leaves a black border"
     assert np.isinf(wide.depth[:, 0]).all()
     middle = (slice(None), slice(5, 7), slice(7, 9))
-    assert np.abs(wide.depth[middle] / plain.depth[middle] - 1).max() < 0.3
+    assert np.median(np.abs(wide.depth[middle] / plain.depth[middle] - 1)) < 0.1
     assert next(wide.frames()).image is not None
+    np.testing.assert_allclose(wide.turn, np.eye(4), atol=1e-9)
+    down = film(
+        "down",
+        sequence,
+        (16, 12),
+        fine=True,
+        taught=StreamConfig(field_of_view=90, pitch=sequence.mount.pitch + 10),
+    )
+    assert np.degrees(np.arcsin(down.turn[2, 1])) == pytest.approx(10)
+    nearer = down.depth[:, 6, 4:12] / wide.depth[:, 6, 4:12]
+    assert np.median(nearer) < 0.95, "it looks further down"

@@ -16,12 +16,14 @@ from loger_ros.geometry import adjoint, difference, exp_rotation, inverse, quate
 from loger_ros.mapping.journal import read_journal
 from loger_ros.mapping.trajectory_files import read_tum
 from loger_ros.ros.config import HealthConfig
+from loger_ros.ros.depth_images import turn_between, turned_back
 from loger_ros.ros.odometry import BODY_FROM_OPTICAL, UNKNOWN, Odometer
 from loger_ros.ros.recording import OutsideFolder, Recording, inside
 from loger_ros.ros.statistics import Statistics
 from loger_ros.ros.transforms import StaticTransforms, mount
 from loger_ros.ros.worker import Refused, Worker
-from loger_ros.types import PosedFrame, Update
+from loger_ros.stream.prepare import View
+from loger_ros.types import Camera, PosedFrame, Update
 
 SECOND = 1_000_000_000
 
@@ -360,3 +362,24 @@ def test_frames_collected_for_the_map_are_those_of_the_chunks() -> None:
     whole = stream.joined(parts)
     assert [frame.stamp for frame in whole.frames] == [0, 1, 2]
     assert len(whole.images) == len(whole.local_points) == len(whole.confidence) == 3
+
+
+def test_depth_images_are_those_of_the_camera_also_where_the_network_looks_further_down() -> None:
+    """A wall straight ahead of the camera has one depth, in every pixel that the turned view saw."""
+    mounted = mount((0, 0, 0.5), (0, 0.05, 0))[:3, :3]
+    source = Camera(80, 60, np.array([[50.0, 0, 39.5], [0, 50, 29.5], [0, 0, 1]]), R_base_camera=mounted)
+    view = View(source, (56, 42), 70, pitch=12)
+    turn = turn_between(view.camera, mounted)
+    assert turn is not None
+    assert np.degrees(np.arccos((np.trace(turn) - 1) / 2)) == pytest.approx(12 - np.degrees(0.05))
+    v, u = np.indices((42, 56))
+    rays = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(view.camera.matrix).T @ turn
+    height = (2 * rays / rays[..., 2:])[..., 1]  # where each pixel of the view meets a wall 2 m ahead
+    seen = turned_back(height, view.camera, turn)
+    expected = 2 * (v - 20.5) / view.camera.matrix[1, 1]
+    known = np.isfinite(seen)
+    assert 0.7 < known.mean() < 0.95
+    assert not known[:4].any(), "the view looks further down than the camera"
+    assert np.abs(seen - expected)[known].max() < 2 / view.camera.matrix[1, 1]
+    assert turn_between(view.camera, view.camera.R_base_camera) is None
+    assert turned_back(height, view.camera, None) is height

@@ -9,6 +9,7 @@ import torch
 from fake_model import FakeModel
 from golden import golden
 
+from loger_ros.evaluation.seen_depth import SeenDepth
 from loger_ros.stream import Reconstructor
 from loger_ros.stream.prepare import (
     Preparation,
@@ -203,7 +204,9 @@ def test_a_view_looks_as_far_down_as_the_network_was_taught(pitch):
     true = level.render().rgb[0].numpy().reshape(42, 4, 56, 4, 3).mean((1, 3))
     depth = view.depth(seen.depth[0].numpy())
     true_depth = level.render().depth[0].numpy().reshape(42, 4, 56, 4).mean((1, 3))
-    there = cv2.erode(np.isfinite(depth).astype(np.uint8), np.ones((3, 3))) > 0  # away from the edge of the view
+    there = (
+        cv2.erode(np.isfinite(depth).astype(np.uint8), np.ones((3, 3))) > 0
+    )  # away from the edge of the view
     assert 0.7 < there.mean() < 0.95
     assert np.abs(made - true)[there].mean() < 5
     assert np.median(np.abs(depth / true_depth - 1)[there]) < 0.02
@@ -237,6 +240,26 @@ def test_poses_and_points_are_those_of_the_camera_not_of_the_turned_view():
     np.testing.assert_allclose(np.asarray(mine.camera_poses), expected, atol=1e-5)
     turned = np.asarray(theirs.local_points) @ view.turn
     np.testing.assert_allclose(np.asarray(mine.local_points), turned, atol=1e-5)
+
+
+@pytest.mark.parametrize("pitch", [2, 17])
+def test_true_depth_is_found_where_a_turned_view_looks(pitch):
+    """Points that the view sees truly, in the axes of the camera, have the depth that the recording has."""
+    sequence, camera = robot_camera(pitch)
+    view = View(camera, (56, 42), 84, pitch=10)
+    depth = sequence.render().depth[0].numpy()
+    v, u = np.indices((42, 56))
+    rays = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(view.camera.matrix).T
+    along = view.depth(depth)
+    in_view = np.where(np.isfinite(along), along, np.nan)[..., None] * rays
+    points = in_view @ view.turn
+    seen = SeenDepth(camera, view.camera)
+    true = seen.at(depth, (42, 56))
+    there = np.isfinite(true) & np.isfinite(points).all(-1)
+    assert there.mean() > 0.7
+    assert np.median(np.abs(points[there][:, 2] / true[there] - 1)) < 0.001
+    directions = seen.rays((42, 56))[there]
+    np.testing.assert_allclose(points[there][:, :2] / points[there][:, 2:], directions, atol=1e-9)
 
 
 def test_a_camera_that_looks_elsewhere_is_not_turned():

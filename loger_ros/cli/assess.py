@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 import platform
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from loger_ros.cli.arguments import image_size
-from loger_ros.config import ALIGNMENTS
+from loger_ros.config import ALIGNMENTS, StreamConfig
 from loger_ros.world.named_sets import NAMED_SETS
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ class Examination:
     def __init__(self, model: LoGeR, args: argparse.Namespace) -> None:
         self.model, self.args = model, args
         self.size = args.size or _recommended_size(model)
-        self.view = float(model.recommended.get("field_of_view", 0.0))
+        known = {field.name for field in dataclasses.fields(StreamConfig)}
+        self.taught = StreamConfig(**{k: v for k, v in model.recommended.items() if k in known})
         self.changes = {name: getattr(args, name) for name in ("chunk_size", "overlap", "alignment")}
         self.changes["in_heights"] = not args.in_metres
         self.started = time.perf_counter()
@@ -141,7 +143,7 @@ class Examination:
                     seed=seed,
                     frames=self.args.frames,
                     fine=fine,
-                    field_of_view=self.view,
+                    taught=self.taught,
                 )
 
     def _long(self, world: str) -> Iterator[Film]:
@@ -150,7 +152,7 @@ class Examination:
         seed = LONG_SEED + sum(self.args.fresh_seeds or [])
         motion = "robot" if world == "robot" else "handheld"
         count, frames = self.args.memory_sequences, self.args.memory_frames
-        return long_films(motion, count, frames, self.size, self.args.device, seed, self.view)
+        return long_films(motion, count, frames, self.size, self.args.device, seed, self.taught)
 
     def _keep(self, world: str, part: str, found: Any) -> None:
         from loger_ros.evaluation.assessment.report import page
@@ -168,7 +170,12 @@ class Examination:
         which = f"other places of the kinds of {sets}, seeds {args.fresh_seeds}" if args.fresh_seeds else sets
         cut = f", at most {args.frames} frames of each" if args.frames else ""
         width, height = self.size
-        view = f", brought to {self.view:g} degrees for the network" if self.view else ""
+        view = ""
+        if self.taught.field_of_view:
+            view = (
+                f"; for the network brought to {self.taught.field_of_view:g} degrees across and, of a robot, "
+                f"{self.taught.pitch:g} degrees down, both given"
+            )
         unit = "metres" if args.in_metres else "heights of the camera above the ground, the height given"
         return (
             f"{args.model}: {parameters:,} parameters, images of {width}x{height} averaged from "

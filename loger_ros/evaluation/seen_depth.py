@@ -18,6 +18,9 @@ class SeenDepth:
     def __init__(self, source: Camera | None, network: Camera | None) -> None:
         """source: of the recording's images. network: of the images it was shown; None: they were resized."""
         self._source, self._network = source, network
+        self._turn = np.eye(3)  # R_network_source
+        if source and network and source.R_base_camera is not None and network.R_base_camera is not None:
+            self._turn = network.R_base_camera.T @ source.R_base_camera
         self._sizes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
         self._pixels = np.zeros((0, 0, 2))  # places in the depth image, x first
 
@@ -33,12 +36,15 @@ class SeenDepth:
         return np.where(inside & np.isfinite(seen) & (seen > 0), seen, np.nan)
 
     def rays(self, size: tuple[int, int]) -> np.ndarray | None:
-        """(height, width, 2): x and y of the network's viewing directions (x, y, 1), where they are known."""
+        """(height, width, 2): x and y of the network's viewing directions (x, y, 1), where they are known.
+
+        In the axes of the camera, also where the network's images are turned against it.
+        """
         height, width = size
         camera = self._network
         if camera is None and self._source is not None and not any(self._source.distortion):
             camera = scaled(self._source, (width, height))
-        return None if camera is None else _rays(camera, size)
+        return None if camera is None else _rays(camera, size, self._turn)
 
     def _places(self, depth: tuple[int, ...], size: tuple[int, int]) -> np.ndarray:
         height, width = size
@@ -46,16 +52,18 @@ class SeenDepth:
             x, y = np.meshgrid(np.arange(width), np.arange(height))
             share = np.array([depth[1] / width, depth[0] / height])
         else:
-            x, y = _seen_by(self._source, _rays(self._network, size)).transpose(2, 0, 1)
+            x, y = _seen_by(self._source, _rays(self._network, size, self._turn)).transpose(2, 0, 1)
             share = np.array([depth[1] / self._source.width, depth[0] / self._source.height])
         return (np.stack([x, y], -1) + 0.5) * share - 0.5
 
 
-def _rays(camera: Camera, size: tuple[int, int]) -> np.ndarray:
+def _rays(camera: Camera, size: tuple[int, int], turn: np.ndarray) -> np.ndarray:
     height, width = size
     x, y = np.meshgrid(np.arange(width, dtype=float), np.arange(height, dtype=float))
     matrix = camera.matrix
-    return np.stack([(x - matrix[0, 2]) / matrix[0, 0], (y - matrix[1, 2]) / matrix[1, 1]], -1)
+    x, y = (x - matrix[0, 2]) / matrix[0, 0], (y - matrix[1, 2]) / matrix[1, 1]
+    rays = np.stack([x, y, np.ones_like(x)], -1) @ turn
+    return rays[..., :2] / rays[..., 2:]
 
 
 def _seen_by(camera: Camera, rays: np.ndarray) -> np.ndarray:

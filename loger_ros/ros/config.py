@@ -82,6 +82,11 @@ class FramesConfig(Section):
     odom: str = setting("odom", "Name of the odometry frame")
     base: str = setting("base_link", "Name of the robot's frame")
     camera: str = setting("", "Name of the camera's optical frame; empty: as the images say")
+    level: str = setting(
+        "",
+        "Frame that stays level with the ground, x ahead and z up, by which the pitch of the camera is known "
+        "(stream.pitch); empty: frames.base",
+    )
     publish_map_odom: bool = setting(True, "Publish map → odom on /tf")
     publish_odom_base: bool = setting(True, "Publish odom → base_link on /tf; false where another node does")
     extrinsic: str = setting(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -22,6 +23,28 @@ def depth_message(depth: np.ndarray, header: Header) -> Image:
 def confidence_message(confidence: np.ndarray, header: Header) -> Image:
     """(H, W), 0 to 1."""
     return image_message(header, confidence.astype(np.float32, copy=False), ENCODING)
+
+
+def turn_between(network: Camera | None, R_base_camera: np.ndarray | None) -> np.ndarray | None:
+    """R_network_camera; None where the network's images are not turned."""
+    if network is None or network.R_base_camera is None or R_base_camera is None:
+        return None
+    turn = network.R_base_camera.T @ R_base_camera
+    return None if np.allclose(turn, np.eye(3), atol=1e-9) else turn
+
+
+def turned_back(image: np.ndarray, camera: Camera | None, turn: np.ndarray | None) -> np.ndarray:
+    """(H, W) float32 of the network's view → the same pixels of the camera; NaN where the view ends."""
+    if camera is None or turn is None:
+        return image
+    there = camera.matrix @ turn @ np.linalg.inv(camera.matrix)
+    return cv2.warpPerspective(
+        image.astype(np.float32, copy=False),
+        there,
+        image.shape[::-1],
+        flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
+        borderValue=np.nan,
+    )
 
 
 def fitted_camera(local_points: np.ndarray) -> Camera | None:

@@ -19,7 +19,13 @@ from loger_ros.mapping.cloud import Cloud
 from loger_ros.ros import interface
 from loger_ros.ros.clouds import cloud_message
 from loger_ros.ros.config import NodeConfig
-from loger_ros.ros.depth_images import confidence_message, depth_message, fitted_camera
+from loger_ros.ros.depth_images import (
+    confidence_message,
+    depth_message,
+    fitted_camera,
+    turn_between,
+    turned_back,
+)
 from loger_ros.ros.interface import Topic, qos_profile
 from loger_ros.ros.messages import camera_info_message, header
 from loger_ros.ros.motion_messages import (
@@ -120,19 +126,29 @@ class Outputs:
         self._map_published = time.monotonic()
         self._map_points.publish(self._cloud(cloud, T_map_world, stamp))
 
-    def pictures(self, update: Update, optical_frame: str, camera: Camera | None) -> None:
-        """Depth and confidence of the newest frame."""
+    def pictures(
+        self,
+        update: Update,
+        optical_frame: str,
+        camera: Camera | None,
+        R_base_camera: np.ndarray | None = None,
+    ) -> None:
+        """Depth and confidence of the newest frame, as the camera that is mounted like that would see them.
+
+        camera: of the network's images.
+        """
+        turn = turn_between(camera, R_base_camera)
         head = header(update.frames[-1].stamp, optical_frame)
         if _heard(self._depth) or _heard(self._depth_info):
             local = update.local_points[-1].float().cpu().numpy()
-            self._depth.publish(depth_message(local[..., 2], head))
+            self._depth.publish(depth_message(turned_back(local[..., 2], camera, turn), head))
             seen_by = camera or fitted_camera(local)
             if seen_by is not None:
                 self._depth_info.publish(camera_info_message(head, seen_by))
             self._aged("depth", update.frames[-1].stamp)
         if _heard(self._confidence):
             probability = update.confidence[-1, ..., 0].float().sigmoid().cpu().numpy()
-            self._confidence.publish(confidence_message(probability, head))
+            self._confidence.publish(confidence_message(turned_back(probability, camera, turn), head))
 
     def taken(self, stamp: int) -> None:
         """A player that loses no image sends the next ones when it hears this."""

@@ -19,6 +19,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
+from loger_ros.geometry import transform
 from loger_ros.ros import interface
 from loger_ros.ros.interface import FRAMES, NODE, qos_profile
 from loger_ros.ros.messages import camera_info_message, header, image_message
@@ -27,6 +28,7 @@ from loger_ros.types import Camera, Frame
 
 UNDERWAY = 4  # images that may be on their way at once; fewer than any queue on it holds
 CAMERA_FRAME = "camera_optical_frame"
+LEVEL_FRAME = "level"  # as the camera's mounting says
 SETTLE = 0.5  # s: both sides of a topic know each other
 GLANCE = 0.05  # s
 
@@ -62,7 +64,11 @@ class Player:
 
     def wait_for_node(self, patience: float) -> None:
         """Until the node listens, and has the time, the mount and the camera."""
-        self._mounts.publish(TFMessage(transforms=[transform_message(0, FRAMES[2], CAMERA_FRAME, np.eye(4))]))
+        mounted = [transform_message(0, FRAMES[2], CAMERA_FRAME, np.eye(4))]
+        if self._camera is not None and self._camera.R_base_camera is not None:
+            level = transform(self._camera.R_base_camera.T, np.zeros(3))
+            mounted.append(transform_message(0, FRAMES[2], LEVEL_FRAME, level))
+        self._mounts.publish(TFMessage(transforms=mounted))
         self._wait(self._connected, patience, "the node did not begin to listen")
         deadline = time.monotonic() + SETTLE
         self._wait(lambda: time.monotonic() >= deadline, patience, "")

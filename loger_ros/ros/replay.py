@@ -9,7 +9,7 @@ from typing import Any
 
 from loger_ros.ros.dds_profile import apply_large_message_profile
 from loger_ros.ros.demo.child import Child
-from loger_ros.ros.player import Player, PlayerError
+from loger_ros.ros.player import LEVEL_FRAME, Player, PlayerError
 from loger_ros.ros.process import running_ros
 from loger_ros.types import Camera, Frame
 
@@ -42,6 +42,7 @@ def replay(
             "input.reliable": True,
             "queue.policy": "keep_all",
             "frames.extrinsic": "tf",
+            "frames.level": LEVEL_FRAME if camera is not None and camera.R_base_camera is not None else "",
             "output.folder": folder.absolute(),
             "output.journal": JOURNAL,
             "output.map_file": MAP,

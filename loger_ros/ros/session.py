@@ -19,7 +19,7 @@ from loger_ros.ros.recording import inside
 from loger_ros.ros.services import folder_of
 from loger_ros.ros.statistics import Statistics
 from loger_ros.ros.stream import CameraStream
-from loger_ros.ros.transforms import StaticTransforms, mount
+from loger_ros.ros.transforms import Mounting, StaticTransforms, mount
 from loger_ros.ros.worker import Worker
 
 PATIENCE = 30.0  # s that the frame at hand may take when the node is deactivated
@@ -133,7 +133,7 @@ class Session:
                 statistics,
                 outputs,
                 journal=journal,
-                extrinsic=partial(self._extrinsic, number),
+                mounting=partial(self._mounting, number),
                 now=self._now,
                 wake=self._wake_worker,
             )
@@ -142,12 +142,16 @@ class Session:
             raise
         return Channel(stream, CameraHealth(events, statistics), events, statistics)
 
-    def _extrinsic(self, number: int, camera_frame: str) -> Any:
+    def _mounting(self, number: int, camera_frame: str) -> Mounting | None:
         frames = self._config.frames
-        if frames.extrinsic == "tf":
-            return self._transforms.between(frames.base, camera_frame)
-        of_this = slice(3 * number, 3 * number + 3)
-        return mount(frames.camera_xyz[of_this], frames.camera_rpy[of_this])
+        if frames.extrinsic != "tf":
+            of_this = slice(3 * number, 3 * number + 3)
+            T_base_camera = mount(frames.camera_xyz[of_this], frames.camera_rpy[of_this])
+            return Mounting(T_base_camera, T_base_camera[:3, :3])
+        known = [
+            self._transforms.between(f, camera_frame) for f in (frames.base, frames.level or frames.base)
+        ]
+        return None if known[0] is None or known[1] is None else Mounting(known[0], known[1][:3, :3])
 
     def _say(self, message: str) -> None:
         if self._node.context.ok():

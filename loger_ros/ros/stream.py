@@ -22,6 +22,7 @@ from loger_ros.ros.odometry import Odometer
 from loger_ros.ros.outputs import Outputs, placed
 from loger_ros.ros.recording import Recording
 from loger_ros.ros.statistics import Statistics
+from loger_ros.ros.transforms import Mounting
 from loger_ros.stream import FrameQueue, Reconstructor
 from loger_ros.stream.prepare import scaled
 from loger_ros.types import Camera, Frame, Update
@@ -40,20 +41,20 @@ class CameraStream:
         outputs: Outputs,
         *,
         journal: Path | None,
-        extrinsic: Callable[[str], np.ndarray | None],
+        mounting: Callable[[str], Mounting | None],
         now: Callable[[], int],
         wake: Callable[[], None],
     ) -> None:
-        """extrinsic: T_base_camera of a camera frame, None while it is not known."""
+        """mounting: of a camera frame, None while it is not known."""
         self.name = name
         self.config = config
         self.events = events
         self.statistics = statistics
         self.outputs = outputs
         self._model = model
-        self._extrinsic = extrinsic
+        self._look_up_mounting = mounting
         self._odometer = Odometer(np.eye(4))  # mounted before the first frame
-        self._is_mounted = False
+        self._mounting: Mounting | None = None
         self._recording = (
             Recording(journal, round(config.output.journal_limit * 1e6), self._odometer, events)
             if journal
@@ -125,10 +126,12 @@ class CameraStream:
             return make(camera=None)
 
     def _camera_of(self, frame: Frame) -> Camera | None:
-        """As camera_info tells, which may be of another image mode of the same camera."""
+        """As camera_info tells, which may be of another image mode of the same camera; as it is mounted."""
         camera = self.intake.camera if self.config.input.undistort else None
         if camera is None:
             return None
+        if self._mounting is not None:
+            camera = replace(camera, R_base_camera=self._mounting.R_level_camera)
         height, width = frame.image.shape[:2]
         if (camera.width, camera.height) == (width, height):
             return camera
@@ -155,7 +158,8 @@ class CameraStream:
             self._add_to_map(final)
         if update.frames:
             camera = self._recon.camera if self._recon else None
-            self.outputs.pictures(update, self.intake.frame_id, camera)
+            level = None if self._mounting is None else self._mounting.R_level_camera
+            self.outputs.pictures(update, self.intake.frame_id, camera, level)
 
     def _add_to_map(self, final: Update) -> None:
         """Short chunks are collected: the work hardly depends on the number of frames."""
@@ -196,7 +200,7 @@ class CameraStream:
         if self._recording is not None:
             self._recording.begin_anew()
         self._odometer.restart()
-        self._is_mounted = False
+        self._mounting = None
         self._unmapped = []
         self._voxels.clear()
         self._map_changed = True
@@ -248,13 +252,11 @@ class CameraStream:
     # ---- the intake's side ------------------------------------------------------------------------
 
     def _mounted(self, camera_frame: str) -> bool:
-        if not self._is_mounted:
-            T_base_camera = self._extrinsic(camera_frame)
-            if T_base_camera is None:
-                return False
-            self._odometer.mount(T_base_camera)
-            self._is_mounted = True
-        return True
+        if self._mounting is None:
+            self._mounting = self._look_up_mounting(camera_frame)
+            if self._mounting is not None:
+                self._odometer.mount(self._mounting.T_base_camera)
+        return self._mounting is not None
 
 
 def write_map(path: Path, cloud: Cloud) -> None:

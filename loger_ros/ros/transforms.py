@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,6 +10,13 @@ from loger_ros.geometry import inverse, rotation_of, transform
 from loger_ros.ros.odometry import BODY_FROM_OPTICAL
 
 MOST_FRAMES = 4096  # of /tf_static that are remembered
+
+
+class Mounting(NamedTuple):
+    """How a camera sits on the robot."""
+
+    T_base_camera: np.ndarray  # (4, 4)
+    R_level_camera: np.ndarray  # (3, 3) in a frame that stays level
 
 
 class StaticTransforms:

@@ -109,7 +109,7 @@ class View:
         fine = (width * self._finer, height * self._finer)
         self._size = size
         self._maps = _maps_of(source, scaled(self.camera, fine), self.turn)
-        self._coarse_maps = _maps_of(source, self.camera, self.turn)
+        self._coarse_maps = _maps_of(source, self.camera, self.turn, cv2.CV_32FC1)  # others round down
         # depth along the new axis per depth along the old one
         v, u = np.indices((height, width))
         rays = np.stack([(u - centre[0]) / focal, (v - centre[1]) / focal, np.ones_like(u)], -1)
@@ -135,15 +135,17 @@ def turn_to(source: Camera, pitch: float) -> np.ndarray:
     return turn if (np.trace(turn) - 1) / 2 >= math.cos(math.radians(_FARTHEST_TURN)) else np.eye(3)
 
 
-def _maps_of(source: Camera, wanted: Camera, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _maps_of(
+    source: Camera, wanted: Camera, turn: np.ndarray, kind: int = cv2.CV_16SC2
+) -> tuple[np.ndarray, np.ndarray]:
     """Where in the images of ``source`` the pixels of ``wanted``, from the same place, are."""
     coefficients = np.asarray(source.distortion, dtype=float)
     size = (wanted.width, wanted.height)
     if _fisheye(source):
         return cv2.fisheye.initUndistortRectifyMap(
-            source.matrix, coefficients[:4], turn, wanted.matrix, size, cv2.CV_16SC2
+            source.matrix, coefficients[:4], turn, wanted.matrix, size, kind
         )
-    return cv2.initUndistortRectifyMap(source.matrix, coefficients, turn, wanted.matrix, size, cv2.CV_16SC2)
+    return cv2.initUndistortRectifyMap(source.matrix, coefficients, turn, wanted.matrix, size, kind)
 
 
 def _fisheye(camera: Camera) -> bool:

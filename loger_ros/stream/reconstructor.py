@@ -67,7 +67,8 @@ class Reconstructor:
 
         resolution: None (images have network size), "auto" (the published rule) or (width, height).
         fast_weights, sliding_window: False switches that memory off. camera: straightens the images and
-        brings them to the field of view of the network; poses and points stay those of this camera. record: receives every final pose once.
+        brings them to the view of the network; poses and points stay those of this camera. record: receives
+        every final pose once.
         """
         self._config = StreamConfig(
             chunk_size=chunk_size,

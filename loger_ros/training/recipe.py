@@ -83,7 +83,10 @@ class Recipe:
     weight_decay: float = 0.02
     clip_gradient: float = 1.0
     views: tuple[float, float] | None = None  # narrowest and widest camera to imitate, degrees across
-    tilts: tuple[float, float] = (0.0, 0.0)  # so far does a robot's camera look further down than in the clips
+    tilts: tuple[float, float] = (
+        0.0,
+        0.0,
+    )  # so far does a robot's camera look further down than in the clips
     window_gate: float = 0.3  # bias of the gates of the sliding window when it is first switched on
     aided_heads: int = 2  # attention heads per global block that follow correspondences
     validation: Validation | None = None

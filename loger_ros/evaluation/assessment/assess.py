@@ -34,8 +34,8 @@ class Score:
 class Ride:
     """What a model said of a film, in metres where its unit is known."""
 
-    poses: np.ndarray  # (F, 4, 4)
-    depth: np.ndarray | None  # (F, H, W) along the optical axis
+    poses: np.ndarray  # (F, 4, 4) of the camera
+    depth: np.ndarray | None  # (F, H, W) along the axis of the view
 
 
 def stream_settings(model: LoGeR, film: Film, *, in_heights: bool = True, **changes: Any) -> StreamConfig:
@@ -88,7 +88,7 @@ def ride(
         told = "; ".join(f"{name}: {count}" for name, count in stream.events.counts.items())
         raise RuntimeError(f"{missing} of {len(stamps)} frames of {film.name} got no pose ({told})")
     return Ride(
-        np.array([poses[stamp] for stamp in stamps]),
+        np.array([poses[stamp] for stamp in stamps]) @ film.turn,
         np.array([depth[stamp] for stamp in stamps]) if keep_depth else None,
     )
 

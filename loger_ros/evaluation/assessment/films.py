@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn.functional import avg_pool2d
 
+from loger_ros.config import StreamConfig
 from loger_ros.stream.prepare import View
 from loger_ros.types import Camera, Frame
 from loger_ros.world.generate import generate
@@ -18,6 +19,7 @@ from loger_ros.world.sequences import Sequence, SequenceSpec
 
 BATCH = 32  # frames rendered at once
 ATTEMPTS = 10
+UNTAUGHT = StreamConfig()
 OVERSAMPLED = 2  # times the network's size: what is rendered, then averaged down
 
 
@@ -27,9 +29,10 @@ class Film:
     motion: str
     height: float | None  # metres of the camera above the ground, where a robot carries it
     pitch: float | None  # degrees downwards
+    turn: np.ndarray  # (4, 4) T_view_camera, by which ``seen`` is turned against ``images``
     matrix: np.ndarray  # (3, 3) intrinsics of ``images``
     images: np.ndarray  # (F, H, W, 3) uint8, as the camera sees them
-    seen: np.ndarray  # (F, H, W, 3) uint8, at the angle of view that the network was taught
+    seen: np.ndarray  # (F, H, W, 3) uint8, at the angle of view and the pitch that the network was taught
     depth: (
         np.ndarray
     )  # (F, H, W) float32 metres of ``seen``, infinite in the sky and beyond the camera's view
@@ -62,20 +65,23 @@ def film(
     *,
     frames: int | None = None,
     fine: bool,
-    field_of_view: float = 0.0,
+    taught: StreamConfig = UNTAUGHT,
 ) -> Film:
     """Renders the sequence or its first frames, and averages them down to ``size`` (width, height).
 
-    field_of_view: degrees that the network was taught, as in StreamConfig.
+    taught: field of view and pitch of the network.
     """
     factor = sequence.camera.width // size[0]
     if (sequence.camera.width, sequence.camera.height) != (factor * size[0], factor * size[1]):
         raise ValueError(f"{sequence.camera.width}x{sequence.camera.height} is no multiple of {size}")
     images, depth, greys, seen = [], [], [], []
-    whole = sequence.camera
-    view = None
-    if field_of_view:
-        view = View(Camera(whole.width, whole.height, whole.matrix()), size, field_of_view)
+    whole, mount = sequence.camera, sequence.mount
+    view, turn = None, np.eye(4)
+    if taught.field_of_view:
+        mounted = mount.transform()[:3, :3] if mount else None
+        camera = Camera(whole.width, whole.height, whole.matrix(), R_base_camera=mounted)
+        view = View(camera, size, taught.field_of_view, taught.pitch)
+        turn[:3, :3] = view.turn
     weights = torch.tensor([0.299, 0.587, 0.114], device=device)
     count = min(frames or len(sequence), len(sequence))
     for start in range(0, count, BATCH):
@@ -92,13 +98,13 @@ def film(
         images.append(rgb.round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
         if view is None:
             depth += list(far[:, 0].cpu().numpy())
-    mount = sequence.mount
     coarse = torch.cat(images).numpy()
     return Film(
         name,
         sequence.spec.motion,
         None if mount is None else mount.height,
         None if mount is None else mount.pitch,
+        turn,
         sequence.camera.resized(*size).matrix(),
         coarse,
         np.stack(seen) if seen else coarse,
@@ -118,7 +124,7 @@ def set_films(
     seed: int | None = None,
     frames: int | None = None,
     fine: bool = True,
-    field_of_view: float = 0.0,
+    taught: StreamConfig = UNTAUGHT,
 ) -> Iterator[Film]:
     """A named test set, or with a ``seed`` other places of the same kinds; at most ``frames`` of each."""
     own_seed, specs = NAMED_SETS[name]
@@ -135,7 +141,7 @@ def set_films(
             device,
             frames=frames,
             fine=fine,
-            field_of_view=field_of_view,
+            taught=taught,
         )
 
 
@@ -146,7 +152,7 @@ def long_films(
     size: tuple[int, int],
     device: torch.device | str,
     seed: int,
-    field_of_view: float = 0.0,
+    taught: StreamConfig = UNTAUGHT,
 ) -> Iterator[Film]:
     """Long ways through all kinds of places of the test split."""
     places = ("rooms", "corridor", "street")
@@ -156,7 +162,7 @@ def long_films(
         spec = SequenceSpec(place, motion, frames=frames, split="test", effects=mild)
         sequence = _generated(_sized(spec, size), seed, index)
         name = f"{place} {motion}, seed {seed}, {index}"
-        yield film(name, sequence, size, device, fine=False, field_of_view=field_of_view)
+        yield film(name, sequence, size, device, fine=False, taught=taught)
 
 
 def _generated(spec: SequenceSpec, seed: int, index: int) -> Sequence:

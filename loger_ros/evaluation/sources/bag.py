@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from loger_ros.evaluation.sources.bag_truth import BagTruth
+from loger_ros.evaluation.sources.bag_truth import BagTruth, mounting
 from loger_ros.evaluation.sources.base import MOST_FRAMES, MOST_PIXELS, Choice, SourceError, quiet_log
 from loger_ros.ros.images import ImageError, rgb_of, rgb_of_compressed
 from loger_ros.types import Camera, Frame, Trajectory
@@ -152,7 +152,12 @@ class Bag:
             lens = tuple(float(number) for number in distortion)
             model = info.distortion_model or "plumb_bob"
             return Camera(
-                int(info.width), int(info.height), np.array(matrix, float).reshape(3, 3), lens, model
+                int(info.width),
+                int(info.height),
+                np.array(matrix, float).reshape(3, 3),
+                lens,
+                model,
+                mounting(reader, self._camera_frame),
             )
         except Exception as error:  # an unreadable camera is no reason not to see
             self.problems.add("no_camera_info", 0, f"{topic or self.topic} gives no camera ({error})")

@@ -22,6 +22,7 @@ POSE_TYPES = (
 TF_TYPE = "tf2_msgs/msg/TFMessage"
 TRUE_NAMES = ("truth", "gt", "vicon", "mocap", "optitrack", "leica", "qualisys")
 TRUE_ENDINGS = ("_truth", "_gt", "_ground_truth", "_true")  # of frames that stand for others
+BASES = ("base_link", "base_footprint")  # frames that stay level, as REP-105 and REP-120 name them
 MOST_EDGES = 10_000  # static transforms
 
 Open = Callable[[], AbstractContextManager[Any]]
@@ -103,6 +104,13 @@ class BagTruth:
         )
         self._problems.add("truth_not_of_camera", 0, text)
         return np.eye(4)
+
+
+def mounting(reader: Any, camera_frame: str) -> np.ndarray | None:
+    """R_base_camera by static transforms, where the recording has a robot's base."""
+    edges = _static_edges(reader)
+    found = (_path(edges, base, camera_frame) for base in BASES)
+    return next((pose[:3, :3] for pose in found if pose is not None), None)
 
 
 def _poses(message: Any, kind: str, frames: tuple[str, str]) -> list[tuple[int, np.ndarray, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -45,6 +46,8 @@ class Synthetic:
         self.camera: Camera | None = pinhole(
             camera.width, camera.height, (camera.fx, camera.fy, camera.cx, camera.cy), camera.distortion
         )
+        if sequence.mount:
+            self.camera = replace(self.camera, R_base_camera=sequence.mount.transform()[:3, :3])
         self._depth: OrderedDict[int, np.ndarray] = OrderedDict()
         self._kept = min(KEPT_DEPTH, max(KEPT_PIXELS // (camera.width * camera.height), 1))
 
