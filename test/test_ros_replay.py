@@ -22,7 +22,10 @@ from loger_ros.world.bag import write_bag
 FRAMES = 44  # more than any queue on the way holds
 
 
-def test_node_and_core_agree(ros_domain: int, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize("view", [[], ["--field-of-view", "80", "--pitch", "-3"]], ids=["as it is", "turned"])
+def test_node_and_core_agree(
+    view: list[str], ros_domain: int, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     """With a lens that is straightened, over several chunks and a short last one."""
     lens = (-0.1, 0.01, 0.0, 0.0, 0.0)
     spec = SequenceSpec("rooms", frames=FRAMES, width=64, height=48, distortion=lens)
@@ -30,6 +33,7 @@ def test_node_and_core_agree(ros_domain: int, tmp_path: Path, capsys: pytest.Cap
     checkpoint = small_checkpoint(tmp_path / "small.safetensors")
     words = ["replay", str(tmp_path / "bag"), "--model", str(checkpoint), "--resolution", "32x24"]
     words += ["--chunk-size", "10", "--overlap", "2", "--alignment", "se3"]
+    words += view
     words += ["--cloud-min-confidence", "0", "--cloud-edge-tolerance", "0"]
     assert main([*words, "--core", "--out", str(tmp_path / "core")]) == 0
     assert main([*words, "--out", str(tmp_path / "node")]) == 0, capsys.readouterr().err
@@ -42,6 +46,13 @@ def test_node_and_core_agree(ros_domain: int, tmp_path: Path, capsys: pytest.Cap
     np.testing.assert_allclose(made.T_map_camera, from_start, atol=1e-7)
     seen, all_points = read_ply(node / "cloud.ply"), read_ply(core / "cloud.ply")
     assert 0 < len(seen) <= len(all_points), "the points of the last short chunk come after the map is saved"
+    if view:
+        straight = tmp_path / "straight"
+        assert main([*words, "--pitch", "0", "--core", "--out", str(straight)]) == 0
+        (other,) = straight.iterdir()
+        assert not np.allclose(
+            read_tum(other / "trajectory.txt").T_map_camera, expected.T_map_camera, atol=1e-3
+        )
     assert "lost" not in (node / "node.log").read_text()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from loger_ros.ros.dds_profile import apply_large_message_profile
 from loger_ros.ros.demo.child import Child
+from loger_ros.ros.interface import FRAMES
 from loger_ros.ros.player import LEVEL_FRAME, Player, PlayerError
 from loger_ros.ros.process import running_ros
 from loger_ros.types import Camera, Frame
@@ -42,7 +43,7 @@ def replay(
             "input.reliable": True,
             "queue.policy": "keep_all",
             "frames.extrinsic": "tf",
-            "frames.level": LEVEL_FRAME if camera is not None and camera.R_base_camera is not None else "",
+            "frames.level": FRAMES[2] if camera is None or camera.R_base_camera is None else LEVEL_FRAME,
             "output.folder": folder.absolute(),
             "output.journal": JOURNAL,
             "output.map_file": MAP,

@@ -109,7 +109,8 @@ class BagTruth:
 def mounting(reader: Any, camera_frame: str) -> np.ndarray | None:
     """R_base_camera by static transforms, where the recording has a robot's base."""
     edges = _static_edges(reader)
-    found = (_path(edges, base, camera_frame) for base in BASES)
+    names = (base + end for end in ("", *TRUE_ENDINGS) for base in BASES)
+    found = (_path(edges, name, camera_frame) for name in names)
     return next((pose[:3, :3] for pose in found if pose is not None), None)
 
 
