@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from typing import Any
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, ShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
@@ -19,6 +16,7 @@ from loger_ros.ros.config import InputConfig
 from loger_ros.ros.intake import Intake
 from loger_ros.ros.interface import qos_profile
 from loger_ros.ros.raw_images import image_of
+from loger_ros.ros.receiver import Receiver
 from loger_ros.ros.statistics import Statistics
 
 try:
@@ -31,9 +29,7 @@ OTHERS = 5  # topics to suggest
 
 
 class Inputs:
-    """Has a node and a thread of its own. An executor looks at all that it could do whenever an image comes;
-    with the services and timers of the main node that costs more than the image itself.
-    """
+    """Has a node and a thread of its own, so that images never wait for services, timers and diagnostics."""
 
     def __init__(
         self,
@@ -61,25 +57,18 @@ class Inputs:
         handlers = SubscriptionEventCallbacks(
             incompatible_qos=self._incompatible, message_lost=self._lost, use_default_callbacks=False
         )
+        self._receiver = Receiver(node.context, "images", self._receiving_failed)
+        info = node.resolve_topic_name(prefix + interface.CAMERA_INFO.name)
+        self._info = self._subscribe(CameraInfo, info, self._camera_info, NO_EVENTS)
         if raw:
             self._subscribe(Image, self.topic, self._raw_image, handlers, raw=True)
         else:
             self._subscribe(CompressedImage, self.topic, intake.image, handlers)
-        info = node.resolve_topic_name(prefix + interface.CAMERA_INFO.name)
-        self._info = self._subscribe(CameraInfo, info, self._camera_info, NO_EVENTS)
-        self._executor = SingleThreadedExecutor(context=node.context)
-        self._executor.add_node(self._reader)
-        self._thread = threading.Thread(target=self._spin, name="images", daemon=True)
-        self._thread.start()
+        self._receiver.start()
 
     def close(self) -> None:
-        self._executor.shutdown(timeout_sec=0)
-        self._thread.join(5.0)
+        self._receiver.close(5.0)
         self._reader.destroy_node()
-
-    def _spin(self) -> None:
-        with contextlib.suppress(ExternalShutdownException, ShutdownException, RuntimeError):
-            self._executor.spin()
 
     def _raw_image(self, received: bytes) -> None:
         try:
@@ -95,6 +84,7 @@ class Inputs:
         """It comes with every image; once the camera is known nobody waits for it any more."""
         self._intake.camera_info(message)
         if self._intake.camera is not None:
+            self._receiver.forget(self._info)
             self._reader.destroy_subscription(self._info)
 
     def why_nothing_comes(self) -> str:
@@ -128,7 +118,15 @@ class Inputs:
         qos = qos_profile(self._topic)
         if self._config.reliable:
             qos = QoSProfile(depth=self._topic.depth, reliability=ReliabilityPolicy.RELIABLE)
-        return self._reader.create_subscription(kind, name, callback, qos, event_callbacks=handlers, raw=raw)
+        subscription = self._reader.create_subscription(
+            kind, name, callback, qos, event_callbacks=handlers, raw=raw
+        )
+        self._receiver.listen(subscription, callback)
+        return subscription
+
+    def _receiving_failed(self, error: Exception) -> None:
+        text = f"a message of {self.topic} or camera_info is lost: {type(error).__name__}: {error}"
+        self._events.add("receiving_failed", 0, text)
 
     def _incompatible(self, event: Any) -> None:
         policy = str(getattr(event, "last_policy_kind", "unknown")).rsplit(".", 1)[-1]
