@@ -1,63 +1,21 @@
-"""Motions → messages. Stamps are integers all the way.
-
-At camera rate most of the time goes into making message objects; so those are made once and filled anew.
-"""
+"""Poses → messages. Stamps are integers all the way. packed_messages.py has those of every image."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from geometry_msgs.msg import Pose, PoseWithCovarianceStamped, TransformStamped
-from nav_msgs.msg import Odometry
-from std_msgs.msg import Header
+from geometry_msgs.msg import Pose, TransformStamped
 
 from loger_ros.ros.messages import header
-from loger_ros.ros.odometry import Motion
-
-
-def odometry_message(odom: str, base: str) -> Odometry:
-    return Odometry(header=header(0, odom), child_frame_id=base)
-
-
-def fill_odometry(message: Odometry, motion: Motion) -> Odometry:
-    fill_stamp(message.header, motion.stamp)
-    fill_pose(message.pose.pose, motion.T_odom_base)
-    message.pose.covariance = motion.covariance.ravel()
-    linear, angular = message.twist.twist.linear, message.twist.twist.angular
-    linear.x, linear.y, linear.z, angular.x, angular.y, angular.z = motion.twist.tolist()
-    message.twist.covariance = motion.twist_covariance.ravel()
-    return message
 
 
 def transform_message(stamp: int, parent: str, child: str, pose: np.ndarray) -> TransformStamped:
-    message = TransformStamped(header=header(0, parent), child_frame_id=child)
-    return fill_transform(message, stamp, pose)
-
-
-def fill_transform(message: TransformStamped, stamp: int, pose: np.ndarray) -> TransformStamped:
-    fill_stamp(message.header, stamp)
+    message = TransformStamped(header=header(stamp, parent), child_frame_id=child)
     shift, turn = message.transform.translation, message.transform.rotation
     shift.x, shift.y, shift.z = pose[:3, 3].tolist()
     turn.x, turn.y, turn.z, turn.w = quaternion(pose)
     return message
-
-
-def pose_message(frame: str) -> PoseWithCovarianceStamped:
-    return PoseWithCovarianceStamped(header=header(0, frame))
-
-
-def fill_pose_with_covariance(
-    message: PoseWithCovarianceStamped, stamp: int, pose: np.ndarray, covariance: np.ndarray
-) -> PoseWithCovarianceStamped:
-    fill_stamp(message.header, stamp)
-    fill_pose(message.pose.pose, pose)
-    message.pose.covariance = covariance.ravel()
-    return message
-
-
-def fill_stamp(head: Header, stamp: int) -> None:
-    head.stamp.sec, head.stamp.nanosec = divmod(stamp, 1_000_000_000)
 
 
 def fill_pose(message: Pose, pose: np.ndarray) -> None:

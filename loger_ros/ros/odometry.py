@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from loger_ros.geometry import adjoint, difference, exp_rotation, inverse, nearest_rotation
+from loger_ros.geometry import adjoint, exp_rotation, inverse, log_rotation, nearest_rotation
 from loger_ros.types import PosedFrame, Update
 
 UNKNOWN = 1e6  # variance of a velocity that nobody can tell
@@ -118,7 +118,7 @@ class Odometer:
     def _twist(self, step: np.ndarray, duration: int, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """step: T_before_now of the base; noise (6, 6): of one pose, in the axes of the camera."""
         seconds = duration * 1e-9
-        moved = difference(np.eye(4), step)
+        moved = np.concatenate([step[:3, 3], log_rotation(step[:3, :3])])
         # In the axes half-way between the two: a constant velocity on a curve comes out right.
         moved[:3] = exp_rotation(-moved[3:] / 2) @ moved[:3]
         return moved / seconds, 2 * self._carry @ noise @ self._carry.T / seconds**2

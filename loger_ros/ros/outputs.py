@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,16 +29,9 @@ from loger_ros.ros.depth_images import (
 )
 from loger_ros.ros.interface import Topic, qos_profile
 from loger_ros.ros.messages import camera_info_message, header
-from loger_ros.ros.motion_messages import (
-    fill_odometry,
-    fill_pose,
-    fill_pose_with_covariance,
-    fill_transform,
-    odometry_message,
-    pose_message,
-    transform_message,
-)
+from loger_ros.ros.motion_messages import fill_pose
 from loger_ros.ros.odometry import Motion
+from loger_ros.ros.packed_messages import PackedOdometry, PackedPose, PackedTransforms
 from loger_ros.types import Camera, Update
 
 try:
@@ -73,12 +67,15 @@ class Outputs:
             if moves_tf and (frames.publish_map_odom or frames.publish_odom_base)
             else None
         )
-        self._odometry_message = odometry_message(self.odom_frame, self.base_frame)
-        self._pose_message = pose_message(self.map_frame)
-        self._map_odom = transform_message(0, self.map_frame, self.odom_frame, np.eye(4))
-        self._odom_base = transform_message(0, self.odom_frame, self.base_frame, np.eye(4))
-        moving = ((self._map_odom, frames.publish_map_odom), (self._odom_base, frames.publish_odom_base))
-        self._tf_message = TFMessage(transforms=[edge for edge, wanted in moving if wanted])
+        self._packed_odometry = PackedOdometry(self.odom_frame, self.base_frame)
+        self._packed_pose = PackedPose(self.map_frame)
+        edges = {}
+        if frames.publish_map_odom:
+            edges["T_map_odom"] = (self.map_frame, self.odom_frame)
+        if frames.publish_odom_base:
+            edges["T_odom_base"] = (self.odom_frame, self.base_frame)
+        self._edges = list(edges)  # as a Motion calls them
+        self._packed_transforms = PackedTransforms(list(edges.values()))
         self._way = ThinnedWay(config.output.path_length, self.map_frame)
         self._map_published = 0.0  # monotonic
 
@@ -92,30 +89,29 @@ class Outputs:
 
     def motion(self, motion: Motion) -> None:
         if _heard(self._odometry):
-            self._odometry.publish(fill_odometry(self._odometry_message, motion))
+            self.send(self._odometry, self._packed_odometry.of(motion))
             self._aged("odometry", motion.stamp)
         if self._tf is not None and _heard(self._tf):
-            fill_transform(self._map_odom, motion.stamp, motion.T_map_odom)
-            fill_transform(self._odom_base, motion.stamp, motion.T_odom_base)
-            self._tf.publish(self._tf_message)
+            poses = [getattr(motion, edge) for edge in self._edges]
+            self.send(self._tf, self._packed_transforms.of(motion.stamp, poses))
             self._aged("tf", motion.stamp)
 
     def pose(self, stamp: int, T_map_base: np.ndarray, covariance: np.ndarray) -> None:
         self._way.add(stamp, T_map_base)
         if _heard(self._pose):
-            self._pose.publish(fill_pose_with_covariance(self._pose_message, stamp, T_map_base, covariance))
+            self.send(self._pose, self._packed_pose.of(stamp, T_map_base, covariance))
             self._aged("pose", stamp)
 
     def path(self) -> None:
         if len(self._way) and _heard(self._path):
-            self._path.publish(self._way.message())
+            self.send(self._path, self._way.message())
 
     @property
     def points_wanted(self) -> bool:
         return _heard(self._points)
 
     def points(self, cloud: Cloud, T_map_world: np.ndarray, stamp: int) -> None:
-        self._points.publish(self._cloud(cloud, T_map_world, stamp))
+        self.send(self._points, self._cloud(cloud, T_map_world, stamp))
         self._aged("points", stamp)
 
     def map_due(self) -> bool:
@@ -124,7 +120,7 @@ class Outputs:
 
     def map_points(self, cloud: Cloud, T_map_world: np.ndarray, stamp: int) -> None:
         self._map_published = time.monotonic()
-        self._map_points.publish(self._cloud(cloud, T_map_world, stamp))
+        self.send(self._map_points, self._cloud(cloud, T_map_world, stamp))
 
     def pictures(
         self,
@@ -141,19 +137,19 @@ class Outputs:
         head = header(update.frames[-1].stamp, optical_frame)
         if _heard(self._depth) or _heard(self._depth_info):
             local = update.local_points[-1].float().cpu().numpy()
-            self._depth.publish(depth_message(turned_back(local[..., 2], camera, turn), head))
+            self.send(self._depth, depth_message(turned_back(local[..., 2], camera, turn), head))
             seen_by = camera or fitted_camera(local)
             if seen_by is not None:
-                self._depth_info.publish(camera_info_message(head, seen_by))
+                self.send(self._depth_info, camera_info_message(head, seen_by))
             self._aged("depth", update.frames[-1].stamp)
         if _heard(self._confidence):
             probability = update.confidence[-1, ..., 0].float().sigmoid().cpu().numpy()
-            self._confidence.publish(confidence_message(turned_back(probability, camera, turn), head))
+            self.send(self._confidence, confidence_message(turned_back(probability, camera, turn), head))
 
     def taken(self, stamp: int) -> None:
         """A player that loses no image sends the next ones when it hears this."""
         if _heard(self._taken):
-            self._taken.publish(header(stamp, "").stamp)
+            self.send(self._taken, header(stamp, "").stamp)
 
     def _cloud(self, cloud: Cloud, T_map_world: np.ndarray, stamp: int) -> PointCloud2:
         cloud = placed(cloud, T_map_world).cpu()
@@ -163,6 +159,14 @@ class Outputs:
             cloud.confidence.numpy(),
             header(stamp, self.map_frame),
         )
+
+    def send(self, publisher: Publisher, message: Any) -> None:
+        """A signal may end ROS at any moment; what is on its way then goes to the files alone."""
+        try:
+            publisher.publish(message)
+        except RuntimeError:
+            if self._node.context.ok():
+                raise
 
     def _publisher(self, kind: type, topic: Topic) -> Publisher:
         name = topic.name if topic.name.startswith("/") else self._prefix + topic.name

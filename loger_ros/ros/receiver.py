@@ -63,10 +63,11 @@ class Receiver:
     def _serve(self, listened: list[tuple[Subscription, Callable[[Any], None]]]) -> None:
         """Until there are others."""
         events = [handler for subscription, _ in listened for handler in subscription.event_handlers]
-        with self._context.handle:
-            waiting = rclpy_implementation.WaitSet(
-                len(listened), 1, 0, 0, 0, len(events), self._context.handle
-            )
+        ros = self._context.handle
+        if ros is None:  # it has just ended
+            return
+        with ros:
+            waiting = rclpy_implementation.WaitSet(len(listened), 1, 0, 0, 0, len(events), ros)
         while self._goes_on() and len(listened) == len(self._subscriptions):
             waiting.clear_entities()
             for subscription, _ in listened:
