@@ -173,6 +173,28 @@ def test_compressed_images_that_cannot_be_read_are_refused(said: CompressedImage
         rgb_of_compressed(said, MOST)
 
 
+SOFT = cv2.resize(np.random.default_rng(1).integers(0, 256, (6, 8, 3), dtype=np.uint8), (80, 60))
+
+
+@pytest.mark.parametrize("ending", [b"", b"\xff\xd9", bytes(100)], ids=["cut", "marked", "filled"])
+@pytest.mark.parametrize("share", [0.7, 0.85, 0.97])
+def test_a_jpeg_that_ends_early_is_refused(share: float, ending: bytes) -> None:
+    data = compressed("JPEG", SOFT).data.tobytes()
+    cut = data[: int(share * len(data))] + ending
+    with pytest.raises(ImageError, match=r"damaged|a part of its 80x60 pixels is missing"):
+        rgb_of_compressed(CompressedImage(format="jpeg", data=array.array("B", cut)), MOST)
+
+
+@pytest.mark.parametrize("picture", [SOFT, np.full((60, 80, 3), 128, np.uint8)], ids=["soft", "grey"])
+@pytest.mark.parametrize("behind", [b"", bytes(100), b"from the driver"], ids=["bare", "zeros", "words"])
+def test_a_whole_jpeg_is_read_whatever_it_shows_and_whatever_follows(
+    picture: np.ndarray, behind: bytes
+) -> None:
+    data = compressed("JPEG", picture, quality=95).data.tobytes() + behind
+    read = rgb_of_compressed(CompressedImage(format="jpeg", data=array.array("B", data)), MOST)
+    assert np.abs(read.astype(int) - picture).mean() < 3
+
+
 def test_a_huge_announcement_decodes_nothing() -> None:
     """A few bytes that claim to be 100,000 x 100,000 pixels."""
     data = bytearray(compressed("PNG").data.tobytes())

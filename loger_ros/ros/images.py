@@ -10,6 +10,11 @@ import cv2
 import numpy as np
 from PIL import Image as Pillow
 
+JPEG_END, PNG_END = b"\xff\xd9", b"IEND\xaeB`\x82"
+TAIL = 4096  # bytes, of which some cameras fill the last ones with zeros
+JPEG_GREY = 128  # of pixels that a JPEG does not tell
+MORE = bytes(range(1, 64))  # of a picture, as good as any
+
 
 class ImageError(ValueError):
     """An image that cannot be read; the message says why and what to do."""
@@ -93,7 +98,31 @@ def rgb_of_compressed(message: Any, max_pixels: int) -> np.ndarray:
         raise ImageError(
             f"a compressed image of {len(data)} bytes is damaged{reason}; check the connection to the camera"
         )
+    if not _whole(data, decoded):
+        raise ImageError(
+            f"a compressed image of {len(data)} bytes ends early: a part of its {width}x{height} pixels is "
+            "missing; check the connection to the camera, and whether its driver drops packets"
+        )
     return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+
+
+def _whole(data: np.ndarray, decoded: np.ndarray) -> bool:
+    """Whether all pixels were there. The decoders fill up what is missing, with not a word to us."""
+    tail = data[-TAIL:].tobytes().rstrip(b"\0")
+    if not tail.endswith((JPEG_END, PNG_END)):  # cut off, or something comes behind
+        try:
+            with Pillow.open(io.BytesIO(data.tobytes()), formats=("JPEG", "PNG")) as image:
+                image.load()
+        except (OSError, SyntaxError):
+            return False
+    if not tail.endswith(JPEG_END) or (decoded[-1, -1] != JPEG_GREY).any():
+        return True
+    # Grey at the end, as where data is missing before the end mark. More data then makes another picture;
+    # behind a whole one it is not looked at.
+    end = data.tobytes().rindex(JPEG_END)
+    longer = np.frombuffer(data.tobytes()[:end] + MORE + JPEG_END, np.uint8)
+    other = cv2.imdecode(longer, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    return other is not None and np.array_equal(other, decoded)
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
