@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import io
+import os
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -257,3 +262,48 @@ def test_it_waits_for_the_lifecycle_and_starts_where_home_cannot_be_written(
         end(process, signal.SIGTERM)
         assert "ROS logs go to" in said_by(process)
     assert list((tmp_path / "ros_log").iterdir())
+
+
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks into /proc")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_it_still_imports_ends_it_quietly(
+    ros_environment: dict[str, str], how: signal.Signals
+) -> None:
+    with node_process(ros_environment, autostart=False) as process:
+        libraries = Path(f"/proc/{process.pid}/maps")
+        until(lambda: "libtorch_cpu" in libraries.read_text())
+        assert "terminate called" not in end(process, how)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc")
+@pytest.mark.parametrize("begun", [True, False], ids=["begun", "beginning"])
+def test_a_child_ends_when_its_parent_is_killed(
+    ros_environment: dict[str, str], tmp_path: Path, begun: bool
+) -> None:
+    log = tmp_path / "child.log"
+    program = (
+        "import time; from pathlib import Path; from loger_ros.ros.demo.child import Child; "
+        f"Child('loger_ros.ros.node', {{'autostart': False}}, Path({str(log)!r})); time.sleep(600)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], env=ros_environment)
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    until(lambda: children.read_text().split())
+    (child,) = (int(word) for word in children.read_text().split())
+    maps, state = Path(f"/proc/{child}/maps"), Path(f"/proc/{child}/stat")
+    try:
+        until(lambda: ("libfastdds" if begun else "python") in maps.read_text())
+        parent.kill()
+        parent.wait()
+        until(lambda: not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z")
+    finally:
+        parent.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+    assert "Traceback" not in log.read_text()

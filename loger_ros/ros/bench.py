@@ -23,6 +23,7 @@ from loger_ros.ros import interface
 from loger_ros.ros.installation import this_machine_only
 from loger_ros.ros.interface import qos_profile
 from loger_ros.ros.process import running_ros
+from loger_ros.ros.signals import with_parent
 
 PATIENCE = 180.0  # s until the first frame is processed
 
@@ -110,7 +111,7 @@ def trial(node: Sequence[str], camera_module: str, camera: Sequence[str]) -> Ite
 def _started(module: str, parameters: Sequence[str]) -> subprocess.Popen:
     words = [word for value in parameters for word in ("-p", value)]
     command = [sys.executable, "-m", f"loger_ros.ros.{module}", "--ros-args", *words]
-    return subprocess.Popen([*command, "--log-level", "warn"])
+    return subprocess.Popen([*command, "--log-level", "warn"], env=with_parent(os.environ))
 
 
 def _ignore(message: Any) -> None:

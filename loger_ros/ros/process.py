@@ -10,6 +10,7 @@ from rclpy.executors import ExternalShutdownException
 
 from loger_ros.ros.dds_profile import apply_large_message_profile
 from loger_ros.ros.log_folder import use_writable_log_folder
+from loger_ros.ros.signals import end_with_parent, ros_hears
 
 
 @contextmanager
@@ -17,7 +18,9 @@ def running_ros(args: list[str] | None = None) -> Iterator[None]:
     """ROS while the block runs. SIGINT and SIGTERM end the block without an error."""
     apply_large_message_profile()
     use_writable_log_folder()
+    end_with_parent()
     rclpy.init(args=args)
+    ros_hears()
     try:
         yield
     except (KeyboardInterrupt, ExternalShutdownException):

@@ -1,11 +1,14 @@
-"""A node of ours as a process of its own, whose words go to a file."""
+"""A node of ours as a process of its own, which ends with us and whose words go to a file."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+
+from loger_ros.ros.signals import with_parent
 
 STOP_TIME = 30.0  # s that it may take to end
 LAST_LINES = 12
@@ -21,6 +24,7 @@ class Child:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
+                env=with_parent(os.environ),
                 start_new_session=True,  # Ctrl+C is for us; we end it in good order
             )
 

@@ -1,0 +1,253 @@
+"""LogerNode: lifecycle and wiring. What is done is done in the files beside this one."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from tf2_msgs.msg import TFMessage
+
+from loger_ros import inventory
+from loger_ros.config import ConfigError
+from loger_ros.inventory import Finding, Verdict
+from loger_ros.ros.config import NetworkConfig, NodeConfig
+from loger_ros.ros.health import WARN, Trouble, network_values, status_message
+from loger_ros.ros.interface import DIAGNOSTICS, NODE, TF_STATIC, qos_profile
+from loger_ros.ros.network import load_network
+from loger_ros.ros.parameters import Parameters
+from loger_ros.ros.process import running_ros
+from loger_ros.ros.services import Services
+from loger_ros.ros.session import Session
+from loger_ros.ros.transforms import StaticTransforms
+
+Transition = Callable[["LogerNode", LifecycleState], TransitionCallbackReturn]
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+def told(transition: Transition) -> Transition:
+    """rclpy keeps quiet about an exception in a transition. Say it, and stay in the state before."""
+
+    @functools.wraps(transition)
+    def wrapper(self: LogerNode, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(self, state)
+        except Exception as error:
+            self.problem = f"{transition.__name__} failed: {type(error).__name__}: {error}"
+            self.get_logger().error(self.problem)
+            return FAILURE
+
+    return wrapper
+
+
+class LogerNode(LifecycleNode):
+    """configure loads the network, activate starts, deactivate keeps the memory, cleanup frees everything."""
+
+    def __init__(self) -> None:
+        super().__init__(NODE)
+        about = "Configure and activate at the start; false waits for the lifecycle services."
+        self.declare_parameter("autostart", True, ParameterDescriptor(description=about, read_only=True))
+        self._session: Session | None = None
+        self._settings = Parameters(self, self._settings_changed)
+        self._settings.config()  # what cannot work is refused at once
+        self._findings: list[Finding] = []
+        self._state = "unconfigured"
+        self.problem = ""
+        self.loader: threading.Thread | None = None  # of the newest network
+        self._transforms = StaticTransforms()
+        self.create_subscription(TFMessage, TF_STATIC.name, self._transforms.hear, qos_profile(TF_STATIC))
+        self._offers = Services(self)
+        self._diagnostics = self.create_publisher(DiagnosticArray, DIAGNOSTICS.name, qos_profile(DIAGNOSTICS))
+        # Health has its own clock: simulated time may stand still.
+        self.create_timer(1.0, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def autostart(self) -> None:
+        if self.get_parameter("autostart").value and self.trigger_configure() == SUCCESS:
+            self.trigger_activate()
+
+    # ---- lifecycle --------------------------------------------------------------------------------
+
+    @told
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.problem = ""
+        self._state = "configuring"
+        try:
+            config = self._settings.config()
+            self._look_around()
+            model = self._load(config.model)
+            config = self._settings.recommend(getattr(model, "recommended", {}))
+            self._session = Session(self, config, model, self._transforms)
+        except BaseException:
+            self._state = "unconfigured"
+            raise
+        self._offers.serve(self._session.streams, None)
+        self._settings.configured = True
+        self._state = "inactive"
+        return SUCCESS
+
+    @told
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        session = self._the_session()
+        session.activate()
+        self._offers.serve(session.streams, session.worker)
+        self._state = "active"
+        topics = ", ".join(channel.inputs.topic for channel in session.channels if channel.inputs)
+        self.get_logger().info(f"active, listening to {topics}")
+        return super().on_activate(state)
+
+    @told
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        session = self._the_session()
+        if not session.deactivate():
+            raise RuntimeError("the network does not come to an end; restart the node")
+        self._offers.serve(session.streams, None)
+        self._state = "inactive"
+        return super().on_deactivate(state)
+
+    @told
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.end_session()
+        self._state = "unconfigured"
+        return SUCCESS
+
+    @told
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.end_session()
+        self._state = "finalized"
+        return SUCCESS
+
+    @told
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.end_session()
+        self._state = "unconfigured"
+        return SUCCESS
+
+    def end_session(self) -> bool:
+        """Writes what is left and frees the network. False: the network hangs, and still holds everything."""
+        session, self._session = self._session, None
+        self._offers.serve((), None)
+        self._settings.configured = False
+        if session is None:
+            return True
+        if not session.deactivate():
+            return False
+        session.finish()
+        session.close()
+        del session
+        gc.collect()  # the network and its callbacks hold each other
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return True
+
+    # ---- pieces of it -----------------------------------------------------------------------------
+
+    def _the_session(self) -> Session:
+        if self._session is None:
+            raise RuntimeError("the node is not configured")
+        return self._session
+
+    def _settings_changed(self, config: NodeConfig) -> None:
+        if self._session is not None:
+            self._session.settings_changed(config)
+
+    def _look_around(self) -> None:
+        self._findings = [inventory.torch(), inventory.device(), inventory.checkpoint()]
+        for finding in self._findings:
+            text = f"{finding.name}: {finding.value}" + (f" ({finding.cure})" if finding.cure else "")
+            if finding.verdict is Verdict.FINE:
+                self.get_logger().info(text)
+            else:
+                self.get_logger().warning(text)
+
+    def _load(self, settings: NetworkConfig) -> Any:
+        """In a thread, so that the diagnostics go on: a large checkpoint takes half a minute."""
+        loaded: list[Any] = []
+
+        def load() -> None:
+            try:
+                loaded.append(load_network(settings))
+            except Exception as error:
+                loaded.append(error)
+
+        self.loader = thread = threading.Thread(target=load, name="load", daemon=True)
+        started = time.monotonic()
+        self.get_logger().info(f"loading {settings.checkpoint}")
+        thread.start()
+        while not loaded and self.context.ok():
+            thread.join(1.0)
+            if not loaded:
+                self._publish_diagnostics()
+        if not loaded:
+            raise RuntimeError("interrupted while the network was loaded")
+        (result,) = loaded
+        if isinstance(result, Exception):
+            raise result
+        count = sum(parameter.numel() for parameter in result.parameters())
+        self.get_logger().info(
+            f"loaded {settings.checkpoint}: {count:,} parameters in {time.monotonic() - started:.1f} s "
+            f"on {result.device}"
+        )
+        return result
+
+    # ---- diagnostics ------------------------------------------------------------------------------
+
+    def _publish_diagnostics(self) -> None:
+        if not self.context.ok():
+            return
+        array = DiagnosticArray(status=self._statuses())
+        array.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(array)
+
+    def _statuses(self) -> list[DiagnosticStatus]:
+        values = {"state": self._state, **{finding.name: finding.value for finding in self._findings}}
+        hardware = ""
+        statuses = []
+        if self._session is not None:
+            hardware = str(self._session.model.device)
+            statuses = self._session.statuses(hardware)
+            values |= network_values(self._session.model)
+        troubles = [Trouble(DiagnosticStatus.ERROR, self.problem)] if self.problem else []
+        if self.get_parameter("use_sim_time").value and not self.get_clock().now().nanoseconds:
+            troubles.append(
+                Trouble(WARN, "use_sim_time is set and nobody publishes /clock: start the bag with --clock")
+            )
+        return [
+            status_message(f"{self.get_name()}: node", hardware, troubles, self._state, values),
+            *statuses,
+        ]
+
+
+def run(args: list[str] | None = None) -> int:
+    ended, node = True, None
+    with running_ros(args):
+        try:
+            node = LogerNode()
+        except (ConfigError, ParameterException) as error:
+            print(f"{NODE}: {error}", file=sys.stderr)
+            return 2
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        try:
+            node.autostart()
+            executor.spin()
+        finally:
+            ended = node.end_session()
+            node.destroy_node()
+    if node is not None and node.loader is not None and node.loader.is_alive():
+        os._exit(0)  # told to end while it loads: Python cannot end beside a thread in foreign code
+    if not ended:
+        print(f"{NODE}: the network hangs; the process ends without it", file=sys.stderr, flush=True)
+        os._exit(3)
+    return 0

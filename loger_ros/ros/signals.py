@@ -1,0 +1,62 @@
+"""How a process of ours ends before ROS is there to hear signals, and how a child ends with its parent."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+
+PARENT = "LOGER_ROS_PARENT"  # environment: the process without which this one has no purpose
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+_ros_hears = False
+
+
+@contextmanager
+def ending_quietly() -> Iterator[None]:
+    """Until ``ros_hears``, SIGINT and SIGTERM end the process as they end the running node: with code 0."""
+    global _ros_hears
+    _ros_hears = False
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            before[number] = signal.signal(number, _heard)
+    end_with_parent()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def ros_hears() -> None:
+    """ROS has set its own handlers, which pass on to ours."""
+    global _ros_hears
+    _ros_hears = True
+
+
+def _heard(number: int, frame: FrameType | None) -> None:
+    if not _ros_hears:
+        os._exit(0)  # Python cannot end in peace beside the threads of half a library
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+
+
+def with_parent(environment: Mapping[str, str]) -> dict[str, str]:
+    """For a child that ends when this process does."""
+    return {**environment, PARENT: str(os.getpid())}
+
+
+def end_with_parent() -> None:
+    """Where ``with_parent`` asked for it: SIGTERM when that process dies, however it dies. Linux only."""
+    parent = os.environ.pop(PARENT, None)
+    if parent is None or not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if str(os.getppid()) != parent:  # it died before we asked
+        os._exit(0)
