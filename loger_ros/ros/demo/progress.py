@@ -11,7 +11,7 @@ import numpy as np
 
 from loger_ros.geometry import inverse
 
-HEAD = "   time   images   frames   chunks      age       way   drift from the truth"
+HEAD = "   time   images   frames   chunks      age       way   drift against the truth, not aligned"
 ROW_EVERY = 5.0  # s: a row stays; between two the last one is renewed
 KEPT = 30  # newest ages
 BAR = 24  # characters
