@@ -60,9 +60,11 @@ def measure(count: int, rounds: int) -> str:
             times["send"].append(_taken(lambda: serialize_message(made)))  # as a node does between clouds
             times[name].append(_taken(way))
     clock, processor = ({name: median(t[i] for t in taken) for name, taken in times.items()} for i in (0, 1))
+    spread = [taken[0] for taken in times["ours"]]
     return (
         f"clouds     {count} points of {made.point_step} bytes, {rounds} rounds in turn, medians by the "
         f"clock (and of processor time): cloud_message {clock['ours']:.1f} ms ({processor['ours']:.1f}), "
+        f"{min(spread):.1f} to {max(spread):.1f} by the clock; "
         "usual way "
         f"{clock['usual']:.1f} ms ({processor['usual']:.1f}), ratio {clock['ours'] / clock['usual']:.2f} "
         f"({processor['ours'] / processor['usual']:.2f}); bare copy {clock['copy']:.1f} ms "
