@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
-from networks import small_model
+from networks import small_images, small_model
 
+from loger_ros.stream.prepare import View
 from loger_ros.training.aids import Observed, attention_loss, match, observed
 from loger_ros.training.bank import make_bank
 from loger_ros.training.batches import Batch, draw
+from loger_ros.training.initialise import initialise, open_memory
 from loger_ros.training.losses import chain, objective, pose_loss, relative_poses, true_points, whole
 from loger_ros.training.recipe import Clips, Stage
-from loger_ros.types import Prediction
+from loger_ros.types import Camera, Prediction
+from loger_ros.world.ways.trajectories import Mount
 
 STAGE = Stage("test", 100, 10, (4,), length=7, overlap=1, chained_weight=1.0)
 
@@ -186,3 +190,41 @@ def test_what_a_narrow_camera_does_not_see_is_black_and_not_learnt(bank):
     widest = torch.tensor(60.0).div(2).deg2rad().tan()
     outside = (slopes[..., 0].abs() > widest)[:, None].expand_as(unseen)
     assert unseen[outside].all()
+
+
+@pytest.mark.parametrize("pitch", [2.0, 10.0, 19.0])
+def test_other_cameras_are_imitated_as_the_stream_shows_them(pitch):
+    """The same pixels are black as in the view of a camera of 70 degrees with that pitch."""
+    clips = Clips(count=2, frames=3, hfov=84, camera_pitch=10, render_size=(56, 42))
+    generator = torch.Generator().manual_seed(2)
+    tilt = pitch - 10
+    batch = draw(make_bank(clips, "cpu"), 40, 2, (1, 1), generator, views=(70, 70), tilts=(tilt, tilt))
+    seen = batch.depth[:, 0].isfinite().numpy()
+    mounted = Mount(0.5, pitch).transform()[:3, :3]
+    focal = 280 / np.tan(np.radians(35))
+    matrix = np.array([[focal, 0, 279.5], [0, focal, 209.5], [0, 0, 1]])
+    view = View(Camera(560, 420, matrix, R_base_camera=mounted), (56, 42), 84, pitch=10)
+    shown = view(np.full((420, 560, 3), 255, np.uint8))[..., 0] > 127
+    agreeing = (seen == shown).mean((1, 2))
+    assert 0.4 < (agreeing > 0.97).mean() < 0.95, "the others imitate flat sensors"
+    assert agreeing.min() > 0.6
+
+
+def test_a_memory_that_was_never_trained_says_nothing():
+    """Else it would disturb every stream, and the validation, until its stage comes."""
+    generator = torch.Generator().manual_seed(2)
+    model, images = small_model(), small_images(6)
+    initialise(model, images[0], generator)
+    answers = []
+    for memory in (True, False):
+        known = model.initial_memory()
+        for start in (0, 3):
+            chunk = images[:, start : start + 3]
+            prediction, known = model.step(chunk, known, 3, 1, fast_weights=memory, sliding_window=memory)
+        answers.append(prediction)
+    assert torch.equal(answers[0].camera_poses, answers[1].camera_poses)
+    open_memory(model, window=True, fast_weights=False, gate=0.3)
+    known = model.initial_memory()
+    for start in (0, 3):
+        opened, known = model.step(images[:, start : start + 3], known, 3, 1)
+    assert not torch.equal(opened.camera_poses, answers[0].camera_poses)

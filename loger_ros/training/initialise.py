@@ -40,6 +40,8 @@ def initialise(model: LoGeR, images: Tensor, generator: torch.Generator) -> None
         block.attn.qkv.weight[dim : 2 * dim] = block.attn.qkv.weight[:dim]  # alike attends to alike
         for norm in (block.attn.q_norm, block.attn.k_norm):
             cast(LayerNorm, norm).weight.fill_(_QUERY_GAIN)
+    for gates in (model.swa_gate_projs, model.ttt_gate_projs):
+        _open(gates, 0.0)  # a memory that was never trained says nothing
     encoder = model.encoder
     encoder.pos_embed[:, 1:] = 0.5 * _wave_table(encoder.grid, encoder.pos_embed.shape[-1])
     encoder.pos_embed[:, :1] = 0
