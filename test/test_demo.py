@@ -148,6 +148,7 @@ def test_the_whole_demo(tmp_path: Path, ros_environment: dict[str, str]) -> None
     done = demo(ros_environment, "--seconds", "4", "--out", str(folder))
     assert done.returncode == 0, done.stdout + done.stderr
     assert HEAD in done.stdout
+    assert "waiting for camera info" not in done.stdout
     (line,) = re.findall(r"^ATE .*$", done.stdout, re.MULTILINE)
     poses = read_journal(folder / "trajectory.tum")
     count, images = map(int, re.search(r"(\d+) of (\d+) images", line).groups())

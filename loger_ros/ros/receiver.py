@@ -43,6 +43,8 @@ class Receiver:
         self._thread.start()
 
     def close(self, timeout: float) -> None:
+        if self._closing:
+            return
         self._closing = True
         self._wake.trigger()
         self._thread.join(timeout)
