@@ -86,6 +86,19 @@ def test_an_empty_cloud_is_a_cloud() -> None:
     assert (message.width, len(message.data)) == (0, 0)
 
 
+def test_a_message_that_is_taken_again_holds_the_new_cloud_alone() -> None:
+    rng = np.random.default_rng(0)
+    kept = PointCloud2()
+    memory = kept.data
+    for count in (500, 20, 0, 700, 699):
+        points, confidence = rng.random((count, 3), dtype=np.float32), rng.random(count, dtype=np.float32)
+        colours = rng.integers(0, 256, (count, 3), dtype=np.uint8)
+        head = header(7, f"of {count}")
+        assert cloud_message(points, colours, confidence, head, kept) is kept
+        assert kept.data is memory
+        assert kept == cloud_message(points, colours, confidence, head)
+
+
 def test_arrays_of_different_length_are_refused() -> None:
     with pytest.raises(ValueError, match="do not belong together"):
         cloud_message(np.zeros((4, 3), np.float32), np.zeros((3, 3), np.uint8), np.zeros(4, np.float32), HEAD)

@@ -13,9 +13,16 @@ STEP = 4 * len(FIELDS)  # bytes per point
 BLOCK = 32_768  # points that stay in the processor's cache while their columns are written
 
 
-def cloud_message(points: np.ndarray, rgb: np.ndarray, confidence: np.ndarray, header: Header) -> PointCloud2:
+def cloud_message(
+    points: np.ndarray,
+    rgb: np.ndarray,
+    confidence: np.ndarray,
+    header: Header,
+    message: PointCloud2 | None = None,
+) -> PointCloud2:
     """points (M, 3) float32, rgb (M, 3) uint8, confidence (M,) float32.
 
+    message: one of ours that is not needed any more. Memory that is new costs more than filling it.
     ``rgb`` is packed as 0x00RRGGBB into the bits of a float32, as PCL and RViz expect it.
     """
     count = len(points)
@@ -23,10 +30,16 @@ def cloud_message(points: np.ndarray, rgb: np.ndarray, confidence: np.ndarray, h
         raise ValueError(
             f"points {points.shape}, rgb {rgb.shape} and confidence {confidence.shape} do not belong together"
         )
-    message = PointCloud2(header=header, height=1, width=count, is_dense=True)
+    message = message or PointCloud2()
+    message.header, message.height, message.width, message.is_dense = header, 1, count, True
     data = message.data  # grown and filled in place: whatever is assigned to `message.data` is copied
-    data.append(0)
-    data *= STEP * count
+    if not data:
+        data.append(0)
+        data *= STEP * count
+    elif len(data) < STEP * count:
+        data.frombytes(bytes(STEP * count - len(data)))
+    else:
+        del data[STEP * count :]
     rows = np.frombuffer(data, np.float32).reshape(count, len(FIELDS))
     for start in range(0, count, BLOCK):
         _fill(

@@ -77,6 +77,9 @@ class Outputs:
         self._edges = list(edges)  # as a Motion calls them
         self._packed_transforms = PackedTransforms(list(edges.values()))
         self._way = ThinnedWay(config.output.path_length, self.map_frame)
+        self._clouds: dict[
+            Topic, PointCloud2
+        ] = {}  # the newest of each topic, whose memory the next one takes
         self._map_published = 0.0  # monotonic
 
     def close(self) -> None:
@@ -111,7 +114,7 @@ class Outputs:
         return _heard(self._points)
 
     def points(self, cloud: Cloud, T_map_world: np.ndarray, stamp: int) -> None:
-        self.send(self._points, self._cloud(cloud, T_map_world, stamp))
+        self.send(self._points, self._cloud(interface.POINTS, cloud, T_map_world, stamp))
         self._aged("points", stamp)
 
     def map_due(self) -> bool:
@@ -120,7 +123,7 @@ class Outputs:
 
     def map_points(self, cloud: Cloud, T_map_world: np.ndarray, stamp: int) -> None:
         self._map_published = time.monotonic()
-        self.send(self._map_points, self._cloud(cloud, T_map_world, stamp))
+        self.send(self._map_points, self._cloud(interface.MAP_POINTS, cloud, T_map_world, stamp))
 
     def pictures(
         self,
@@ -151,13 +154,15 @@ class Outputs:
         if _heard(self._taken):
             self.send(self._taken, header(stamp, "").stamp)
 
-    def _cloud(self, cloud: Cloud, T_map_world: np.ndarray, stamp: int) -> PointCloud2:
+    def _cloud(self, topic: Topic, cloud: Cloud, T_map_world: np.ndarray, stamp: int) -> PointCloud2:
         cloud = placed(cloud, T_map_world).cpu()
+        message = self._clouds.setdefault(topic, PointCloud2())
         return cloud_message(
             cloud.points.numpy(),
             cloud.colours.numpy(),
             cloud.confidence.numpy(),
             header(stamp, self.map_frame),
+            message,
         )
 
     def send(self, publisher: Publisher, message: Any) -> None:
