@@ -16,7 +16,7 @@ from loger_ros.types import Camera
 
 PIXELS = 255_000  # most pixels of a network image under the published rule
 
-_FINEST = 32  # pixels looked up per pixel of a view, in each direction
+_FINEST = 4  # pixels looked up per pixel of a view, in each direction
 _FARTHEST_TURN = 40.0  # degrees; a camera that looks to the ground or up is left as it is
 _MODELS = {"plumb_bob": False, "rational_polynomial": False, "equidistant": True}  # True: fisheye
 
@@ -104,11 +104,14 @@ class View:
         self.camera = Camera(
             width, height, matrix, R_base_camera=None if mounted is None else mounted @ self.turn.T
         )
-        # Looked up about as finely as the lens saw it, then averaged.
-        self._finer = min(_FINEST, max(1, round(max(source.matrix[0, 0], source.matrix[1, 1]) / focal)))
+        # Averaged down to a few times the wanted size, looked up as finely as that, then averaged.
+        excess = max(source.matrix[0, 0], source.matrix[1, 1]) / focal
+        least = max(1, round(excess / _FINEST))
+        self._reduced = (max(1, source.width // least), max(1, source.height // least))
+        self._finer = max(1, round(excess / least))
         fine = (width * self._finer, height * self._finer)
         self._size = size
-        self._maps = _maps_of(source, scaled(self.camera, fine), self.turn)
+        self._maps = _maps_of(scaled(source, self._reduced), scaled(self.camera, fine), self.turn)
         self._coarse_maps = _maps_of(source, self.camera, self.turn, cv2.CV_32FC1)  # others round down
         # depth along the new axis per depth along the old one
         v, u = np.indices((height, width))
@@ -116,6 +119,8 @@ class View:
         self._stretch = (1 / (rays @ self.turn)[..., 2]).astype(np.float32)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
+        if image.shape[1::-1] != self._reduced:
+            image = cv2.resize(image, self._reduced, interpolation=cv2.INTER_AREA)
         seen = cv2.remap(image, *self._maps, cv2.INTER_LINEAR)
         return seen if self._finer == 1 else cv2.resize(seen, self._size, interpolation=cv2.INTER_AREA)
 
