@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
+NO_PITCH = -90.0  # degrees: nothing was taught
 ALIGNMENTS = ("none", "se3", "sim3", "robust")
 SCALE_MODES = ("median", "median_all", "trimmed_mean", "trimmed_mean_all", "sim3_avg1")
 
@@ -135,11 +136,11 @@ class StreamConfig(Section):
         maximum=150,
     )
     pitch: float = setting(
-        0.0,
+        NO_PITCH,
         "Angle downwards at which the network was taught to look from a vehicle: where field_of_view is set "
-        "and the mounting of the camera is known, its images are turned to it",
+        "and the mounting of the camera is known, its images are turned to it; -90: never",
         unit="degrees",
-        minimum=-90,
+        minimum=NO_PITCH,
         maximum=90,
     )
     iterations: int = setting(1, "Passes of the network over each chunk", minimum=1, maximum=16)

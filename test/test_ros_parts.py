@@ -376,14 +376,14 @@ def test_depth_images_are_those_of_the_camera_also_where_the_network_looks_furth
     v, u = np.indices((42, 56))
     rays = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(view.camera.matrix).T @ turn
     height = (2 * rays / rays[..., 2:])[..., 1]  # where each pixel of the view meets a wall 2 m ahead
-    seen = turned_back(height, view.camera, turn)
+    seen = turned_back(height, view.camera, turn, np.nan)
     expected = 2 * (v - 20.5) / view.camera.matrix[1, 1]
     known = np.isfinite(seen)
     assert 0.7 < known.mean() < 0.95
     assert not known[:4].any(), "the view looks further down than the camera"
     assert np.abs(seen - expected)[known].max() < 2 / view.camera.matrix[1, 1]
     assert turn_between(view.camera, view.camera.R_base_camera) is None
-    assert turned_back(height, view.camera, None) is height
+    assert turned_back(height, view.camera, None, np.nan) is height
 
 
 # ---- messages as bytes --------------------------------------------------------------------------------

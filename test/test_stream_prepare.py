@@ -23,6 +23,7 @@ from loger_ros.stream.prepare import (
 )
 from loger_ros.types import Camera, Frame
 from loger_ros.world import SequenceSpec, generate
+from loger_ros.world.ways.trajectories import Mount
 
 MATRIX = np.array([[420.0, 0, 318], [0, 430, 241], [0, 0, 1]])
 
@@ -262,8 +263,63 @@ def test_true_depth_is_found_where_a_turned_view_looks(pitch):
     np.testing.assert_allclose(points[there][:, :2] / points[there][:, 2:], directions, atol=1e-9)
 
 
+def test_what_lies_beyond_the_formula_of_a_lens_is_black_and_not_seen_twice():
+    """A usual calibration of a wide lens, whose polynomial turns back at the edge of what it was made for."""
+    source = Camera(
+        640, 480, np.array([[320.0, 0, 319.5], [0, 320.0, 239.5], [0, 0, 1]]), (-0.37, 0.2, 0, 0, -0.07)
+    )
+    mounted = Mount(0.5, 38).transform()[:3, :3]
+    view = View(replace(source, R_base_camera=mounted), (56, 42), 84, pitch=8)
+    turned = np.indices((42, 56))[::-1].reshape(2, -1).T
+    rays = np.c_[turned, np.ones(len(turned))] @ np.linalg.inv(view.camera.matrix).T @ view.turn
+    places = cv2.projectPoints(rays, np.zeros(3), np.zeros(3), source.matrix, np.array(source.distortion))[0][
+        :, 0
+    ]
+    angle = np.arctan2(np.hypot(rays[:, 0], rays[:, 1]), rays[:, 2])
+    inside = ((places > 0) & (places < [639, 479])).all(1).reshape(42, 56)
+    shown = view(np.full((480, 640, 3), 255, np.uint8))[..., 0] > 127
+    assert not shown[~inside & ~cv2.dilate(inside.astype(np.uint8), np.ones((3, 3))).astype(bool)].any()
+    ghosts = inside & (
+        angle.reshape(42, 56) > np.radians(55)
+    )  # the formula's radius falls from 54 degrees on
+    assert ghosts.mean() > 0.05
+    assert not shown[ghosts].any()
+    assert shown[inside & (angle.reshape(42, 56) < np.radians(45))].mean() > 0.95
+
+
+def test_a_view_behind_the_camera_has_no_depth():
+    _, camera = robot_camera(45)
+    view = View(replace(camera, distortion=()), (56, 56), 125, pitch=10)
+    depth = view.depth(np.full((168, 224), 2.0, np.float32))
+    assert (depth > 0).all()
+    assert np.isinf(depth).any()
+
+
 def test_a_camera_that_looks_elsewhere_is_not_turned():
     for R_base_camera in (robot_camera(10)[1].R_base_camera, robot_camera(58)[1].R_base_camera, None):
         camera = Camera(56, 42, np.array([[30.0, 0, 27.5], [0, 30.0, 20.5], [0, 0, 1]]))
         view = View(replace(camera, R_base_camera=R_base_camera), (56, 42), 84, pitch=10)
         np.testing.assert_allclose(view.turn, np.eye(3), atol=1e-12)
+    untaught = View(robot_camera(20)[1], (56, 42), 84)
+    np.testing.assert_array_equal(untaught.turn, np.eye(3))
+
+
+def test_a_chunk_of_two_cameras_stays_in_the_axes_of_its_cameras():
+    """The camera becomes unknown within a chunk: the first frames are turned back, the others not."""
+    _, camera = robot_camera(16, size=(56, 42))
+    settings = {"chunk_size": 4, "overlap": 1, "resolution": (28, 20), "field_of_view": 84, "pitch": 10}
+    view = View(camera, (28, 20), 84, pitch=10)
+    rng = np.random.default_rng(2)
+    images = [rng.integers(0, 255, (42, 56, 3), np.uint8) for _ in range(4)]
+    stream = Reconstructor(FakeModel(), **settings, camera=camera)
+    given = Reconstructor(FakeModel(), chunk_size=4, overlap=1)
+    for i, image in enumerate(images):
+        if i == 2:
+            stream.use_camera(None)
+        stream.push(Frame(i + 1, image))
+        given.push(Frame(i + 1, view(image) if i < 2 else resize(image, (28, 20))))
+    turn = np.eye(4)
+    turn[:3, :3] = view.turn
+    said = np.asarray(given.result().camera_poses)
+    expected = np.concatenate([turn.T @ said[:2] @ turn, turn.T @ said[2:]])
+    np.testing.assert_allclose(np.asarray(stream.result().camera_poses), expected, atol=1e-5)

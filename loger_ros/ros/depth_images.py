@@ -33,8 +33,10 @@ def turn_between(network: Camera | None, R_base_camera: np.ndarray | None) -> np
     return None if np.allclose(turn, np.eye(3), atol=1e-9) else turn
 
 
-def turned_back(image: np.ndarray, camera: Camera | None, turn: np.ndarray | None) -> np.ndarray:
-    """(H, W) float32 of the network's view → the same pixels of the camera; NaN where the view ends."""
+def turned_back(
+    image: np.ndarray, camera: Camera | None, turn: np.ndarray | None, beyond: float
+) -> np.ndarray:
+    """(H, W) float32 of the network's view → pixels of the camera; ``beyond`` where the view ends."""
     if camera is None or turn is None:
         return image
     there = camera.matrix @ turn @ np.linalg.inv(camera.matrix)
@@ -43,7 +45,7 @@ def turned_back(image: np.ndarray, camera: Camera | None, turn: np.ndarray | Non
         there,
         image.shape[::-1],
         flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
-        borderValue=np.nan,
+        borderValue=beyond,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import rclpy
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -52,6 +53,8 @@ class Inputs:
             context=node.context,
             use_global_arguments=False,  # its own name would be remapped too
             start_parameter_services=False,
+            # no executor would answer it; Humble has none
+            parameter_overrides=[Parameter("start_type_description_service", value=False)],
             enable_rosout=False,
         )
         handlers = SubscriptionEventCallbacks(

@@ -74,7 +74,10 @@ class Intake:
             self._drop("other_camera", stamp, text)
             return
         if not self._mounted(self.frame_id):
-            edge = f"{self._config.frames.base} → {self.frame_id or '(no frame_id)'}"
+            frames = self._config.frames
+            edge = f"{frames.base} → {self.frame_id or '(no frame_id)'}"
+            if frames.level not in ("", frames.base):
+                edge += f", and for {frames.level} (frames.level),"
             text = (
                 f"images wait for the transform {edge}: publish it on "
                 "/tf_static (robot_state_publisher or static_transform_publisher), or set "

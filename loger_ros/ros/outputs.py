@@ -140,14 +140,14 @@ class Outputs:
         head = header(update.frames[-1].stamp, optical_frame)
         if _heard(self._depth) or _heard(self._depth_info):
             local = update.local_points[-1].float().cpu().numpy()
-            self.send(self._depth, depth_message(turned_back(local[..., 2], camera, turn), head))
+            self.send(self._depth, depth_message(turned_back(local[..., 2], camera, turn, np.nan), head))
             seen_by = camera or fitted_camera(local)
             if seen_by is not None:
                 self.send(self._depth_info, camera_info_message(head, seen_by))
             self._aged("depth", update.frames[-1].stamp)
         if _heard(self._confidence):
             probability = update.confidence[-1, ..., 0].float().sigmoid().cpu().numpy()
-            self.send(self._confidence, confidence_message(turned_back(probability, camera, turn), head))
+            self.send(self._confidence, confidence_message(turned_back(probability, camera, turn, 0.0), head))
 
     def taken(self, stamp: int) -> None:
         """A player that loses no image sends the next ones when it hears this."""

@@ -1,13 +1,14 @@
 """Waits for the messages of a few subscriptions, in a thread of its own, at a fraction of an executor's cost.
 
 For each message rclpy's executor builds two wait sets and a task, which cost 0.3 of 1.0 ms per image.
-Here one wait set lives as long as its subscriptions do. What is used of rclpy is what its own
-``wait_for_message`` uses, which is alike from Humble to Kilted.
+Here one wait set lives as long as its subscriptions do. What is used of rclpy is what its executor and
+``wait_for_message`` use, alike from Humble to Kilted.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.subscription import Subscription
 
 GLANCE = 500_000_000  # ns between looks whether ROS has ended
+PAUSE = 0.5  # s before the next attempt where waiting itself fails
 
 
 class Receiver:
@@ -55,9 +57,10 @@ class Receiver:
         while self._goes_on():
             try:
                 self._serve(list(self._subscriptions))
-            except RuntimeError:  # rclpy's, of a wait set where a signal has ended ROS
+            except Exception as error:  # rclpy's own where a signal has ended ROS
                 if self._goes_on():
-                    raise
+                    self._failed(error)
+                    time.sleep(PAUSE)
 
     def _goes_on(self) -> bool:
         return not self._closing and self._context.ok()
@@ -79,12 +82,18 @@ class Receiver:
                 event.add_to_wait_set(waiting)
             waiting.wait(GLANCE)
             for event in events:
-                if event.is_ready(waiting) and (data := event.take_data()) is not None:
-                    event.callback(data)
+                self._tell(event, waiting)
             ready = waiting.get_ready_entities("subscription")
             for subscription, callback in listened:
                 if subscription.handle.pointer in ready:
                     self._hand_over(subscription, callback)
+
+    def _tell(self, event: Any, waiting: Any) -> None:
+        try:
+            if event.is_ready(waiting) and (data := event.take_data()) is not None:
+                event.callback(data)
+        except Exception as error:
+            self._failed(error)
 
     def _hand_over(self, subscription: Subscription, callback: Callable[[Any], None]) -> None:
         try:

@@ -31,7 +31,8 @@ def ending_quietly() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # else it was not set by Python
+                signal.signal(number, handler)
 
 
 def ros_hears() -> None:
@@ -48,7 +49,7 @@ def _heard(number: int, frame: FrameType | None) -> None:
 
 
 def with_parent(environment: Mapping[str, str]) -> dict[str, str]:
-    """For a child that ends when this process does."""
+    """For a child that ends when this process, or rather the thread that starts it, does: the main one."""
     return {**environment, PARENT: str(os.getpid())}
 
 
@@ -58,5 +59,6 @@ def end_with_parent() -> None:
     if parent is None or not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if str(os.getppid()) != parent:  # it died before we asked
+    if str(os.getppid()) != parent:
+        print(f"the process {parent} that started this one has ended already", file=sys.stderr, flush=True)
         os._exit(0)

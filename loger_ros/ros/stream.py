@@ -54,7 +54,8 @@ class CameraStream:
         self._model = model
         self._look_up_mounting = mounting
         self._odometer = Odometer(np.eye(4))  # mounted before the first frame
-        self._mounting: Mounting | None = None
+        self._mounting: Mounting | None = None  # as last known
+        self._look_again = False  # a reset: it may have been mounted anew
         self._recording = (
             Recording(journal, round(config.output.journal_limit * 1e6), self._odometer, events)
             if journal
@@ -200,7 +201,7 @@ class CameraStream:
         if self._recording is not None:
             self._recording.begin_anew()
         self._odometer.restart()
-        self._mounting = None
+        self._look_again = True
         self._unmapped = []
         self._voxels.clear()
         self._map_changed = True
@@ -252,11 +253,13 @@ class CameraStream:
     # ---- the intake's side ------------------------------------------------------------------------
 
     def _mounted(self, camera_frame: str) -> bool:
-        if self._mounting is None:
-            self._mounting = self._look_up_mounting(camera_frame)
-            if self._mounting is not None:
-                self._odometer.mount(self._mounting.T_base_camera)
-        return self._mounting is not None
+        if self._mounting is None or self._look_again:
+            mounting = self._look_up_mounting(camera_frame)
+            if mounting is None:
+                return False
+            self._odometer.mount(mounting.T_base_camera)
+            self._mounting, self._look_again = mounting, False
+        return True
 
 
 def write_map(path: Path, cloud: Cloud) -> None:

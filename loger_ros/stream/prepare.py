@@ -12,11 +12,14 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from loger_ros.config import NO_PITCH
 from loger_ros.types import Camera
 
 PIXELS = 255_000  # most pixels of a network image under the published rule
 
 _FINEST = 4  # pixels looked up per pixel of a view, in each direction
+_WIDEST = 20.0  # tangent of half the angle of the widest lens
+_NOWHERE = -10  # pixel; outside of every image
 _FARTHEST_TURN = 40.0  # degrees; a camera that looks to the ground or up is left as it is
 _MODELS = {"plumb_bob": False, "rational_polynomial": False, "equidistant": True}  # True: fisheye
 
@@ -93,7 +96,7 @@ class View:
     """
 
     def __init__(
-        self, source: Camera, size: tuple[int, int], field_of_view: float, pitch: float = 0.0
+        self, source: Camera, size: tuple[int, int], field_of_view: float, pitch: float = NO_PITCH
     ) -> None:
         width, height = size
         focal = width / 2 / math.tan(math.radians(field_of_view) / 2)
@@ -114,9 +117,8 @@ class View:
         self._maps = _maps_of(scaled(source, self._reduced), scaled(self.camera, fine), self.turn)
         self._coarse_maps = _maps_of(source, self.camera, self.turn, cv2.CV_32FC1)  # others round down
         # depth along the new axis per depth along the old one
-        v, u = np.indices((height, width))
-        rays = np.stack([(u - centre[0]) / focal, (v - centre[1]) / focal, np.ones_like(u)], -1)
-        self._stretch = (1 / (rays @ self.turn)[..., 2]).astype(np.float32)
+        ahead = _rays(self.camera, self.turn)[..., 2]
+        self._stretch = np.where(ahead > 0, 1 / np.where(ahead > 0, ahead, 1), np.inf).astype(np.float32)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         if image.shape[1::-1] != self._reduced:
@@ -134,7 +136,7 @@ class View:
 
 def turn_to(source: Camera, pitch: float) -> np.ndarray:
     """R_view_camera of a view that looks ``pitch`` degrees downwards; no turn where that makes no sense."""
-    if source.R_base_camera is None:
+    if source.R_base_camera is None or pitch == NO_PITCH:
         return np.eye(3)
     turn = attitude(source.R_base_camera, pitch).T @ source.R_base_camera
     return turn if (np.trace(turn) - 1) / 2 >= math.cos(math.radians(_FARTHEST_TURN)) else np.eye(3)
@@ -147,10 +149,41 @@ def _maps_of(
     coefficients = np.asarray(source.distortion, dtype=float)
     size = (wanted.width, wanted.height)
     if _fisheye(source):
-        return cv2.fisheye.initUndistortRectifyMap(
+        maps = cv2.fisheye.initUndistortRectifyMap(
             source.matrix, coefficients[:4], turn, wanted.matrix, size, kind
         )
-    return cv2.initUndistortRectifyMap(source.matrix, coefficients, turn, wanted.matrix, size, kind)
+    else:
+        maps = cv2.initUndistortRectifyMap(source.matrix, coefficients, turn, wanted.matrix, size, kind)
+    rays = _rays(wanted, turn)
+    beyond = np.hypot(rays[..., 0], rays[..., 1]) > _reach(source) * rays[..., 2]
+    for places in maps if kind == cv2.CV_32FC1 else maps[:1]:
+        places[beyond] = _NOWHERE
+    return maps
+
+
+def _rays(wanted: Camera, turn: np.ndarray) -> np.ndarray:
+    """(H, W, 3) where its pixels look, in the axes of the camera that it is turned against."""
+    v, u = np.indices((wanted.height, wanted.width))
+    return np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(wanted.matrix).T @ turn
+
+
+def _reach(camera: Camera) -> float:
+    """Tangent of the angle up to which the lens's formula is one-to-one; beyond, its images would repeat."""
+    if not any(camera.distortion):
+        return _WIDEST
+    k = np.zeros(8)
+    k[: min(8, len(camera.distortion))] = camera.distortion[:8]
+    slope = np.linspace(0, _WIDEST, 4000)
+    if _fisheye(camera):
+        angle = np.arctan(slope)
+        radius = angle * (1 + angle**2 * (k[0] + angle**2 * (k[1] + angle**2 * (k[2] + angle**2 * k[3]))))
+    else:
+        r2 = slope**2
+        radius = (
+            slope * (1 + r2 * (k[0] + r2 * (k[1] + r2 * k[4]))) / (1 + r2 * (k[5] + r2 * (k[6] + r2 * k[7])))
+        )
+    folds = np.flatnonzero(np.diff(radius) <= 0)
+    return float(slope[folds[0]]) if len(folds) else _WIDEST
 
 
 def _fisheye(camera: Camera) -> bool:
@@ -178,7 +211,7 @@ class Preparation:
         method: str = "lanczos",
         camera: Camera | None = None,
         field_of_view: float = 0.0,
-        pitch: float = 0.0,
+        pitch: float = NO_PITCH,
     ) -> None:
         """resolution: None (images have network size already), "auto" (the size rule) or (width, height).
 

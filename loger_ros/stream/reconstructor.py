@@ -266,8 +266,10 @@ class Reconstructor:
             memory = self._model.reset_fast_weights(memory)
         features = [item.features for item in chunk.items]
         answer = self._inference.predict(features, memory, chunk.items[-1].stamp, **updates)
-        turns = [item.turn for item in chunk.items if item.turn is not None]
-        return answer.of_cameras(np.stack(turns)) if len(turns) == len(features) else answer
+        turns = [item.turn for item in chunk.items]
+        if all(turn is None for turn in turns):
+            return answer
+        return answer.of_cameras(np.stack([np.eye(3) if turn is None else turn for turn in turns]))
 
     def _begins_reset_block(self, index: int) -> bool:
         """Whether the chunk of this index starts without what the fast weights had learnt."""

@@ -125,6 +125,8 @@ class Recipe:
             raise RecipeError(f"{path}: the section {error} is missing") from error
         if "validation" in values:
             values["validation"] = _made(Validation, values["validation"], "validation")
+        if "tilts" in values and "views" not in values:
+            raise RecipeError(f"{path}: tilts are of cameras that views describe; give views, too")
         if not stages:
             raise RecipeError(f"{path}: a recipe needs at least one stage")
         return _made(

@@ -60,6 +60,7 @@ class Trainer:
         clips = torch.randint(0, len(self.bank), (_MATCHED_IMAGES,), generator=generator)
         images = self.bank.rgb[clips.to(self.device), 0].float().cpu() / 255
         initialise(model, images, generator)
+        self._open(model, recipe.stages[0], None)
         self.student = Student(model, recipe).to(self.device)
         self.average = copy.deepcopy(self.student.model).requires_grad_(False)
         self.stage, self.step, self.frames = 0, 0, 0  # step within the stage, frames over all
@@ -203,16 +204,19 @@ class Trainer:
         self.stage, self.step = self.stage + 1, 0
         if self.stage < len(self.recipe.stages):
             stage = self.recipe.stages[self.stage]
-            if (stage.fast_weights, stage.sliding_window) != (before.fast_weights, before.sliding_window):
-                open_memory(
-                    self.student.model,
-                    window=stage.sliding_window and not before.sliding_window,
-                    fast_weights=stage.fast_weights and not before.fast_weights,
-                    gate=self.recipe.window_gate,
-                )
-                self.average.load_state_dict(self.student.model.state_dict())
+            self._open(self.student.model, stage, before)
+            self.average.load_state_dict(self.student.model.state_dict())
             self.optimisers = make_optimisers(self.student, self.recipe, stage)
         self.save()
+
+    def _open(self, model: LoGeR, stage: Stage, before: Stage | None) -> None:
+        """The memories that this stage is the first to use."""
+        open_memory(
+            model,
+            window=stage.sliding_window and not (before and before.sliding_window),
+            fast_weights=stage.fast_weights and not (before and before.fast_weights),
+            gate=self.recipe.window_gate,
+        )
 
     def _resume(self) -> None:
         path = self.folder / "state.pt"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class Bag:
             counts = _counts(reader)
             self.topic = _image_topic(path, types, counts, choice.topic)
             self._count = counts[self.topic]
-            self.camera: Camera | None = self._camera(reader, types)
+            self.camera: Camera | None = self._mounted(self._camera(reader, types), reader)
             self._ros2 = reader.is2
         self.kind = f"{'rosbag2' if self._ros2 else 'ROS 1 bag'}, {self.topic}"
         self._truth = BagTruth(self._opened, types, choice, self.problems, self._camera_frame)
@@ -157,11 +158,19 @@ class Bag:
                 np.array(matrix, float).reshape(3, 3),
                 lens,
                 model,
-                mounting(reader, self._camera_frame),
             )
         except Exception as error:  # an unreadable camera is no reason not to see
             self.problems.add("no_camera_info", 0, f"{topic or self.topic} gives no camera ({error})")
             return None
+
+    def _mounted(self, camera: Camera | None, reader: Any) -> Camera | None:
+        try:
+            return camera and replace(camera, R_base_camera=mounting(reader, self._camera_frame))
+        except Exception as error:  # of /tf_static, which is no reason not to know the camera
+            self.problems.add(
+                "no_mounting", 0, f"/tf_static does not tell how the camera is mounted ({error})"
+            )
+            return camera
 
 
 def _first(reader: Any, topic: str) -> Any:
