@@ -129,6 +129,20 @@ def test_stages_to_come_may_be_changed(uninterrupted, tmp_path, recipe_file):
     assert any(not torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+def test_a_finished_run_goes_on_with_another_stage(uninterrupted, tmp_path):
+    """Here the first that uses a memory, whose gates open then; the stages before must be the same."""
+    short = RECIPE.split("  memory:")[0]
+    recipe, out = tmp_path / "recipe.yaml", tmp_path / "out"
+    recipe.write_text(short)
+    subprocess.run(command(recipe, out), env=environment(), check=True, timeout=300)
+    closed = load_model(out / "model.safetensors")
+    assert not any(float(gate.bias.abs()) for gate in (*closed.ttt_gate_projs, *closed.swa_gate_projs))
+    recipe.write_text(RECIPE)
+    subprocess.run(command(recipe, out), env=environment(), check=True, timeout=300)
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (out, uninterrupted))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
 PLATEAU = """
 seed: 0
 ema: 0.98

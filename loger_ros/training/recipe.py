@@ -142,11 +142,10 @@ class Recipe:
             "recipe",
         )
 
-    def same_until(self, other: Recipe, stage: int) -> bool:
-        """Whether nothing differs that the first stages, up to and with ``stage``, depend on."""
+    def same_until(self, other: Recipe, begun: int) -> bool:
+        """Whether nothing differs that the first stages, as many as have ``begun``, depend on."""
         a, b = (
-            dataclasses.replace(r, stages=r.stages[: stage + 1], stream={}, validation=None)
-            for r in (self, other)
+            dataclasses.replace(r, stages=r.stages[:begun], stream={}, validation=None) for r in (self, other)
         )
         return a == b
 

@@ -203,11 +203,14 @@ class Trainer:
         self.student.model.load_state_dict(self.average.state_dict())
         self.stage, self.step = self.stage + 1, 0
         if self.stage < len(self.recipe.stages):
-            stage = self.recipe.stages[self.stage]
-            self._open(self.student.model, stage, before)
-            self.average.load_state_dict(self.student.model.state_dict())
-            self.optimisers = make_optimisers(self.student, self.recipe, stage)
+            self._begin(before)
         self.save()
+
+    def _begin(self, before: Stage) -> None:
+        stage = self.recipe.stages[self.stage]
+        self._open(self.student.model, stage, before)
+        self.average.load_state_dict(self.student.model.state_dict())
+        self.optimisers = make_optimisers(self.student, self.recipe, stage)
 
     def _open(self, model: LoGeR, stage: Stage, before: Stage | None) -> None:
         """The memories that this stage is the first to use."""
@@ -224,7 +227,7 @@ class Trainer:
             return
         state = torch.load(path, map_location=self.device, weights_only=True)
         before = Recipe.from_text(state["recipe"], path, state["variant"])
-        if not before.same_until(self.recipe, state["stage"]):
+        if not before.same_until(self.recipe, min(state["stage"] + 1, len(before.stages))):
             raise ValueError(
                 f"{path} was trained by another recipe: train into another folder, or give the recipe it had "
                 "(stages that have not begun may differ)"
@@ -233,7 +236,9 @@ class Trainer:
         self.best = state["best"]
         self.student.load_state_dict(state["student"])
         self.average.load_state_dict(state["average"])
-        if self.stage < len(self.recipe.stages):
+        if self.stage == len(before.stages) < len(self.recipe.stages):
+            self._begin(before.stages[-1])  # it had been finished, and is to go on
+        elif self.stage < len(self.recipe.stages):
             self.optimisers = make_optimisers(self.student, self.recipe, self.recipe.stages[self.stage])
             for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
                 optimiser.load_state_dict(saved)
