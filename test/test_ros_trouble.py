@@ -276,6 +276,7 @@ def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
 def test_a_signal_while_it_still_imports_ends_it_quietly(
     ros_environment: dict[str, str], how: signal.Signals
 ) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # where it is ignored, a child ignores it, too
     with node_process(ros_environment, autostart=False) as process:
         libraries = Path(f"/proc/{process.pid}/maps")
         until(lambda: "libtorch_cpu" in libraries.read_text())
