@@ -228,6 +228,10 @@ class Preparation:
         self._field_of_view = field_of_view if camera else 0.0
         self._pitch = pitch
         self._view: View | None = None  # made at the first image
+        # R_view_camera, by which the prepared images are turned against the camera; None: not at all
+        self.turn: np.ndarray | None = None
+        if camera is not None and camera.R_base_camera is not None and field_of_view:
+            self.turn = turn_to(camera, pitch)
         straighten = camera is not None and any(camera.distortion) and not self._field_of_view
         self._undistort = Undistorter(camera) if camera and straighten else None
         self._resolution: str | tuple[int, int] | None = None
@@ -247,13 +251,6 @@ class Preparation:
             return begun or target_size(width, height, self._patch)
         _require_patches(width, height, self._patch)
         return width, height
-
-    @property
-    def turn(self) -> np.ndarray | None:
-        """R_view_camera, by which the prepared images are turned against the camera; None: not at all."""
-        if self._source is None or self._source.R_base_camera is None or not self._field_of_view:
-            return None
-        return turn_to(self._source, self._pitch)
 
     def camera_at(self, size: tuple[int, int]) -> Camera | None:
         """The camera of the prepared images, where the camera of the original ones is known."""
