@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 import signal
 import subprocess
@@ -15,8 +16,10 @@ import yaml
 from safetensors.torch import load_file
 
 import loger_ros
-from loger_ros.model import load_model
+from loger_ros.model import build_model, load_model
+from loger_ros.training.initialise import take_over
 from loger_ros.training.recipe import Recipe, RecipeError
+from loger_ros.training.trainer import Trainer
 
 RECIPES = Path(loger_ros.__file__).parents[1] / "config" / "training"
 RECIPE = """
@@ -141,6 +144,41 @@ def test_a_finished_run_goes_on_with_another_stage(uninterrupted, tmp_path):
     subprocess.run(command(recipe, out), env=environment(), check=True, timeout=300)
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (out, uninterrupted))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_run_begins_with_the_weights_of_another(uninterrupted, tmp_path):
+    """Trained memories stay as they are, though the first stage uses them."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE.split("  pairs:")[0] + "  memory:" + RECIPE.split("  memory:")[1])
+    before = Trainer(Recipe.from_yaml(recipe), tmp_path / "out", start=uninterrupted / "model.safetensors")
+    trained = load_file(uninterrupted / "model.safetensors")
+    ours = before.average.state_dict()
+    assert all(torch.equal(ours[name], trained[name]) for name in trained)
+
+
+@torch.no_grad()
+def test_patches_of_another_size_see_the_same(uninterrupted):
+    small = load_model(uninterrupted / "model.safetensors")
+    config = dataclasses.replace(
+        small.config, patch_size=14, encoder=dataclasses.replace(small.config.encoder, img_size=56)
+    )
+    large = build_model(config).eval()
+    take_over(large, small)
+    images = torch.rand(1, 3, 3, 21, 28, generator=torch.Generator().manual_seed(0))
+    twice = images.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    (a, _), (b, _) = (
+        model.step(x, model.initial_memory(), 3, 1) for model, x in ((small, images), (large, twice))
+    )
+    assert torch.allclose(a.camera_poses, b.camera_poses, atol=0.01)
+    halved = b.local_points[..., 2].unflatten(-1, (28, 2)).unflatten(-3, (21, 2)).mean((-1, -3))
+    assert torch.allclose(a.local_points[..., 2], halved, rtol=0.02)
+
+
+def test_a_model_of_other_sizes_is_no_start(uninterrupted):
+    model = load_model(uninterrupted / "model.safetensors")
+    wider = build_model(dataclasses.replace(model.config, ttt_head_dim=32))
+    with pytest.raises(ValueError, match=r"does not fit the recipe: \S+ is .*, expected"):
+        take_over(wider, model)
 
 
 PLATEAU = """

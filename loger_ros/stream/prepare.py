@@ -17,7 +17,7 @@ from loger_ros.types import Camera
 
 PIXELS = 255_000  # most pixels of a network image under the published rule
 
-_FINEST = 4  # pixels looked up per pixel of a view, in each direction
+_FINER = 2  # pixels looked up per pixel of a view, in each direction, at least; less than twice as many
 _WIDEST = 20.0  # tangent of half the angle of the widest lens
 _NOWHERE = -10  # pixel; outside of every image
 _FARTHEST_TURN = 40.0  # degrees; a camera that looks to the ground or up is left as it is
@@ -107,22 +107,26 @@ class View:
         self.camera = Camera(
             width, height, matrix, R_base_camera=None if mounted is None else mounted @ self.turn.T
         )
-        # Averaged down to a few times the wanted size, looked up as finely as that, then averaged.
+        # Halved to a few times the wanted size, looked up as finely as that, then averaged.
         excess = max(source.matrix[0, 0], source.matrix[1, 1]) / focal
-        least = max(1, round(excess / _FINEST))
-        self._reduced = (max(1, source.width // least), max(1, source.height // least))
-        self._finer = max(1, round(excess / least))
+        most = min(source.width, source.height).bit_length() - 1
+        self._halvings = min(most, max(0, math.floor(math.log2(excess / _FINER))))
+        small = source.width >> self._halvings, source.height >> self._halvings
+        self._even = small[0] << self._halvings, small[1] << self._halvings  # exact halves cost a quarter
+        halved = scaled(replace(source, width=self._even[0], height=self._even[1]), small)
+        self._finer = max(1, round(excess / 2**self._halvings))
         fine = (width * self._finer, height * self._finer)
         self._size = size
-        self._maps = _maps_of(scaled(source, self._reduced), scaled(self.camera, fine), self.turn)
+        self._maps = _maps_of(halved, scaled(self.camera, fine), self.turn)
         self._coarse_maps = _maps_of(source, self.camera, self.turn, cv2.CV_32FC1)  # others round down
         # depth along the new axis per depth along the old one
         ahead = _rays(self.camera, self.turn)[..., 2]
         self._stretch = np.where(ahead > 0, 1 / np.where(ahead > 0, ahead, 1), np.inf).astype(np.float32)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        if image.shape[1::-1] != self._reduced:
-            image = cv2.resize(image, self._reduced, interpolation=cv2.INTER_AREA)
+        image = image[: self._even[1], : self._even[0]]
+        for _ in range(self._halvings):
+            image = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         seen = cv2.remap(image, *self._maps, cv2.INTER_LINEAR)
         return seen if self._finer == 1 else cv2.resize(seen, self._size, interpolation=cv2.INTER_AREA)
 

@@ -1,4 +1,4 @@
-"""Initial weights from which a small network finds motion. A default initialisation stays at "no motion"."""
+"""Initial weights from which a small network finds motion: a default initialisation stays at "no motion"."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from loger_ros.model import LoGeR
 from loger_ros.model.blocks import Block
@@ -49,22 +50,54 @@ def initialise(model: LoGeR, images: Tensor, generator: torch.Generator) -> None
 
 
 @torch.no_grad()
+def take_over(model: LoGeR, trained: LoGeR) -> None:
+    """The weights of a trained model of the same sizes. Patches may differ in size: they are resampled."""
+    theirs = trained.state_dict()
+    ratio = trained.config.patch_size / model.config.patch_size
+    for name, own in model.state_dict().items():
+        other = theirs.get(name)
+        if other is not None and name == "encoder.patch_embed.proj.weight":
+            other = _resampled(other, model.config.patch_size) * ratio**2  # as many times fewer pixels
+        elif other is not None and name.startswith(("point_head.proj.", "conf_head.proj.")):
+            patches = other.unflatten(0, (-1, trained.config.patch_size, trained.config.patch_size))
+            patches = patches.movedim((1, 2), (-2, -1))  # channels, (inputs,) rows, columns
+            other = _resampled(patches, model.config.patch_size).movedim((-2, -1), (1, 2)).flatten(0, 2)
+        if other is None or other.shape != own.shape:
+            raise ValueError(
+                f"the model to start from does not fit the recipe: {name} is "
+                f"{'missing' if other is None else tuple(other.shape)}, expected {tuple(own.shape)}"
+            )
+        own.copy_(other)
+
+
+def _resampled(patches: Tensor, size: int) -> Tensor:
+    """(..., rows, columns) → (..., size, size)"""
+    flat = patches.float().reshape(1, -1, *patches.shape[-2:])
+    resized = interpolate(flat, (size, size), mode="bicubic", antialias=True)
+    return resized.reshape(*patches.shape[:-2], size, size)
+
+
+@torch.no_grad()
 def open_memory(model: LoGeR, *, window: bool, fast_weights: bool, gate: float) -> None:
     """Before a memory is used for the first time: its gates open, so that it can be learnt at all.
 
     The window sees like the block after it. Fast weights say nothing yet, at wide open gates.
     """
-    if window:
+    if window and _shut(model.swa_gate_projs):
         for layer, index in zip(model.swa_layers, model.config.attn_insert_after, strict=True):
             source = model.decoder[index + 1 - index % 2]  # the next block between frames, or itself
             own = layer.state_dict()
             fitting = {k: v for k, v in source.state_dict().items() if own[k].shape == v.shape}
             layer.load_state_dict(fitting, strict=False)
         _open(model.swa_gate_projs, gate)
-    if fast_weights:
+    if fast_weights and _shut(model.ttt_gate_projs):
         for layer in cast("list[FastWeightLayer]", model.ttt_layers):
             layer.c_proj.weight.zero_()
         _open(model.ttt_gate_projs, 1.0)
+
+
+def _shut(gates: nn.ModuleList) -> bool:
+    return not any(bool(parameter.any()) for parameter in gates.parameters())
 
 
 def _open(gates: nn.ModuleList, bias: float) -> None:

@@ -15,11 +15,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from loger_ros.model import LoGeR, build_model
+from loger_ros.model import LoGeR, build_model, load_model
 from loger_ros.model.checkpoint import save_checkpoint
 from loger_ros.training.bank import Bank, make_bank
 from loger_ros.training.batches import draw
-from loger_ros.training.initialise import initialise, open_memory
+from loger_ros.training.initialise import initialise, open_memory, take_over
 from loger_ros.training.logbook import Logbook
 from loger_ros.training.optimisers import make_optimisers, set_rates
 from loger_ros.training.recipe import Recipe, Stage
@@ -33,7 +33,10 @@ _MATCHED_IMAGES = 128  # that patch filters are matched to
 
 
 class Trainer:
-    """One process per rank. Everything that a later run needs lies in ``folder``."""
+    """One process per rank. Everything that a later run needs lies in ``folder``.
+
+    start: model, as load_model takes it, whose weights a new run begins with, instead of random ones.
+    """
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class Trainer:
         *,
         device: str = "cpu",
         autocast: bool = False,
+        start: str | Path | None = None,
         say: Callable[[str], object] = print,
     ) -> None:
         self.recipe, self.folder, self.say = recipe, folder, say
@@ -60,7 +64,9 @@ class Trainer:
         clips = torch.randint(0, len(self.bank), (_MATCHED_IMAGES,), generator=generator)
         images = self.bank.rgb[clips.to(self.device), 0].float().cpu() / 255
         initialise(model, images, generator)
-        self._open(model, recipe.stages[0], None)
+        if start is not None:
+            take_over(model, load_model(start))
+        self._open_memory(model, recipe.stages[0])
         self.student = Student(model, recipe).to(self.device)
         self.average = copy.deepcopy(self.student.model).requires_grad_(False)
         self.stage, self.step, self.frames = 0, 0, 0  # step within the stage, frames over all
@@ -199,26 +205,21 @@ class Trainer:
 
     def _next_stage(self) -> None:
         """The averaged weights go on; a memory that was never used is opened."""
-        before = self.recipe.stages[self.stage]
         self.student.model.load_state_dict(self.average.state_dict())
         self.stage, self.step = self.stage + 1, 0
         if self.stage < len(self.recipe.stages):
-            self._begin(before)
+            self._begin()
         self.save()
 
-    def _begin(self, before: Stage) -> None:
+    def _begin(self) -> None:
         stage = self.recipe.stages[self.stage]
-        self._open(self.student.model, stage, before)
+        self._open_memory(self.student.model, stage)
         self.average.load_state_dict(self.student.model.state_dict())
         self.optimisers = make_optimisers(self.student, self.recipe, stage)
 
-    def _open(self, model: LoGeR, stage: Stage, before: Stage | None) -> None:
-        """The memories that this stage is the first to use."""
+    def _open_memory(self, model: LoGeR, stage: Stage) -> None:
         open_memory(
-            model,
-            window=stage.sliding_window and not (before and before.sliding_window),
-            fast_weights=stage.fast_weights and not (before and before.fast_weights),
-            gate=self.recipe.window_gate,
+            model, window=stage.sliding_window, fast_weights=stage.fast_weights, gate=self.recipe.window_gate
         )
 
     def _resume(self) -> None:
@@ -237,7 +238,7 @@ class Trainer:
         self.student.load_state_dict(state["student"])
         self.average.load_state_dict(state["average"])
         if self.stage == len(before.stages) < len(self.recipe.stages):
-            self._begin(before.stages[-1])  # it had been finished, and is to go on
+            self._begin()  # it had been finished, and is to go on
         elif self.stage < len(self.recipe.stages):
             self.optimisers = make_optimisers(self.student, self.recipe, self.recipe.stages[self.stage])
             for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
