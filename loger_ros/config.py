@@ -240,6 +240,12 @@ class MapConfig(Section):
 
     voxel_size: float = setting(0.05, "Edge of a voxel", unit="map units", minimum=1e-6)
     max_voxels: int = setting(1_000_000, "Most voxels that the map holds", minimum=16, maximum=100_000_000)
+    interval: float = setting(
+        0.1,
+        "Of frames that are closer in time than this only the first goes into the map; 0: all of them",
+        unit="s",
+        minimum=0,
+    )
     eviction: str = setting(
         "distance",
         "A full map gives up the voxels farthest from the camera (distance) or longest unseen (age)",

@@ -171,7 +171,8 @@ def test_patches_of_another_size_see_the_same(uninterrupted):
     )
     assert torch.allclose(a.camera_poses, b.camera_poses, atol=0.01)
     halved = b.local_points[..., 2].unflatten(-1, (28, 2)).unflatten(-3, (21, 2)).mean((-1, -3))
-    assert torch.allclose(a.local_points[..., 2], halved, rtol=0.02)
+    apart = (a.local_points[..., 2] - halved).abs().mean()
+    assert apart < 0.2 * (halved - halved.mean()).abs().mean()
 
 
 def test_a_model_of_other_sizes_is_no_start(uninterrupted):

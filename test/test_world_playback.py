@@ -46,8 +46,32 @@ def take(playback: Playback) -> Shot:
     raise AssertionError("nothing came")
 
 
-def test_playback_gives_the_frames_of_the_sequence(sequence: Sequence) -> None:
-    playback = Playback(sequence, "stop", ahead=4)
+def test_kept_frames_are_rendered_once(sequence: Sequence, monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered: list[int] = []
+    render = Sequence.render
+
+    def counted(self: Sequence, start: int, stop: int, *others: object) -> object:
+        rendered.extend(range(start, stop))
+        return render(self, start, stop, *others)
+
+    monkeypatch.setattr(Sequence, "render", counted)
+    playback = Playback(sequence, "bounce", ahead=4, keep=True)
+    try:
+        assert [take(playback).number for _ in range(30)] == played(len(sequence), 8, "bounce", 30)
+    finally:
+        playback.close()
+    assert rendered == list(range(len(sequence)))
+
+
+def test_frames_that_do_not_fit_are_not_kept() -> None:
+    long = generate(SequenceSpec(frames=600, width=1280, height=720), 0)
+    with pytest.raises(ValueError, match="600 frames of 1280x720 take 3691 MB"):
+        Playback(long, keep=True)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_playback_gives_the_frames_of_the_sequence(sequence: Sequence, keep: bool) -> None:
+    playback = Playback(sequence, "stop", ahead=4, keep=keep)
     try:
         for number in range(len(sequence)):
             shot = take(playback)

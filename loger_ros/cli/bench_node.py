@@ -2,7 +2,9 @@
 
 A camera and the node run as processes of their own, over DDS, and this process listens to odometry, poses
 and TF. Costs are processor seconds per second: of the node's process without ``encode`` and ``step`` of the
-model, which the node measures in its own thread. The bare Reconstructor then takes the same pictures here.
+model, which the node measures in its own thread. Then a node that only takes the images and answers each with
+three constant messages has its turn, which is the least that rclpy and DDS cost here; and a bare
+Reconstructor takes the same pictures in this process.
 """
 
 from __future__ import annotations
@@ -11,17 +13,21 @@ import argparse
 import sys
 import tempfile
 import time
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from loger_ros.cli.arguments import image_size
 from loger_ros.config import StreamConfig
-from loger_ros.ros.config import NetworkConfig
+from loger_ros.ros.config import FramesConfig, NetworkConfig
 from loger_ros.stream import Reconstructor
 from loger_ros.types import Frame
 
-STEADY = ("frames.extrinsic:=parameters", "input.undistort:=false", "model.threads:=1")
+if TYPE_CHECKING:
+    from loger_ros.ros.bench import Trial
+
+STEADY = ("frames.extrinsic:=parameters", "model.threads:=1")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,17 +47,14 @@ def run(args: argparse.Namespace) -> int:
 
     width, height = args.size
     camera = [f"width:={width}", f"height:={height}", f"rate:={args.rate:f}"]
-    names = ("frames_processed", "process_processor_s", "network_processor_s")
     with tempfile.TemporaryDirectory() as folder:
         settings = [f"model.checkpoint:={args.model}", f"output.folder:={folder}", *STEADY, *args.parameters]
         try:
             with trial(settings, "steady_camera", camera) as node:
-                ready = time.monotonic() + args.warm_up
-                node.wait(lambda: node.at > ready, args.warm_up + 60)
-                first, begun, heard = {name: node.number(name) for name in names}, node.at, node.odometry
-                node.wait(lambda: node.at > begun + args.seconds, args.seconds + 60)
-                frames, process, network = (node.number(name) - first[name] for name in names)
-                seconds, heard, dropped = node.at - begun, node.odometry - heard, node.dropped()
+                frames, process, network, seconds = _measured(node, args)
+                heard, dropped = node.odometry, node.dropped()
+            with trial([], "steady_camera", camera, module="relay") as node:
+                relayed, relay, _, _ = _measured(node, args)
         except Ended as error:
             print(error, file=sys.stderr)
             return 1
@@ -62,21 +65,33 @@ def run(args: argparse.Namespace) -> int:
     )
     if rate < 0.95 * args.rate:
         print("this machine is too busy for that rate: costs per image are too high, try --rate lower")
-    alone, bare = (process - network) / frames, _bare(args)
+    alone, bare, least = (process - network) / frames, _bare(args), relay / relayed
     for name, each in (
         ("network", network / frames),
         ("node without it", alone),
         ("bare Reconstructor without it", bare),
-        ("what the node adds", alone - bare),
+        ("a node that only relays", least),
+        ("these two together", bare + least),
     ):
         print(f"{name:<30} {each * 1e3:6.2f} ms per image  {each * args.rate:7.2%} of one core")
     return 0
 
 
+def _measured(node: Trial, args: argparse.Namespace) -> tuple[float, ...]:
+    """Frames, processor seconds of the process and of the network in it, and seconds, after the warm-up."""
+    names = ("frames_processed", "process_processor_s", "network_processor_s")
+    ready = time.monotonic() + args.warm_up
+    node.wait(lambda: node.at > ready, args.warm_up + 60)
+    first, begun = [node.number(name) for name in names], node.at
+    node.wait(lambda: node.at > begun + args.seconds, args.seconds + 60)
+    return *(node.number(name) - before for name, before in zip(names, first, strict=True)), node.at - begun
+
+
 def _bare(args: argparse.Namespace) -> float:
     """Processor seconds per image of a Reconstructor, without the network."""
     from loger_ros.ros.network import load_network
-    from loger_ros.ros.steady_camera import pictures
+    from loger_ros.ros.steady_camera import lens, pictures
+    from loger_ros.ros.transforms import mount
 
     model = load_network(NetworkConfig(checkpoint=args.model, threads=1))
     given = (text.partition(":=") for text in args.parameters)
@@ -86,7 +101,9 @@ def _bare(args: argparse.Namespace) -> float:
         if name.startswith("stream.")
     }
     config = StreamConfig(**{**model.recommended, **stream})
-    recon = Reconstructor.from_config(model, config, keep_results=False)
+    level = mount(FramesConfig.camera_xyz, FramesConfig.camera_rpy)[:3, :3]
+    camera = replace(lens(*args.size), R_base_camera=level)
+    recon = Reconstructor.from_config(model, config, camera=camera, keep_results=False)
     images = pictures(*args.size)
     taken = 0.0
     for number in range(args.frames + 30):

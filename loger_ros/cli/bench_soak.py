@@ -17,6 +17,7 @@ from loger_ros.cli.arguments import image_size
 NASTY = (
     *("drop:=0.02", "late:=0.02", "late_by:=0.1", "duplicate:=0.02", "pause_every:=300.0", "pause_for:=15.0"),
     *("resize_every:=240.0", "jump_every:=420.0", "jump_by:=3600.0"),
+    *("frames:=300", "keep:=true"),  # played forth and back
 )
 COLUMNS = (
     *("seconds", "resident_mb", "images_received", "frames_processed", "odometry_heard", "queue"),

@@ -23,6 +23,7 @@ from loger_ros.evaluation.sources.base import quiet_log
 from loger_ros.events import EventLog
 from loger_ros.mapping.cloud import Cloud, cloud_of, world_points
 from loger_ros.mapping.journal import Journal
+from loger_ros.mapping.pace import Pace
 from loger_ros.mapping.voxel_map import VoxelMap
 from loger_ros.stream import Reconstructor
 from loger_ros.stream.prepare import Undistorter
@@ -181,6 +182,7 @@ class _Take:
         self._final: list[tuple[int, np.ndarray, int]] = []
         self._first: dict[int, tuple[np.ndarray, int, float]] = {}
         self._voxels = VoxelMap(settings.map, device)
+        self._pace = Pace(settings.map.interval)
         self._true_voxels: VoxelMap | None = None
         self._truth: dict[int, np.ndarray] | None = None  # by stamp, looked up once depth asks for it
         self._depth = DepthSample()
@@ -207,9 +209,9 @@ class _Take:
             return
         self._final += [(posed.stamp, posed.T_map_camera, posed.segment) for posed in update.frames]
         self._focal.add(update.local_points[-1].float().cpu().numpy())
-        self._voxels.insert(
-            cloud_of(update, self._settings.cloud), update.frames[-1].T_map_camera, update.frames[-1].stamp
-        )
+        for due in self._pace.due(update):
+            (posed,) = due.frames
+            self._voxels.insert(cloud_of(due, self._settings.cloud), posed.T_map_camera, posed.stamp)
         for i, posed in enumerate(update.frames):
             depth = self._source.depth(posed.stamp)
             if depth is not None:

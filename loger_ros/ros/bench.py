@@ -67,8 +67,13 @@ class Trial:
 
 
 @contextmanager
-def trial(node: Sequence[str], camera_module: str, camera: Sequence[str]) -> Iterator[Trial]:
-    """node, camera: parameters as ``name:=value``. Begins when frames are processed."""
+def trial(
+    node: Sequence[str], camera_module: str, camera: Sequence[str], module: str = "node"
+) -> Iterator[Trial]:
+    """node, camera: parameters as ``name:=value``. Begins when frames are processed.
+
+    module: what is tried.
+    """
     for name, value in this_machine_only().items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads on a busy core wait for each other
@@ -76,7 +81,7 @@ def trial(node: Sequence[str], camera_module: str, camera: Sequence[str]) -> Ite
         listener = rclpy.create_node("trial")
         run = Trial(
             lambda timeout: rclpy.spin_once(listener, timeout_sec=timeout),
-            _started("node", node),
+            _started(module, node),
             _started(camera_module, camera),
         )
 

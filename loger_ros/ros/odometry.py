@@ -8,7 +8,9 @@ is it turned upright and moved to where the robot started.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 
@@ -54,16 +56,17 @@ class Odometer:
         self._carry = adjoint(T_base_camera)  # small motions of the camera are such of the base
 
     def follow(self, update: Update) -> list[Motion]:
-        """Motions to the frames of an update that are newer than what is known."""
-        motions = []
-        said = {frame.stamp: frame.T_map_camera @ self._T_camera_base for frame in update.frames}
-        if self._last is not None and self._last.stamp in said:  # this chunk's opinion of where we were
-            self._last = replace(self._last, T_world_base=said[self._last.stamp])
-        for frame in update.frames:
-            last = self._last
-            if last is None or frame.stamp > last.stamp or frame.segment > last.segment:
-                motions.append(self._go(frame, said[frame.stamp], update.noise))
-        return motions
+        """Motions to the frames of an update, which are of one segment, that are newer than what is known."""
+        stamps, last = [frame.stamp for frame in update.frames], self._last
+        if last is not None and last.stamp in stamps:  # this chunk's opinion of where we were
+            then = update.frames[stamps.index(last.stamp)]
+            self._last = last = replace(last, T_world_base=then.T_map_camera @ self._T_camera_base)
+        frames = [
+            frame
+            for frame in update.frames
+            if last is None or frame.stamp > last.stamp or frame.segment > last.segment
+        ]
+        return self._go(frames, last, update.noise) if frames else []
 
     def restart(self) -> None:
         """The map begins anew, with the robot at its origin; odom goes on."""
@@ -78,36 +81,33 @@ class Odometer:
         else:
             self.T_map_world = T_map_base @ inverse(self._last.T_world_base)
 
-    def T_map_base(self, frame: PosedFrame) -> np.ndarray:
-        T_world_base = frame.T_map_camera @ self._T_camera_base
-        return self._world(T_world_base) @ T_world_base
+    def in_map(self, frames: Sequence[PosedFrame]) -> tuple[np.ndarray, np.ndarray]:
+        """The robot at those frames: poses (n, 4, 4), and covariances (n, 6, 6) in the axes of the map."""
+        T_world_base = _poses(frames) @ self._T_camera_base
+        poses = self._world(T_world_base[0]) @ T_world_base
+        return poses, self._covariances(frames, poses)
 
-    def map_covariance(self, frame: PosedFrame, T_map_base: np.ndarray) -> np.ndarray:
-        """(6, 6) of the robot's pose, in the axes of the map."""
-        return self._covariance(frame, T_map_base[:3, :3])
-
-    def _go(self, frame: PosedFrame, T_world_base: np.ndarray, noise: np.ndarray) -> Motion:
-        T_map_world = self._world(T_world_base)
-        last = self._last
+    def _go(self, frames: Sequence[PosedFrame], last: _Last | None, noise: np.ndarray) -> list[Motion]:
+        """last: where the robot was before the first of them. noise (6, 6): of one pose, in camera axes."""
+        T_world_base = _poses(frames) @ self._T_camera_base
+        first = frames[0]
+        connected = last is not None and last.segment == first.segment
         if last is None:
-            T_odom_base, twist, twist_covariance = self._T_odom_start, np.zeros(6), UNKNOWN * np.eye(6)
-        else:
-            step = inverse(last.T_world_base) @ T_world_base
-            T_odom_base = last.T_odom_base @ step
-            T_odom_base[:3, :3] = nearest_rotation(T_odom_base[:3, :3])
-            if frame.segment == last.segment:
-                twist, twist_covariance = self._twist(step, frame.stamp - last.stamp, noise)
-            else:
-                twist, twist_covariance = np.zeros(6), UNKNOWN * np.eye(6)
-        self._last = _Last(frame.stamp, frame.segment, T_world_base, T_odom_base)
-        return Motion(
-            frame.stamp,
-            T_odom_base,
-            T_map_world @ T_world_base @ inverse(T_odom_base),
-            self._covariance(frame, T_odom_base[:3, :3]),
-            twist,
-            twist_covariance,
+            last = _Last(first.stamp, first.segment, T_world_base[0], self._T_odom_start)
+        steps = inverse(np.concatenate([last.T_world_base[None], T_world_base[:-1]])) @ T_world_base
+        T_odom_base = np.array(list(accumulate(steps, np.matmul, initial=last.T_odom_base))[1:])
+        T_odom_base[:, :3, :3] = nearest_rotation(T_odom_base[:, :3, :3])
+        stamps = np.array([last.stamp, *(frame.stamp for frame in frames)])
+        twists, twist_covariances = self._twists(steps, np.diff(stamps), noise)
+        if not connected:
+            twists[0], twist_covariances[0] = 0, UNKNOWN * np.eye(6)
+        T_map_odom = self._world(T_world_base[0]) @ T_world_base @ inverse(T_odom_base)
+        covariances = self._covariances(frames, T_odom_base)
+        self._last = _Last(frames[-1].stamp, frames[-1].segment, T_world_base[-1], T_odom_base[-1])
+        columns = zip(
+            stamps[1:].tolist(), T_odom_base, T_map_odom, covariances, twists, twist_covariances, strict=True
         )
+        return [Motion(*row) for row in columns]
 
     def _world(self, T_world_base: np.ndarray) -> np.ndarray:
         """T_map_world, which the first frame decides."""
@@ -115,22 +115,30 @@ class Odometer:
             self.T_map_world = self._start @ inverse(T_world_base)
         return self.T_map_world
 
-    def _twist(self, step: np.ndarray, duration: int, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """step: T_before_now of the base; noise (6, 6): of one pose, in the axes of the camera."""
-        seconds = duration * 1e-9
-        moved = np.concatenate([step[:3, 3], log_rotation(step[:3, :3])])
+    def _twists(
+        self, steps: np.ndarray, durations: np.ndarray, noise: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """steps (n, 4, 4): T_before_now of the base. A duration of zero, of a first frame, tells nothing."""
+        seconds = np.maximum(durations, 1)[:, None] * 1e-9
+        turned = log_rotation(steps[:, :3, :3])
         # In the axes half-way between the two: a constant velocity on a curve comes out right.
-        moved[:3] = exp_rotation(-moved[3:] / 2) @ moved[:3]
-        return moved / seconds, 2 * self._carry @ noise @ self._carry.T / seconds**2
+        moved = exp_rotation(-turned / 2) @ steps[:, :3, 3:]
+        twists = np.concatenate([moved[..., 0], turned], axis=1) / seconds
+        return twists, 2 * self._carry @ noise @ self._carry.T / seconds[..., None] ** 2
 
-    def _covariance(self, frame: PosedFrame, rotation: np.ndarray) -> np.ndarray:
-        """The camera's covariance in world axes → the base's in axes that see it turned by ``rotation``."""
-        to_camera = _turn(frame.T_map_camera[:3, :3].T)
-        carry = _turn(rotation) @ self._carry @ to_camera
-        return carry @ frame.covariance @ carry.T
+    def _covariances(self, frames: Sequence[PosedFrame], poses: np.ndarray) -> np.ndarray:
+        """The cameras' covariances in world axes → the base's in the axes that see it at ``poses``."""
+        to_camera = _turn(np.swapaxes(_poses(frames)[:, :3, :3], -1, -2))
+        carry = _turn(poses[:, :3, :3]) @ self._carry @ to_camera
+        return carry @ np.array([frame.covariance for frame in frames]) @ np.swapaxes(carry, -1, -2)
 
 
-def _turn(rotation: np.ndarray) -> np.ndarray:
-    result = np.zeros((6, 6))
-    result[:3, :3] = result[3:, 3:] = rotation
+def _poses(frames: Sequence[PosedFrame]) -> np.ndarray:
+    return np.array([frame.T_map_camera for frame in frames])
+
+
+def _turn(rotations: np.ndarray) -> np.ndarray:
+    """(n, 3, 3) → (n, 6, 6)"""
+    result = np.zeros((len(rotations), 6, 6))
+    result[:, :3, :3] = result[:, 3:, 3:] = rotations
     return result

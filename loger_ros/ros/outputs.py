@@ -136,9 +136,12 @@ class Outputs:
 
         camera: of the network's images.
         """
+        wanted = _heard(self._depth) or _heard(self._depth_info)
+        if not wanted and not _heard(self._confidence):
+            return
         turn = turn_between(camera, R_base_camera)
         head = header(update.frames[-1].stamp, optical_frame)
-        if _heard(self._depth) or _heard(self._depth_info):
+        if wanted:
             local = update.local_points[-1].float().cpu().numpy()
             self.send(self._depth, depth_message(turned_back(local[..., 2], camera, turn, np.nan), head))
             seen_by = camera or fitted_camera(local)

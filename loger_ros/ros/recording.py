@@ -49,12 +49,11 @@ class Recording:
     def append(self, frames: Sequence[PosedFrame]) -> None:
         if self._journal.mark()[0] > self._limit:
             self._rotate()
+        poses = self._odometer.in_map(frames)[0] if frames else ()
         self._journal.append(
             [
-                replace(
-                    frame, T_map_camera=self._odometer.T_map_base(frame), segment=frame.segment + self._laps
-                )
-                for frame in frames
+                replace(frame, T_map_camera=pose, segment=frame.segment + self._laps)
+                for frame, pose in zip(frames, poses, strict=True)
             ]
         )
 

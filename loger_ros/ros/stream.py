@@ -14,6 +14,7 @@ import torch
 
 from loger_ros.events import EventLog
 from loger_ros.mapping.cloud import Cloud, cloud_of
+from loger_ros.mapping.pace import Pace
 from loger_ros.mapping.point_files import write_pcd, write_ply
 from loger_ros.mapping.voxel_map import VoxelMap
 from loger_ros.ros.config import NodeConfig
@@ -27,7 +28,7 @@ from loger_ros.stream import FrameQueue, Reconstructor
 from loger_ros.stream.prepare import scaled
 from loger_ros.types import Camera, Frame, Update
 
-COLLECTED = 12  # frames that go into the map together
+COLLECTED = 6  # frames that go into the map together
 
 
 class CameraStream:
@@ -62,7 +63,8 @@ class CameraStream:
             else None
         )
         self._voxels = VoxelMap(config.map, model.device)
-        self._unmapped: list[Update] = []  # final, not in the map yet
+        self._pace = Pace(config.map.interval)
+        self._unmapped: list[Update] = []  # one final frame each, not in the map yet
         self._map_changed = False
         self._recon: Reconstructor | None = None
         self._size: tuple[int, ...] = ()  # of the newest image
@@ -151,10 +153,11 @@ class CameraStream:
             self.outputs.motion(motion)
             self.statistics.happened("odometry")
         final = update[: update.final_count]
-        for frame in final.frames:
-            pose = self._odometer.T_map_base(frame)
-            self.outputs.pose(frame.stamp, pose, self._odometer.map_covariance(frame, pose))
         if final.frames:
+            for frame, pose, covariance in zip(
+                final.frames, *self._odometer.in_map(final.frames), strict=True
+            ):
+                self.outputs.pose(frame.stamp, pose, covariance)
             self.outputs.path()
             self._add_to_map(final)
         if update.frames:
@@ -163,25 +166,23 @@ class CameraStream:
             self.outputs.pictures(update, self.intake.frame_id, camera, level)
 
     def _add_to_map(self, final: Update) -> None:
-        """Short chunks are collected: the work hardly depends on the number of frames."""
+        """Frames are collected: the work hardly depends on their number."""
+        T_map_world = self._odometer.T_map_world
+        if self.outputs.points_wanted and T_map_world is not None:
+            self.outputs.points(cloud_of(final, self.config.cloud), T_map_world, final.frames[-1].stamp)
         if self._unmapped and self._unmapped[0].images.shape[1:] != final.images.shape[1:]:
             self._map_collected()
-        self._unmapped.append(final)
-        collected = sum(len(update.frames) for update in self._unmapped)
-        if collected >= COLLECTED or self.outputs.points_wanted:
+        self._unmapped += self._pace.due(final)
+        if len(self._unmapped) >= COLLECTED:
             self._map_collected()
 
     def _map_collected(self) -> None:
         if not self._unmapped:
             return
         update, self._unmapped = joined(self._unmapped), []
-        cloud = cloud_of(update, self.config.cloud)
         newest = update.frames[-1]
-        self._voxels.insert(cloud, newest.T_map_camera, newest.stamp)
+        self._voxels.insert(cloud_of(update, self.config.cloud), newest.T_map_camera, newest.stamp)
         self._map_changed, self._newest = True, newest.stamp
-        T_map_world = self._odometer.T_map_world
-        if T_map_world is not None and self.outputs.points_wanted:
-            self.outputs.points(cloud, T_map_world, newest.stamp)
 
     def _publish_map(self) -> None:
         self._map_collected()

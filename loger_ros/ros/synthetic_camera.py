@@ -66,6 +66,7 @@ class Settings:
     movers: int = 0
     effects: str = "mild"
     rate: float = 10.0
+    keep: bool = False
     device: str = "cpu"
     threads: int = 1
     best_effort: bool = False
@@ -94,6 +95,7 @@ ABOUT = {
     "movers": "walkers to place, where there is room",
     "effects": f"faults of the camera: {', '.join(PRESETS)}",
     "rate": "images per second",
+    "keep": "render every frame once, all before the first image, for rates that rendering does not reach",
     "device": "that renders: cpu or cuda",
     "threads": "of the CPU renderer",
     "best_effort": "publish images best-effort; reliable otherwise, which suits both kinds of subscribers",
@@ -143,7 +145,7 @@ class SyntheticCamera(Node):
         self._played = self._missed = 0
         self._heard_since = time.monotonic()
         self.exit_code: int | None = None  # set when there is nothing left to play
-        self._playback = Playback(self._sequence, settings.at_end, device=settings.device)
+        self._playback = Playback(self._sequence, settings.at_end, device=settings.device, keep=settings.keep)
         self._timer = self.create_timer(1 / settings.rate, self._tick)
 
     def _declared(self, defaults: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A sequence as an endless stream of frames, rendered ahead of the time they are asked for."""
+"""A sequence as an endless stream of frames, rendered ahead of the time they are asked for, or kept."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from loger_ros.world.sequences import Sequence
 
 AT_END = ("bounce", "repeat", "stop")
+MOST_KEPT = 2 << 30  # bytes of frames
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,10 +24,19 @@ class Shot:
 
 
 class Playback:
-    """Renders in a thread of its own and keeps at most ``ahead`` frames waiting."""
+    """Renders in a thread of its own and has at most ``ahead`` frames waiting.
+
+    keep: renders each frame once and all of them before the first is there, for rates that rendering does
+    not reach.
+    """
 
     def __init__(
-        self, sequence: Sequence, at_end: str = "bounce", ahead: int = 24, device: str = "cpu"
+        self,
+        sequence: Sequence,
+        at_end: str = "bounce",
+        ahead: int = 24,
+        device: str = "cpu",
+        keep: bool = False,
     ) -> None:
         if at_end not in AT_END:
             raise ValueError(f"at_end must be one of {AT_END}, got {at_end!r}")
@@ -34,10 +44,18 @@ class Playback:
             raise ValueError(
                 "only a closed sequence can repeat without a jump: choose closed, or at_end bounce"
             )
+        pixels = sequence.camera.width * sequence.camera.height
+        needed = len(sequence) * pixels * (3 + 4)  # colours and depth
+        if keep and needed > MOST_KEPT:
+            raise ValueError(
+                f"{len(sequence)} frames of {sequence.camera.width}x{sequence.camera.height} take "
+                f"{needed >> 20} MB, more than {MOST_KEPT >> 20} MB: choose fewer or smaller ones"
+            )
+        self._kept: dict[int, Shot] | None = {} if keep else None
         self._sequence = sequence
         self._at_end = at_end
         self._device = device
-        self._size = max(1, min(8, ahead // 2, 1_000_000 // (sequence.camera.width * sequence.camera.height)))
+        self._size = max(1, min(8, ahead // 2, 1_000_000 // pixels))
         self._shots: queue.Queue[Shot | None] = queue.Queue(ahead)
         self._stop = threading.Event()
         self._error: Exception | None = None
@@ -67,17 +85,29 @@ class Playback:
 
     def _render(self) -> None:
         try:
-            base = self._sequence.T_world_base
+            if self._kept is not None:
+                for numbers in blocks(len(self._sequence), self._size, "stop"):
+                    if self._stop.is_set():
+                        return
+                    self._kept |= {shot.number: shot for shot in self._rendered(numbers)}
             for numbers in blocks(len(self._sequence), self._size, self._at_end):
-                clip = self._sequence.render(min(numbers), max(numbers) + 1, self._device)
-                rgb, depth = clip.rgb.cpu().numpy(), clip.depth.cpu().numpy()
-                for number in numbers:
-                    i = number - min(numbers)
-                    if not self._put(Shot(number, rgb[i], depth[i], base[number])):
+                kept = self._kept
+                shots = self._rendered(numbers) if kept is None else (kept[number] for number in numbers)
+                for shot in shots:
+                    if not self._put(shot):
                         return
         except Exception as error:  # told to whoever takes the next frame
             self._error = error
         self._put(None)
+
+    def _rendered(self, numbers: range) -> Iterator[Shot]:
+        first = min(numbers)
+        clip = self._sequence.render(first, max(numbers) + 1, self._device)
+        rgb, depth = clip.rgb.cpu().numpy(), clip.depth.cpu().numpy()
+        for number in numbers:
+            yield Shot(
+                number, rgb[number - first], depth[number - first], self._sequence.T_world_base[number]
+            )
 
     def _put(self, shot: Shot | None) -> bool:
         while not self._stop.is_set():
