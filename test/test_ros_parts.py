@@ -16,13 +16,14 @@ from loger_ros.geometry import adjoint, difference, exp_rotation, inverse, quate
 from loger_ros.mapping.journal import read_journal
 from loger_ros.mapping.trajectory_files import read_tum
 from loger_ros.ros.config import HealthConfig
-from loger_ros.ros.depth_images import turn_between, turned_back
+from loger_ros.ros.depth_images import turned_back
 from loger_ros.ros.odometry import BODY_FROM_OPTICAL, UNKNOWN, Odometer
 from loger_ros.ros.recording import OutsideFolder, Recording, inside
 from loger_ros.ros.statistics import Statistics
 from loger_ros.ros.transforms import StaticTransforms, mount
 from loger_ros.ros.worker import Refused, Worker
-from loger_ros.stream.prepare import View
+from loger_ros.stream.lens import turn_between
+from loger_ros.stream.view import View
 from loger_ros.types import Camera, PosedFrame, Update
 
 SECOND = 1_000_000_000

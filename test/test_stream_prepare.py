@@ -11,16 +11,16 @@ from golden import golden
 
 from loger_ros.evaluation.seen_depth import SeenDepth
 from loger_ros.stream import Reconstructor
+from loger_ros.stream.lens import scaled
 from loger_ros.stream.prepare import (
     Preparation,
     Undistorter,
-    View,
     check_image,
     network_input,
     resize,
-    scaled,
     target_size,
 )
+from loger_ros.stream.view import View
 from loger_ros.types import Camera, Frame
 from loger_ros.world import SequenceSpec, generate
 from loger_ros.world.ways.trajectories import Mount

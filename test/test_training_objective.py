@@ -9,7 +9,7 @@ import pytest
 import torch
 from networks import small_images, small_model
 
-from loger_ros.stream.prepare import View
+from loger_ros.stream.view import View
 from loger_ros.training.aids import Observed, attention_loss, match, observed
 from loger_ros.training.bank import make_bank
 from loger_ros.training.batches import Batch, draw

@@ -8,7 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from loger_ros.stream.prepare import scaled
+from loger_ros.stream.lens import rays, scaled, turn_between
 from loger_ros.types import Camera
 
 FISHEYE = "equidistant"
@@ -18,9 +18,7 @@ class SeenDepth:
     def __init__(self, source: Camera | None, network: Camera | None) -> None:
         """source: of the recording's images. network: of the images it was shown; None: they were resized."""
         self._source, self._network = source, network
-        self._turn = np.eye(3)  # R_network_source
-        if source and network and source.R_base_camera is not None and network.R_base_camera is not None:
-            self._turn = network.R_base_camera.T @ source.R_base_camera
+        self._turn = turn_between(network, source.R_base_camera if source else None)
         self._sizes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
         self._pixels = np.zeros((0, 0, 2))  # places in the depth image, x first
 
@@ -44,7 +42,7 @@ class SeenDepth:
         camera = self._network
         if camera is None and self._source is not None and not any(self._source.distortion):
             camera = scaled(self._source, (width, height))
-        return None if camera is None else _rays(camera, size, self._turn)
+        return None if camera is None else _slopes(camera, size, self._turn)
 
     def _places(self, depth: tuple[int, ...], size: tuple[int, int]) -> np.ndarray:
         height, width = size
@@ -52,18 +50,14 @@ class SeenDepth:
             x, y = np.meshgrid(np.arange(width), np.arange(height))
             share = np.array([depth[1] / width, depth[0] / height])
         else:
-            x, y = _seen_by(self._source, _rays(self._network, size, self._turn)).transpose(2, 0, 1)
+            x, y = _seen_by(self._source, _slopes(self._network, size, self._turn)).transpose(2, 0, 1)
             share = np.array([depth[1] / self._source.width, depth[0] / self._source.height])
         return (np.stack([x, y], -1) + 0.5) * share - 0.5
 
 
-def _rays(camera: Camera, size: tuple[int, int], turn: np.ndarray) -> np.ndarray:
-    height, width = size
-    x, y = np.meshgrid(np.arange(width, dtype=float), np.arange(height, dtype=float))
-    matrix = camera.matrix
-    x, y = (x - matrix[0, 2]) / matrix[0, 0], (y - matrix[1, 2]) / matrix[1, 1]
-    rays = np.stack([x, y, np.ones_like(x)], -1) @ turn
-    return rays[..., :2] / rays[..., 2:]
+def _slopes(camera: Camera, size: tuple[int, int], turn: np.ndarray | None) -> np.ndarray:
+    directions = rays(scaled(camera, size[::-1]), turn)
+    return directions[..., :2] / directions[..., 2:]
 
 
 def _seen_by(camera: Camera, rays: np.ndarray) -> np.ndarray:

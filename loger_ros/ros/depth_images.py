@@ -25,14 +25,6 @@ def confidence_message(confidence: np.ndarray, header: Header) -> Image:
     return image_message(header, confidence.astype(np.float32, copy=False), ENCODING)
 
 
-def turn_between(network: Camera | None, R_base_camera: np.ndarray | None) -> np.ndarray | None:
-    """R_network_camera; None where the network's images are not turned."""
-    if network is None or network.R_base_camera is None or R_base_camera is None:
-        return None
-    turn = network.R_base_camera.T @ R_base_camera
-    return None if np.allclose(turn, np.eye(3), atol=1e-9) else turn
-
-
 def turned_back(
     image: np.ndarray, camera: Camera | None, turn: np.ndarray | None, beyond: float
 ) -> np.ndarray:

@@ -20,18 +20,13 @@ from loger_ros.mapping.cloud import Cloud
 from loger_ros.ros import interface
 from loger_ros.ros.clouds import cloud_message
 from loger_ros.ros.config import NodeConfig
-from loger_ros.ros.depth_images import (
-    confidence_message,
-    depth_message,
-    fitted_camera,
-    turn_between,
-    turned_back,
-)
+from loger_ros.ros.depth_images import confidence_message, depth_message, fitted_camera, turned_back
 from loger_ros.ros.interface import Topic, qos_profile
 from loger_ros.ros.messages import camera_info_message, header
 from loger_ros.ros.motion_messages import fill_pose
 from loger_ros.ros.odometry import Motion
 from loger_ros.ros.packed_messages import PackedOdometry, PackedPose, PackedTransforms
+from loger_ros.stream.lens import turn_between
 from loger_ros.types import Camera, Update
 
 try:

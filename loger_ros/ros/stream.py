@@ -25,7 +25,7 @@ from loger_ros.ros.recording import Recording
 from loger_ros.ros.statistics import Statistics
 from loger_ros.ros.transforms import Mounting
 from loger_ros.stream import FrameQueue, Reconstructor
-from loger_ros.stream.prepare import scaled
+from loger_ros.stream.lens import scaled
 from loger_ros.types import Camera, Frame, Update
 
 COLLECTED = 6  # frames that go into the map together

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -13,15 +12,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from loger_ros.config import NO_PITCH
+from loger_ros.stream.lens import is_fisheye, scaled
+from loger_ros.stream.view import View, turn_to
 from loger_ros.types import Camera
 
 PIXELS = 255_000  # most pixels of a network image under the published rule
-
-_FINER = 2  # pixels looked up per pixel of a view, in each direction, at least; less than twice as many
-_WIDEST = 20.0  # tangent of half the angle of the widest lens
-_NOWHERE = -10  # pixel; outside of every image
-_FARTHEST_TURN = 40.0  # degrees; a camera that looks to the ground or up is left as it is
-_MODELS = {"plumb_bob": False, "rational_polynomial": False, "equidistant": True}  # True: fisheye
 
 
 def target_size(width: int, height: int, patch: int = 14) -> tuple[int, int]:
@@ -60,7 +55,7 @@ class Undistorter:
     def __init__(self, camera: Camera) -> None:
         size = (camera.width, camera.height)
         coefficients = np.asarray(camera.distortion, dtype=float)
-        if _fisheye(camera):
+        if is_fisheye(camera):
             ideal = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(
                 camera.matrix, coefficients[:4], size, np.eye(3), balance=0.0
             )
@@ -76,132 +71,6 @@ class Undistorter:
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         return cv2.remap(image, *self._maps, cv2.INTER_LINEAR)
-
-
-def attitude(R_base_camera: np.ndarray, pitch: float) -> np.ndarray:
-    """R_base_view of a camera that looks to the same side, ``pitch`` degrees downwards, without a roll."""
-    forward = R_base_camera[:, 2]
-    side, down = math.atan2(forward[1], forward[0]), math.radians(pitch)
-    ahead = np.array([math.cos(side) * math.cos(down), math.sin(side) * math.cos(down), -math.sin(down)])
-    right = np.array([math.sin(side), -math.cos(side), 0.0])
-    return np.stack([right, np.cross(ahead, right), ahead], -1)
-
-
-class View:
-    """Images of one camera as another one would have taken them from the same place: ``camera``.
-
-    That one has no distortion, square pixels, its axis in the middle and ``field_of_view`` degrees across.
-    Where it is known how ``source`` is mounted, it looks ``pitch`` degrees downwards, unless that is too far
-    from how the source looks. What the lens did not see is black.
-    """
-
-    def __init__(
-        self, source: Camera, size: tuple[int, int], field_of_view: float, pitch: float = NO_PITCH
-    ) -> None:
-        width, height = size
-        focal = width / 2 / math.tan(math.radians(field_of_view) / 2)
-        centre = (width - 1) / 2, (height - 1) / 2
-        matrix = np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]])
-        self.turn = turn_to(source, pitch)  # R_view_camera
-        mounted = source.R_base_camera
-        self.camera = Camera(
-            width, height, matrix, R_base_camera=None if mounted is None else mounted @ self.turn.T
-        )
-        # Halved to a few times the wanted size, looked up as finely as that, then averaged.
-        excess = max(source.matrix[0, 0], source.matrix[1, 1]) / focal
-        most = min(source.width, source.height).bit_length() - 1
-        self._halvings = min(most, max(0, math.floor(math.log2(excess / _FINER))))
-        small = source.width >> self._halvings, source.height >> self._halvings
-        self._even = small[0] << self._halvings, small[1] << self._halvings  # exact halves cost a quarter
-        halved = scaled(replace(source, width=self._even[0], height=self._even[1]), small)
-        self._finer = max(1, round(excess / 2**self._halvings))
-        fine = (width * self._finer, height * self._finer)
-        self._size = size
-        self._maps = _maps_of(halved, scaled(self.camera, fine), self.turn)
-        self._coarse_maps = _maps_of(source, self.camera, self.turn, cv2.CV_32FC1)  # others round down
-        # depth along the new axis per depth along the old one
-        ahead = _rays(self.camera, self.turn)[..., 2]
-        self._stretch = np.where(ahead > 0, 1 / np.where(ahead > 0, ahead, 1), np.inf).astype(np.float32)
-
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        image = image[: self._even[1], : self._even[0]]
-        for _ in range(self._halvings):
-            image = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-        seen = cv2.remap(image, *self._maps, cv2.INTER_LINEAR)
-        return seen if self._finer == 1 else cv2.resize(seen, self._size, interpolation=cv2.INTER_AREA)
-
-    def depth(self, depth: np.ndarray) -> np.ndarray:
-        """The same of a depth image (float32): the nearest pixel's, infinite beyond the camera's view."""
-        nearest = cv2.remap(
-            depth, *self._coarse_maps, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=np.inf
-        )
-        return nearest * self._stretch
-
-
-def turn_to(source: Camera, pitch: float) -> np.ndarray:
-    """R_view_camera of a view that looks ``pitch`` degrees downwards; no turn where that makes no sense."""
-    if source.R_base_camera is None or pitch == NO_PITCH:
-        return np.eye(3)
-    turn = attitude(source.R_base_camera, pitch).T @ source.R_base_camera
-    return turn if (np.trace(turn) - 1) / 2 >= math.cos(math.radians(_FARTHEST_TURN)) else np.eye(3)
-
-
-def _maps_of(
-    source: Camera, wanted: Camera, turn: np.ndarray, kind: int = cv2.CV_16SC2
-) -> tuple[np.ndarray, np.ndarray]:
-    """Where in the images of ``source`` the pixels of ``wanted``, from the same place, are."""
-    coefficients = np.asarray(source.distortion, dtype=float)
-    size = (wanted.width, wanted.height)
-    if _fisheye(source):
-        maps = cv2.fisheye.initUndistortRectifyMap(
-            source.matrix, coefficients[:4], turn, wanted.matrix, size, kind
-        )
-    else:
-        maps = cv2.initUndistortRectifyMap(source.matrix, coefficients, turn, wanted.matrix, size, kind)
-    rays = _rays(wanted, turn)
-    beyond = np.hypot(rays[..., 0], rays[..., 1]) > _reach(source) * rays[..., 2]
-    for places in maps if kind == cv2.CV_32FC1 else maps[:1]:
-        places[beyond] = _NOWHERE
-    return maps
-
-
-def _rays(wanted: Camera, turn: np.ndarray) -> np.ndarray:
-    """(H, W, 3) where its pixels look, in the axes of the camera that it is turned against."""
-    v, u = np.indices((wanted.height, wanted.width))
-    return np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(wanted.matrix).T @ turn
-
-
-def _reach(camera: Camera) -> float:
-    """Tangent of the angle up to which the lens's formula is one-to-one; beyond, its images would repeat."""
-    if not any(camera.distortion):
-        return _WIDEST
-    k = np.zeros(8)
-    k[: min(8, len(camera.distortion))] = camera.distortion[:8]
-    slope = np.linspace(0, _WIDEST, 4000)
-    if _fisheye(camera):
-        angle = np.arctan(slope)
-        radius = angle * (1 + angle**2 * (k[0] + angle**2 * (k[1] + angle**2 * (k[2] + angle**2 * k[3]))))
-    else:
-        r2 = slope**2
-        radius = (
-            slope * (1 + r2 * (k[0] + r2 * (k[1] + r2 * k[4]))) / (1 + r2 * (k[5] + r2 * (k[6] + r2 * k[7])))
-        )
-    folds = np.flatnonzero(np.diff(radius) <= 0)
-    return float(slope[folds[0]]) if len(folds) else _WIDEST
-
-
-def _fisheye(camera: Camera) -> bool:
-    if camera.model not in _MODELS:
-        raise ValueError(f"distortion model {camera.model!r} is unknown; known: {', '.join(_MODELS)}")
-    return _MODELS[camera.model]
-
-
-def scaled(camera: Camera, size: tuple[int, int]) -> Camera:
-    """The same camera after its images were resized to (width, height)."""
-    x, y = size[0] / camera.width, size[1] / camera.height
-    # Pixel centres sit at whole numbers, so the image begins at -0.5 and that corner is what stays in place.
-    resized = np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])
-    return replace(camera, width=size[0], height=size[1], matrix=resized @ camera.matrix)
 
 
 class Preparation:

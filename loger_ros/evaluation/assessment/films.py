@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 from loger_ros.config import StreamConfig
-from loger_ros.stream.prepare import View
+from loger_ros.stream.view import View
 from loger_ros.types import Camera, Frame
 from loger_ros.world.generate import generate
 from loger_ros.world.named_sets import NAMED_SETS

@@ -17,7 +17,8 @@ from loger_ros.evaluation.run import Settings, chosen
 from loger_ros.evaluation.sources import Source, SourceError
 from loger_ros.geometry import inverse, quaternion
 from loger_ros.mapping.cloud import Cloud
-from loger_ros.stream.prepare import Undistorter, scaled
+from loger_ros.stream.lens import scaled
+from loger_ros.stream.prepare import Undistorter
 from loger_ros.types import Camera, Trajectory
 
 MOST_POINTS = 500_000

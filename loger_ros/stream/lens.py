@@ -1,0 +1,63 @@
+"""What intrinsics and lenses say: other image sizes, other directions, how far a formula reaches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from loger_ros.types import Camera
+
+WIDEST = 20.0  # tangent of half the angle of the widest lens
+_MODELS = {"plumb_bob": False, "rational_polynomial": False, "equidistant": True}  # True: fisheye
+
+
+def scaled(camera: Camera, size: tuple[int, int]) -> Camera:
+    """The same camera after its images were resized to (width, height)."""
+    x, y = size[0] / camera.width, size[1] / camera.height
+    # Pixel centres sit at whole numbers, so the image begins at -0.5 and that corner is what stays in place.
+    resized = np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])
+    return replace(camera, width=size[0], height=size[1], matrix=resized @ camera.matrix)
+
+
+def turn_between(network: Camera | None, R_base_camera: np.ndarray | None) -> np.ndarray | None:
+    """R_network_camera of cameras at one place; None where they look alike or one's mounting is unknown."""
+    if network is None or network.R_base_camera is None or R_base_camera is None:
+        return None
+    turn = network.R_base_camera.T @ R_base_camera
+    return None if np.allclose(turn, np.eye(3), atol=1e-9) else turn
+
+
+def rays(camera: Camera, turn: np.ndarray | None = None) -> np.ndarray:
+    """(H, W, 3) where its pixels look; in the axes of a camera that it is turned against, by R_camera_other.
+
+    The depth along its own axis is 1. Without the lens.
+    """
+    v, u = np.indices((camera.height, camera.width))
+    own = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(camera.matrix).T
+    return own if turn is None else own @ turn
+
+
+def is_fisheye(camera: Camera) -> bool:
+    if camera.model not in _MODELS:
+        raise ValueError(f"distortion model {camera.model!r} is unknown; known: {', '.join(_MODELS)}")
+    return _MODELS[camera.model]
+
+
+def reach(camera: Camera) -> float:
+    """Tangent of the angle up to which the lens's formula is one-to-one; beyond, its images would repeat."""
+    if not any(camera.distortion):
+        return WIDEST
+    k = np.zeros(8)
+    k[: min(8, len(camera.distortion))] = camera.distortion[:8]
+    slope = np.linspace(0, WIDEST, 4000)
+    if is_fisheye(camera):
+        angle = np.arctan(slope)
+        radius = angle * (1 + angle**2 * (k[0] + angle**2 * (k[1] + angle**2 * (k[2] + angle**2 * k[3]))))
+    else:
+        r2 = slope**2
+        radius = (
+            slope * (1 + r2 * (k[0] + r2 * (k[1] + r2 * k[4]))) / (1 + r2 * (k[5] + r2 * (k[6] + r2 * k[7])))
+        )
+    folds = np.flatnonzero(np.diff(radius) <= 0)
+    return float(slope[folds[0]]) if len(folds) else WIDEST
