@@ -10,21 +10,23 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from fake_model import FakeModel
 
+from loger_ros.config import MapConfig
 from loger_ros.events import EventLog
 from loger_ros.geometry import adjoint, difference, exp_rotation, inverse, quaternion, transform
 from loger_ros.mapping.journal import read_journal
 from loger_ros.mapping.trajectory_files import read_tum
-from loger_ros.ros.config import HealthConfig
+from loger_ros.ros.config import HealthConfig, NodeConfig
 from loger_ros.ros.depth_images import turned_back
 from loger_ros.ros.odometry import BODY_FROM_OPTICAL, UNKNOWN, Odometer
 from loger_ros.ros.recording import OutsideFolder, Recording, inside
 from loger_ros.ros.statistics import Statistics
-from loger_ros.ros.transforms import StaticTransforms, mount
+from loger_ros.ros.transforms import Mounting, StaticTransforms, mount
 from loger_ros.ros.worker import Refused, Worker
 from loger_ros.stream.lens import turn_between
 from loger_ros.stream.view import View
-from loger_ros.types import Camera, PosedFrame, Update
+from loger_ros.types import Camera, Frame, PosedFrame, Update
 
 SECOND = 1_000_000_000
 
@@ -365,6 +367,37 @@ def test_frames_collected_for_the_map_are_those_of_the_chunks() -> None:
     whole = stream.joined(parts)
     assert [frame.stamp for frame in whole.frames] == [0, 1, 2]
     assert len(whole.images) == len(whole.local_points) == len(whole.confidence) == 3
+
+
+def test_images_that_wait_at_a_reset_are_still_turned_as_the_camera_is_mounted() -> None:
+    """And the next image asks anew how that is, until somebody knows."""
+    stream = pytest.importorskip("loger_ros.ros.stream", reason="needs ROS 2")
+    mounts = [mount((0, 0, 0.5), (0, pitch, 0)) for pitch in (0.1, 0.3)]
+    told: list[Mounting | None] = [Mounting(m, m[:3, :3]) for m in mounts]
+    told.insert(1, None)
+    camera = stream.CameraStream(
+        "",
+        NodeConfig(map=MapConfig(max_voxels=16)),
+        FakeModel(),
+        EventLog(),
+        Statistics(),
+        SimpleNamespace(forget_way=lambda: None),
+        journal=None,
+        mounting=lambda frame: told.pop(0),
+        now=lambda: 0,
+        wake=lambda: None,
+    )
+    camera.intake.camera = Camera(8, 6, np.diag([5.0, 5.0, 1.0]))
+    waiting = Frame(0, np.zeros((6, 8, 3), np.uint8))
+    assert camera._mounted("camera")
+    camera.reset()
+    assert np.array_equal(camera._camera_of(waiting).R_base_camera, mounts[0][:3, :3])
+    assert not camera._mounted("camera"), "it may have been mounted anew, and nobody knows yet"
+    assert np.array_equal(camera._camera_of(waiting).R_base_camera, mounts[0][:3, :3])
+    assert camera._mounted("camera")
+    assert np.array_equal(camera._camera_of(waiting).R_base_camera, mounts[1][:3, :3])
+    assert camera._mounted("camera")
+    assert not told
 
 
 def test_depth_images_are_those_of_the_camera_also_where_the_network_looks_further_down() -> None:
