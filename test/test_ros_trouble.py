@@ -272,12 +272,13 @@ def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks into /proc")
+@pytest.mark.parametrize("program", ["node", "synthetic_camera"])
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_it_still_imports_ends_it_quietly(
-    ros_environment: dict[str, str], how: signal.Signals
+    ros_environment: dict[str, str], how: signal.Signals, program: str
 ) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # where it is ignored, a child ignores it, too
-    with node_process(ros_environment, autostart=False) as process:
+    with node_process(ros_environment, program=program) as process:
         libraries = Path(f"/proc/{process.pid}/maps")
         until(lambda: "libtorch_cpu" in libraries.read_text())
         assert "terminate called" not in end(process, how)

@@ -20,7 +20,7 @@ from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 
-from loger_ros.ros.synthetic_camera import Settings, make_sequence  # noqa: E402
+from loger_ros.ros.synthetic_settings import Settings, make_sequence  # noqa: E402
 
 PATIENCE = 120.0  # seconds; the machines of tests are slow and shared
 

@@ -1,0 +1,178 @@
+"""A camera that does not exist: plays a procedural sequence as a driver would, with the truth beside it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import fields
+from typing import Any
+
+import cv2
+import numpy as np
+from nav_msgs.msg import Odometry
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.exceptions import ParameterException
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, Image
+
+from loger_ros.geometry import difference
+from loger_ros.ros.messages import camera_info_message, header, image_message
+from loger_ros.ros.process import running_ros
+from loger_ros.ros.synthetic_messages import TransformPublisher, odometry_message, qos
+from loger_ros.ros.synthetic_settings import ABOUT, NODE, Settings, check, make_sequence
+from loger_ros.types import Camera
+from loger_ros.world.nuisance import Fate, Nuisances, Troublemaker
+from loger_ros.world.playback import Playback, Shot
+from loger_ros.world.sequences import (
+    BASE_FRAME,
+    CAMERA_FRAME,
+    TRUTH_FRAME,
+    WORLD_FRAME,
+)
+from loger_ros.world.ways.wheels import WheelOdometry
+
+WHEEL_FRAME = "wheel_odom"
+SETTLING = 0.5  # s between the listeners' arrival and the first image, where they are waited for
+MOST_WAITING = 64  # late images held back at a time
+
+
+class SyntheticCamera(Node):
+    def __init__(self) -> None:
+        super().__init__(NODE)
+        settings = Settings(**self._declared(Settings()))
+        nuisances = Nuisances(**self._declared(Nuisances()))
+        check(settings)
+        self.get_logger().info("building the scene")
+        self._settings = settings
+        self._sequence = make_sequence(settings)
+        if settings.wheel_odometry and self._sequence.mount is None:
+            raise ValueError("wheel_odometry needs a robot: set motion to robot")
+        self._rate = settings.rate
+        self._trouble = Troublemaker(nuisances, settings.seed)
+        self._images = self.create_publisher(Image, "image", qos(5, not settings.best_effort))
+        self._infos = self.create_publisher(CameraInfo, "camera_info", qos(5, not settings.best_effort))
+        self._truth = self.create_publisher(Odometry, "ground_truth/odometry", qos(20))
+        self._depths = self.create_publisher(Image, "depth/image", qos(2)) if settings.publish_depth else None
+        self._wheels = (
+            self.create_publisher(Odometry, "wheel_odometry", qos(20)) if settings.wheel_odometry else None
+        )
+        self._wheel = WheelOdometry(settings.wheel_noise, settings.seed)
+        self._tf = TransformPublisher(self) if settings.publish_tf else None
+        if self._tf is not None:
+            self._tf.publish_static(BASE_FRAME, CAMERA_FRAME, self._sequence.mount_transform)
+        self._waiting: list[tuple[int, Image, CameraInfo]] = []  # late images and when they are due
+        self._before: np.ndarray | None = None  # the base's pose in the frame before
+        self._played = self._missed = 0
+        self._heard_since = time.monotonic()
+        self.exit_code: int | None = None  # set when there is nothing left to play
+        self._playback = Playback(self._sequence, settings.at_end, device=settings.device, keep=settings.keep)
+        self._timer = self.create_timer(1 / settings.rate, self._tick)
+
+    def _declared(self, defaults: Any) -> dict[str, Any]:
+        values = {}
+        for entry in fields(defaults):
+            about = ParameterDescriptor(description=ABOUT[entry.name], read_only=True)
+            default = getattr(defaults, entry.name)
+            values[entry.name] = self.declare_parameter(entry.name, default, about).value
+        return values
+
+    def destroy_node(self) -> None:
+        self._playback.close()
+        super().destroy_node()
+
+    def _tick(self) -> None:
+        now = self.get_clock().now().nanoseconds
+        due = [entry for entry in self._waiting if entry[0] <= now]
+        self._waiting = [entry for entry in self._waiting if entry[0] > now]
+        for _, image, info in due:
+            self._publish_image(image, info)
+        if self._played == 0 and not (self._playback.full() and self._is_heard()):
+            return  # begin with some frames in hand
+        try:
+            shot = self._playback.take()
+        except StopIteration:
+            self._finish(0, f"the sequence has ended after {self._played} frames")
+            return
+        except RuntimeError as error:
+            self._finish(1, str(error))
+            return
+        if shot is None:
+            self._missed += 1
+            self.get_logger().warning(
+                f"rendering does not keep up with {self._rate:g} images per second ({self._missed} missed): "
+                f"lower rate or width and height",
+                throttle_duration_sec=5.0,
+            )
+            return
+        if self._played == 0:
+            self.get_logger().info(f"playing {len(self._sequence)} frames at {self._rate:g} per second")
+        self._publish_truth(shot, now)
+        fate = self._trouble.judge(self._played / self._rate, now)
+        self._played += 1
+        if fate.published:
+            self._hand_out(shot, fate, now)
+
+    def _is_heard(self) -> bool:
+        """For some time already: the topics of one listener are connected one by one."""
+        now = time.monotonic()
+        if self._images.get_subscription_count() < self._settings.wait_for:
+            self._heard_since = now
+        return self._settings.wait_for == 0 or now - self._heard_since > SETTLING
+
+    def _finish(self, code: int, why: str) -> None:
+        (self.get_logger().error if code else self.get_logger().info)(why)
+        self._timer.cancel()
+        self.exit_code = code
+
+    def _hand_out(self, shot: Shot, fate: Fate, now: int) -> None:
+        picture, camera = shot.image, self._sequence.camera
+        if fate.half_size:
+            camera = camera.resized(max(1, camera.width // 2), max(1, camera.height // 2))
+            picture = cv2.resize(picture, (camera.width, camera.height), interpolation=cv2.INTER_AREA)
+        head = header(fate.stamp, CAMERA_FRAME)
+        described = Camera(camera.width, camera.height, camera.matrix(), camera.distortion)
+        image, info = image_message(head, picture, "rgb8"), camera_info_message(head, described)
+        if fate.delay > 0 and len(self._waiting) < MOST_WAITING:
+            self._waiting.append((now + round(fate.delay * 1e9), image, info))
+        else:
+            self._publish_image(image, info)
+        if self._depths is not None and not fate.half_size:
+            self._depths.publish(image_message(head, shot.depth, "32FC1"))
+
+    def _publish_image(self, image: Image, info: CameraInfo) -> None:
+        self._infos.publish(info)
+        self._images.publish(image)
+
+    def _publish_truth(self, shot: Shot, stamp: int) -> None:
+        pose = shot.T_world_base
+        step = np.zeros(6) if self._before is None else -difference(pose, self._before)
+        self._before = pose
+        self._truth.publish(
+            odometry_message(header(stamp, WORLD_FRAME), TRUTH_FRAME, pose, step * self._rate)
+        )
+        if self._tf is not None:
+            self._tf.publish(stamp, WORLD_FRAME, TRUTH_FRAME, pose)
+        if self._wheels is not None:
+            placed, noisy = self._wheel.roll(step[0], step[5])
+            twist = np.array([noisy[0], 0, 0, 0, 0, noisy[1]]) * self._rate
+            self._wheels.publish(odometry_message(header(stamp, WHEEL_FRAME), BASE_FRAME, placed, twist))
+
+
+def run(args: list[str] | None = None) -> int:
+    with running_ros(args):
+        try:
+            node = SyntheticCamera()
+        except (ValueError, ParameterException) as error:  # the second: a parameter of the wrong type
+            print(f"{NODE}: {error}", file=sys.stderr)
+            return 2
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        try:
+            while node.exit_code is None:
+                executor.spin_once(timeout_sec=0.5)
+        finally:
+            node.destroy_node()
+        return node.exit_code
+    return 0
+
