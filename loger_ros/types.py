@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -81,6 +83,28 @@ class Update:
             self.T_map_chunk,
             self.scale,
             self.noise,
+        )
+
+    def owned(self) -> Update:
+        """In memory of its own, so that the rest of the chunk can be freed."""
+        return replace(
+            self,
+            images=self.images.clone(),
+            local_points=self.local_points.clone(),
+            confidence=self.confidence.clone(),
+        )
+
+    @staticmethod
+    def joined(updates: Sequence[Update]) -> Update:
+        """Frames of one size as if one update had brought them; what is of a chunk is the last one's."""
+        if len(updates) == 1:
+            return updates[0]
+        return replace(
+            updates[-1],
+            frames=tuple(frame for update in updates for frame in update.frames),
+            images=torch.cat([update.images for update in updates]),
+            local_points=torch.cat([update.local_points for update in updates]),
+            confidence=torch.cat([update.confidence for update in updates]),
         )
 
 

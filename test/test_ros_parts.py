@@ -361,14 +361,6 @@ def test_a_long_way_is_thinned_out_evenly() -> None:
     assert [pose.header.stamp.nanosec for pose in message.poses] == places.astype(int).tolist()
 
 
-def test_frames_collected_for_the_map_are_those_of_the_chunks() -> None:
-    stream = pytest.importorskip("loger_ros.ros.stream", reason="needs ROS 2")
-    parts = [update({0: np.eye(4), 1: np.eye(4)}), update({2: np.eye(4)})]
-    whole = stream.joined(parts)
-    assert [frame.stamp for frame in whole.frames] == [0, 1, 2]
-    assert len(whole.images) == len(whole.local_points) == len(whole.confidence) == 3
-
-
 def test_images_that_wait_at_a_reset_are_still_turned_as_the_camera_is_mounted() -> None:
     """And the next image asks anew how that is, until somebody knows."""
     stream = pytest.importorskip("loger_ros.ros.stream", reason="needs ROS 2")

@@ -209,21 +209,29 @@ class _Take:
             return
         self._final += [(posed.stamp, posed.T_map_camera, posed.segment) for posed in update.frames]
         self._focal.add(update.local_points[-1].float().cpu().numpy())
-        for due in self._pace.due(update):
-            (posed,) = due.frames
-            self._voxels.insert(cloud_of(due, self._settings.cloud), posed.T_map_camera, posed.stamp)
+        mapped = self._map(update)
         for i, posed in enumerate(update.frames):
             depth = self._source.depth(posed.stamp)
             if depth is not None:
-                self._compare(posed.stamp, update.local_points[i, ..., 2].float().cpu().numpy(), depth)
+                predicted = update.local_points[i, ..., 2].float().cpu().numpy()
+                self._compare(posed.stamp, predicted, depth, posed.stamp in mapped)
 
-    def _compare(self, stamp: int, predicted: np.ndarray, depth: np.ndarray) -> None:
+    def _map(self, update: Update) -> set[int]:
+        """→ the stamps of the frames that went into the map."""
+        due = self._pace.due(update)
+        if due:
+            together = Update.joined(due)
+            newest = together.frames[-1]
+            self._voxels.insert(cloud_of(together, self._settings.cloud), newest.T_map_camera, newest.stamp)
+        return {frame.frames[0].stamp for frame in due}
+
+    def _compare(self, stamp: int, predicted: np.ndarray, depth: np.ndarray, mapped: bool) -> None:
         height, width = predicted.shape
         self._seen = self._seen or SeenDepth(self._source.camera, self._network_camera())
         true = self._seen.at(depth, (height, width))
         self._depth.add(predicted, true)
         rays = self._seen.rays((height, width))
-        if rays is not None:
+        if rays is not None and mapped:
             self._true_points(stamp, true, rays)
 
     def _true_points(self, stamp: int, depth: np.ndarray, rays: np.ndarray) -> None:

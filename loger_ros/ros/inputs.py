@@ -47,16 +47,7 @@ class Inputs:
         self._topic = interface.IMAGE if raw else interface.COMPRESSED_IMAGE
         prefix = f"{camera}/" if camera else ""
         self.topic = node.resolve_topic_name(prefix + self._topic.name)  # as remapped
-        self._reader = rclpy.create_node(
-            f"{node.get_name()}_{camera or 'camera'}",
-            namespace=node.get_namespace(),
-            context=node.context,
-            use_global_arguments=False,  # its own name would be remapped too
-            start_parameter_services=False,
-            # no executor would answer it; Humble has none
-            parameter_overrides=[Parameter("start_type_description_service", value=False)],
-            enable_rosout=False,
-        )
+        self._reader = silent_node(node, f"{node.get_name()}_{camera or 'camera'}")
         handlers = SubscriptionEventCallbacks(
             incompatible_qos=self._incompatible, message_lost=self._lost, use_default_callbacks=False
         )
@@ -150,3 +141,17 @@ class Inputs:
                 senders = {info.node_name for info in self._node.get_publishers_info_by_topic(name)}
                 found += [name] if senders - {self._node.get_name()} else []
         return found[:OTHERS]
+
+
+def silent_node(beside: Node, name: str) -> Node:
+    """For subscriptions that no executor serves."""
+    return rclpy.create_node(
+        name,
+        namespace=beside.get_namespace(),
+        context=beside.context,
+        use_global_arguments=False,  # its own name would be remapped too
+        start_parameter_services=False,
+        # no executor would answer it; Humble has none
+        parameter_overrides=[Parameter("start_type_description_service", value=False)],
+        enable_rosout=False,
+    )

@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 import numpy as np
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
@@ -17,7 +16,7 @@ from sensor_msgs.msg import Image
 from tf2_msgs.msg import TFMessage
 
 from loger_ros.ros import interface
-from loger_ros.ros.inputs import NO_EVENTS
+from loger_ros.ros.inputs import NO_EVENTS, silent_node
 from loger_ros.ros.interface import qos_profile
 from loger_ros.ros.odometry import Motion
 from loger_ros.ros.packed_messages import PackedOdometry, PackedPose, PackedTransforms
@@ -43,7 +42,7 @@ class Relay(Node):
         topic = interface.DIAGNOSTICS
         self._diagnostics = self.create_publisher(DiagnosticArray, topic.name, qos_profile(topic))
         self.create_timer(1.0, self._report)
-        self._reader = rclpy.create_node("relay_images")  # no executor's
+        self._reader = silent_node(self, "relay_images")
         images = self._reader.create_subscription(
             Image,
             interface.IMAGE.name,

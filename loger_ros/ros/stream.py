@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from loger_ros.events import EventLog
 from loger_ros.mapping.cloud import Cloud, cloud_of
@@ -167,19 +166,19 @@ class CameraStream:
 
     def _add_to_map(self, final: Update) -> None:
         """Frames are collected: the work hardly depends on their number."""
-        T_map_world = self._odometer.T_map_world
-        if self.outputs.points_wanted and T_map_world is not None:
-            self.outputs.points(cloud_of(final, self.config.cloud), T_map_world, final.frames[-1].stamp)
         if self._unmapped and self._unmapped[0].images.shape[1:] != final.images.shape[1:]:
             self._map_collected()
         self._unmapped += self._pace.due(final)
         if len(self._unmapped) >= COLLECTED:
             self._map_collected()
+        T_map_world = self._odometer.T_map_world
+        if self.outputs.points_wanted and T_map_world is not None:
+            self.outputs.points(cloud_of(final, self.config.cloud), T_map_world, final.frames[-1].stamp)
 
     def _map_collected(self) -> None:
         if not self._unmapped:
             return
-        update, self._unmapped = joined(self._unmapped), []
+        update, self._unmapped = Update.joined(self._unmapped), []
         newest = update.frames[-1]
         self._voxels.insert(cloud_of(update, self.config.cloud), newest.T_map_camera, newest.stamp)
         self._map_changed, self._newest = True, newest.stamp
@@ -203,7 +202,7 @@ class CameraStream:
             self._recording.begin_anew()
         self._odometer.restart()
         self._look_again = True
-        self._unmapped = []
+        self._unmapped, self._pace = [], Pace(self.config.map.interval)
         self._voxels.clear()
         self._map_changed = True
         self.outputs.forget_way()
@@ -265,16 +264,3 @@ class CameraStream:
 
 def write_map(path: Path, cloud: Cloud) -> None:
     (write_pcd if path.suffix == ".pcd" else write_ply)(path, cloud)
-
-
-def joined(updates: list[Update]) -> Update:
-    """Frames of one size, as if one update had brought them; what belongs to a chunk is the last one's."""
-    if len(updates) == 1:
-        return updates[0]
-    return replace(
-        updates[-1],
-        frames=tuple(frame for update in updates for frame in update.frames),
-        images=torch.cat([update.images for update in updates]),
-        local_points=torch.cat([update.local_points for update in updates]),
-        confidence=torch.cat([update.confidence for update in updates]),
-    )

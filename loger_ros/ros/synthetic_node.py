@@ -175,4 +175,3 @@ def run(args: list[str] | None = None) -> int:
             node.destroy_node()
         return node.exit_code
     return 0
-

@@ -246,7 +246,7 @@ class Reconstructor:
         if self._keep_results:
             state.placements = (*state.placements, state.placement)
         final = update.final_count
-        state.shared = _own(update[final:]) if final < count else None
+        state.shared = update[final:].owned() if final < count else None
         self._settle(update[:final])
         return update
 
@@ -382,16 +382,6 @@ class Reconstructor:
             memory=self._model.initial_memory(),
             uncertainty=Uncertainty(self._config.alignment),
         )
-
-
-def _own(update: Update) -> Update:
-    """In memory of its own, so that the rest of the chunk can be freed."""
-    return replace(
-        update,
-        images=update.images.clone(),
-        local_points=update.local_points.clone(),
-        confidence=update.confidence.clone(),
-    )
 
 
 def _poses(update: Update | None) -> np.ndarray:

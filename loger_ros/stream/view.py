@@ -40,11 +40,11 @@ class View:
         # Halved to a few times the wanted size, looked up as finely as that, then averaged.
         excess = max(source.matrix[0, 0], source.matrix[1, 1]) / focal
         most = min(source.width, source.height).bit_length() - 1
-        self._halvings = min(most, max(0, math.floor(math.log2(excess / _FINER))))
+        self._halvings = min(most, math.floor(math.log2(max(1.0, excess / _FINER))))
         small = source.width >> self._halvings, source.height >> self._halvings
         self._even = small[0] << self._halvings, small[1] << self._halvings  # exact halves cost a quarter
         halved = scaled(replace(source, width=self._even[0], height=self._even[1]), small)
-        self._finer = max(1, round(excess / 2**self._halvings))
+        self._finer = min(2 * _FINER, max(1, round(excess / 2**self._halvings)))
         fine = (width * self._finer, height * self._finer)
         self._size = size
         self._maps = _maps_of(halved, scaled(self.camera, fine), self.turn)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -52,22 +53,35 @@ def initialise(model: LoGeR, images: Tensor, generator: torch.Generator) -> None
 @torch.no_grad()
 def take_over(model: LoGeR, trained: LoGeR) -> None:
     """The weights of a trained model of the same sizes. Patches may differ in size: they are resampled."""
+    others = _entries(trained.config.to_dict()).items() ^ _entries(model.config.to_dict()).items()
+    differing = {name for name, _ in others} - {"patch_size", "encoder.img_size"}
+    if differing:
+        raise ValueError(f"the model to start from does not fit the recipe: {min(differing)} differs")
     theirs = trained.state_dict()
     ratio = trained.config.patch_size / model.config.patch_size
     for name, own in model.state_dict().items():
-        other = theirs.get(name)
-        if other is not None and name == "encoder.patch_embed.proj.weight":
+        other = theirs[name]
+        if name == "encoder.patch_embed.proj.weight":
             other = _resampled(other, model.config.patch_size) * ratio**2  # as many times fewer pixels
-        elif other is not None and name.startswith(("point_head.proj.", "conf_head.proj.")):
+        elif name.startswith(("point_head.proj.", "conf_head.proj.")):
             patches = other.unflatten(0, (-1, trained.config.patch_size, trained.config.patch_size))
             patches = patches.movedim((1, 2), (-2, -1))  # channels, (inputs,) rows, columns
             other = _resampled(patches, model.config.patch_size).movedim((-2, -1), (1, 2)).flatten(0, 2)
-        if other is None or other.shape != own.shape:
+        if other.shape != own.shape:
             raise ValueError(
-                f"the model to start from does not fit the recipe: {name} is "
-                f"{'missing' if other is None else tuple(other.shape)}, expected {tuple(own.shape)}"
+                f"the model to start from has another number of patches: {name} is {tuple(other.shape)}, "
+                f"expected {tuple(own.shape)}"
             )
         own.copy_(other)
+
+
+def _entries(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Sections flattened; values as text, so that they can stand in sets."""
+    entries: dict[str, str] = {}
+    for name, value in values.items():
+        inner = isinstance(value, Mapping)
+        entries |= _entries(value, f"{prefix}{name}.") if inner else {prefix + name: repr(value)}
+    return entries
 
 
 def _resampled(patches: Tensor, size: int) -> Tensor:

@@ -56,6 +56,11 @@ class Trainer:
         if self.device.type == "cuda" and self.world > 1:
             self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         self.autocast = autocast
+        self.start = str(start or "")  # kept with the state
+        if start is not None and (folder / "state.pt").exists():
+            start = None
+            say(f"{folder} goes on from its own state, not from the start")
+        trained = load_model(start) if start is not None else None
         folder.mkdir(parents=True, exist_ok=True)
         self.bank: Bank = make_bank(recipe.clips, self.device, folder / "cache")
         torch.manual_seed(recipe.seed)
@@ -64,8 +69,8 @@ class Trainer:
         clips = torch.randint(0, len(self.bank), (_MATCHED_IMAGES,), generator=generator)
         images = self.bank.rgb[clips.to(self.device), 0].float().cpu() / 255
         initialise(model, images, generator)
-        if start is not None:
-            take_over(model, load_model(start))
+        if trained is not None:
+            take_over(model, trained)
         self._open_memory(model, recipe.stages[0])
         self.student = Student(model, recipe).to(self.device)
         self.average = copy.deepcopy(self.student.model).requires_grad_(False)
@@ -123,6 +128,7 @@ class Trainer:
         state = {
             "recipe": self.recipe.source,
             "variant": self.recipe.variant,
+            "start": self.start,
             "stage": self.stage,
             "step": self.step,
             "frames": self.frames,
@@ -235,6 +241,7 @@ class Trainer:
             )
         self.stage, self.step, self.frames = state["stage"], state["step"], state["frames"]
         self.best = state["best"]
+        self.start = state.get("start", self.start)
         self.student.load_state_dict(state["student"])
         self.average.load_state_dict(state["average"])
         if self.stage == len(before.stages) < len(self.recipe.stages):
