@@ -65,7 +65,7 @@ def test_kept_frames_are_rendered_once(sequence: Sequence, monkeypatch: pytest.M
 
 def test_frames_that_do_not_fit_are_not_kept() -> None:
     long = generate(SequenceSpec(frames=600, width=1280, height=720), 0)
-    with pytest.raises(ValueError, match="600 frames of 1280x720 take 3691 MB"):
+    with pytest.raises(ValueError, match="600 frames of 1280x720 takes 3691 MB"):
         Playback(long, keep=True)
 
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
@@ -51,24 +51,23 @@ def run(args: argparse.Namespace) -> int:
         settings = [f"model.checkpoint:={args.model}", f"output.folder:={folder}", *STEADY, *args.parameters]
         try:
             with trial(settings, "steady_camera", camera) as node:
-                frames, process, network, seconds = _measured(node, args)
-                heard, dropped = node.odometry, node.dropped()
+                ours, dropped = _measured(node, args), node.dropped()
             with trial([], "steady_camera", camera, module="relay") as node:
-                relayed, relay, _, _ = _measured(node, args)
+                relay = _measured(node, args)
         except Ended as error:
             print(error, file=sys.stderr)
             return 1
-    rate = frames / seconds
+    rate = ours.frames / ours.seconds
     print(
-        f"{args.model}, {width}x{height} rgb8, {seconds:.0f} s: {rate:.1f} of {args.rate:g} images per "
-        f"second, dropped {dropped or 'none'}, {heard} odometry messages heard"
+        f"{args.model}, {width}x{height} rgb8, {ours.seconds:.0f} s: {rate:.1f} of {args.rate:g} images per "
+        f"second, dropped {dropped or 'none'}, {ours.heard} odometry messages heard"
     )
     if rate < 0.95 * args.rate:
         print("this machine is too busy for that rate: costs per image are too high, try --rate lower")
-    alone, bare, least = (process - network) / frames, _bare(args), relay / relayed
+    bare, least = _bare(args), relay.process / relay.frames
     for name, each in (
-        ("network", network / frames),
-        ("node without it", alone),
+        ("network", ours.network / ours.frames),
+        ("node without it", (ours.process - ours.network) / ours.frames),
         ("bare Reconstructor without it", bare),
         ("a node that only relays", least),
         ("these two together", bare + least),
@@ -77,14 +76,40 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _measured(node: Trial, args: argparse.Namespace) -> tuple[float, ...]:
-    """Frames, processor seconds of the process and of the network in it, and seconds, after the warm-up."""
-    names = ("frames_processed", "process_processor_s", "network_processor_s")
+class Measured(NamedTuple):
+    """Between two moments."""
+
+    seconds: float
+    frames: float
+    process: float  # processor seconds of the process, and of the network in it
+    network: float
+    heard: int  # messages of odometry
+
+    @classmethod
+    def now(cls, node: Trial) -> Measured:
+        names = ("frames_processed", "process_processor_s", "network_processor_s")
+        frames, process, network = map(node.number, names)
+        return cls(node.at, frames, process, network, node.odometry)
+
+    def since(self, then: Measured) -> Measured:
+        return Measured(
+            self.seconds - then.seconds,
+            self.frames - then.frames,
+            self.process - then.process,
+            self.network - then.network,
+            self.heard - then.heard,
+        )
+
+
+def _measured(node: Trial, args: argparse.Namespace) -> Measured:
     ready = time.monotonic() + args.warm_up
     node.wait(lambda: node.at > ready, args.warm_up + 60)
-    first, begun = [node.number(name) for name in names], node.at
-    node.wait(lambda: node.at > begun + args.seconds, args.seconds + 60)
-    return *(node.number(name) - before for name, before in zip(names, first, strict=True)), node.at - begun
+    first = Measured.now(node)
+    node.wait(
+        lambda: node.at > first.seconds + args.seconds and Measured.now(node).frames > first.frames,
+        args.seconds + 60,
+    )
+    return Measured.now(node).since(first)
 
 
 def _bare(args: argparse.Namespace) -> float:

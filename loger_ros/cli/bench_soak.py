@@ -17,8 +17,9 @@ from loger_ros.cli.arguments import image_size
 NASTY = (
     *("drop:=0.02", "late:=0.02", "late_by:=0.1", "duplicate:=0.02", "pause_every:=300.0", "pause_for:=15.0"),
     *("resize_every:=240.0", "jump_every:=420.0", "jump_by:=3600.0"),
-    *("frames:=300", "keep:=true"),  # played forth and back
 )
+FRAMES = 300  # rendered before the first is sent, then played forth and back; fewer where they are large
+RENDERING = 5e-6  # s per pixel, at the slowest
 COLUMNS = (
     *("seconds", "resident_mb", "images_received", "frames_processed", "odometry_heard", "queue"),
     *("age_odometry_s_p50", "age_odometry_s_p99", "age_pose_s_p99", "chunk_ms_p99", "dropped", "unexplained"),
@@ -38,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from loger_ros.ros.bench import Ended, Trial, trial
+    from loger_ros.ros.bench import PATIENCE, Ended, Trial, trial
+    from loger_ros.world.playback import BYTES, MOST_KEPT
 
     def line(node: Trial, begun: float) -> dict[str, float | str]:
         dropped = sum(node.dropped().values())
@@ -55,14 +57,19 @@ def run(args: argparse.Namespace) -> int:
         }
 
     width, height = args.size
-    camera = [f"width:={width}", f"height:={height}", f"rate:={args.rate:f}", *NASTY]
+    frames = max(1, min(FRAMES, MOST_KEPT // (BYTES * width * height)))
+    camera = [
+        *(f"width:={width}", f"height:={height}", f"rate:={args.rate:f}"),
+        *("keep:=true", f"frames:={frames}", *NASTY),
+    ]
+    patience = PATIENCE + RENDERING * frames * width * height
     rows = []
     with tempfile.TemporaryDirectory() as folder, args.log.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         settings = [f"model.checkpoint:={args.model}", f"output.folder:={folder}", *args.parameters]
         try:
-            with trial(settings, "synthetic_camera", camera) as node:
+            with trial(settings, "synthetic_camera", camera, patience=patience) as node:
                 begun = time.monotonic()
                 while time.monotonic() < begun + args.minutes * 60:
                     due = time.monotonic() + EVERY

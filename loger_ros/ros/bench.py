@@ -25,7 +25,7 @@ from loger_ros.ros.interface import qos_profile
 from loger_ros.ros.process import running_ros
 from loger_ros.ros.signals import with_parent
 
-PATIENCE = 180.0  # s until the first frame is processed
+PATIENCE = 180.0  # s
 
 
 class Ended(RuntimeError):
@@ -68,11 +68,15 @@ class Trial:
 
 @contextmanager
 def trial(
-    node: Sequence[str], camera_module: str, camera: Sequence[str], module: str = "node"
+    node: Sequence[str],
+    camera_module: str,
+    camera: Sequence[str],
+    module: str = "node",
+    patience: float = PATIENCE,
 ) -> Iterator[Trial]:
     """node, camera: parameters as ``name:=value``. Begins when frames are processed.
 
-    module: what is tried.
+    module: what is tried. patience: seconds until then, at the most.
     """
     for name, value in this_machine_only().items():
         os.environ.setdefault(name, value)
@@ -100,7 +104,7 @@ def trial(
         ):
             listener.create_subscription(kind, topic.name, callback, qos_profile(topic))
         try:
-            run.wait(lambda: run.number("frames_processed") > 0, PATIENCE)
+            run.wait(lambda: run.number("frames_processed") > 0, patience)
             yield run
         finally:
             for process in (run.camera, run.node):

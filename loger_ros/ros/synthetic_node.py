@@ -67,6 +67,8 @@ class SyntheticCamera(Node):
         self._heard_since = time.monotonic()
         self.exit_code: int | None = None  # set when there is nothing left to play
         self._playback = Playback(self._sequence, settings.at_end, device=settings.device, keep=settings.keep)
+        if settings.keep:
+            self.get_logger().info(f"rendering {len(self._sequence)} frames before the first is sent")
         self._timer = self.create_timer(1 / settings.rate, self._tick)
 
     def _declared(self, defaults: Any) -> dict[str, Any]:

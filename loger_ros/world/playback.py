@@ -13,6 +13,7 @@ from loger_ros.world.sequences import Sequence
 
 AT_END = ("bounce", "repeat", "stop")
 MOST_KEPT = 2 << 30  # bytes of frames
+BYTES = 3 + 4  # of a pixel: colours and depth
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +46,11 @@ class Playback:
                 "only a closed sequence can repeat without a jump: choose closed, or at_end bounce"
             )
         pixels = sequence.camera.width * sequence.camera.height
-        needed = len(sequence) * pixels * (3 + 4)  # colours and depth
+        needed = len(sequence) * pixels * BYTES
         if keep and needed > MOST_KEPT:
             raise ValueError(
-                f"{len(sequence)} frames of {sequence.camera.width}x{sequence.camera.height} take "
-                f"{needed >> 20} MB, more than {MOST_KEPT >> 20} MB: choose fewer or smaller ones"
+                f"to keep {len(sequence)} frames of {sequence.camera.width}x{sequence.camera.height} takes "
+                f"{needed >> 20} MB, more than {MOST_KEPT >> 20}: lower frames, width or height"
             )
         self._kept: dict[int, Shot] | None = {} if keep else None
         self._sequence = sequence
