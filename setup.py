@@ -74,7 +74,7 @@ setup(
         "console_scripts": [
             "loger = loger_ros.cli:main",
             "loger_node = loger_ros.ros.node:main",
-            "synthetic_camera = loger_ros.ros.synthetic_camera:main",
+            "synthetic_camera = loger_ros.ros.synthetic.camera:main",
         ],
     },
 )

@@ -13,7 +13,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from loger_ros.ros.config import NodeConfig
-from loger_ros.ros.synthetic_settings import Settings
+from loger_ros.ros.synthetic.settings import Settings
 from loger_ros.share import share_directory, share_file
 
 LAUNCH_FILES = sorted(path.name for path in (share_directory() / "launch").glob("*.launch.py"))

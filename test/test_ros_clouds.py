@@ -14,8 +14,8 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
 from loger_ros.ros import clouds
+from loger_ros.ros.bench.clouds import measure
 from loger_ros.ros.clouds import cloud_message
-from loger_ros.ros.clouds_bench import measure
 from loger_ros.ros.depth_images import confidence_message, depth_message, fitted_camera
 from loger_ros.ros.messages import camera_info_message, header
 from loger_ros.types import Camera

@@ -20,7 +20,7 @@ from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 
-from loger_ros.ros.synthetic_settings import Settings, make_sequence  # noqa: E402
+from loger_ros.ros.synthetic.settings import Settings, make_sequence  # noqa: E402
 
 PATIENCE = 120.0  # seconds; the machines of tests are slow and shared
 
@@ -58,7 +58,7 @@ def camera(environment: dict[str, str], **parameters: object) -> Iterator[tuple[
     listener = Listener(environment)
     given = {"frames": 40, "width": 64, "height": 48, "rate": 20.0, "effects": "none", **parameters}
     words = [word for name, value in given.items() for word in ("-p", f"{name}:={_yaml(value)}")]
-    command = [sys.executable, "-m", "loger_ros.ros.synthetic_camera", "--ros-args", *words]
+    command = [sys.executable, "-m", "loger_ros.ros.synthetic.camera", "--ros-args", *words]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     try:
         yield process, listener

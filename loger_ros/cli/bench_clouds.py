@@ -1,4 +1,4 @@
-"""``loger bench clouds``: what a PointCloud2 costs; loger_ros/ros/clouds_bench.py says how it is measured."""
+"""``loger bench clouds``: what a PointCloud2 costs; loger_ros/ros/bench/clouds.py says how it is measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     try:
-        from loger_ros.ros.clouds_bench import measure
+        from loger_ros.ros.bench.clouds import measure
     except ImportError as error:
         print(f"This benchmark needs ROS 2: {error}. `loger doctor` tells what to do.", file=sys.stderr)
         return 1

@@ -25,7 +25,7 @@ from loger_ros.stream import Reconstructor
 from loger_ros.types import Frame
 
 if TYPE_CHECKING:
-    from loger_ros.ros.bench import Trial
+    from loger_ros.ros.bench.trial import Trial
 
 STEADY = ("frames.extrinsic:=parameters", "model.threads:=1")
 
@@ -43,16 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from loger_ros.ros.bench import Ended, trial
+    from loger_ros.ros.bench.trial import Ended, trial
 
     width, height = args.size
     camera = [f"width:={width}", f"height:={height}", f"rate:={args.rate:f}"]
     with tempfile.TemporaryDirectory() as folder:
         settings = [f"model.checkpoint:={args.model}", f"output.folder:={folder}", *STEADY, *args.parameters]
         try:
-            with trial(settings, "steady_camera", camera) as node:
+            with trial(settings, "bench.steady_camera", camera) as node:
                 ours, dropped = _measured(node, args), node.dropped()
-            with trial([], "steady_camera", camera, module="relay") as node:
+            with trial([], "bench.steady_camera", camera, module="bench.relay") as node:
                 relay = _measured(node, args)
         except Ended as error:
             print(error, file=sys.stderr)
@@ -114,8 +114,8 @@ def _measured(node: Trial, args: argparse.Namespace) -> Measured:
 
 def _bare(args: argparse.Namespace) -> float:
     """Processor seconds per image of a Reconstructor, without the network."""
+    from loger_ros.ros.bench.steady_camera import lens, pictures
     from loger_ros.ros.network import load_network
-    from loger_ros.ros.steady_camera import lens, pictures
     from loger_ros.ros.transforms import mount
 
     model = load_network(NetworkConfig(checkpoint=args.model, threads=1))

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from loger_ros.ros.bench import PATIENCE, Ended, Trial, trial
+    from loger_ros.ros.bench.trial import PATIENCE, Ended, Trial, trial
     from loger_ros.world.playback import BYTES, MOST_KEPT
 
     def line(node: Trial, begun: float) -> dict[str, float | str]:
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         writer.writeheader()
         settings = [f"model.checkpoint:={args.model}", f"output.folder:={folder}", *args.parameters]
         try:
-            with trial(settings, "synthetic_camera", camera, patience=patience) as node:
+            with trial(settings, "synthetic.camera", camera, patience=patience) as node:
                 begun = time.monotonic()
                 while time.monotonic() < begun + args.minutes * 60:
                     due = time.monotonic() + EVERY

@@ -21,7 +21,7 @@ from loger_ros.ros import interface
 from loger_ros.ros.demo.bag import BagRecorder
 from loger_ros.ros.demo.progress import Progress
 from loger_ros.ros.interface import NODE, Topic, qos_profile
-from loger_ros.ros.synthetic_settings import NODE as CAMERA
+from loger_ros.ros.synthetic.settings import NODE as CAMERA
 from loger_ros.ros.transforms import pose_of
 
 TRUTH = Topic("ground_truth/odometry", "nav_msgs/msg/Odometry", depth=20)

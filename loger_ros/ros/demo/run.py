@@ -81,7 +81,7 @@ def _drive(plan: Plan, folder: Path, observer: Observer, stack: ExitStack) -> No
     print(f"Starting the node and the camera: {drive} ...", flush=True)
     node = Child("loger_ros.ros.node", _node_parameters(plan, folder), folder / "node.log")
     stack.callback(node.stop)
-    camera = Child("loger_ros.ros.synthetic_camera", _camera_parameters(plan), folder / "camera.log")
+    camera = Child("loger_ros.ros.synthetic.camera", _camera_parameters(plan), folder / "camera.log")
     stack.callback(camera.stop)
     ready = observer.wait(
         lambda: _is_active(observer) or _trouble(observer, node) or observer.other_cameras(), plan.patience

@@ -19,8 +19,8 @@ from sensor_msgs.msg import CameraInfo, Image
 from loger_ros.geometry import difference
 from loger_ros.ros.messages import camera_info_message, header, image_message
 from loger_ros.ros.process import running_ros
-from loger_ros.ros.synthetic_messages import TransformPublisher, odometry_message, qos
-from loger_ros.ros.synthetic_settings import ABOUT, NODE, Settings, check, make_sequence
+from loger_ros.ros.synthetic.messages import TransformPublisher, odometry_message, qos
+from loger_ros.ros.synthetic.settings import ABOUT, NODE, Settings, check, make_sequence
 from loger_ros.types import Camera
 from loger_ros.world.nuisance import Fate, Nuisances, Troublemaker
 from loger_ros.world.playback import Playback, Shot

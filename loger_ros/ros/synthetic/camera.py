@@ -9,7 +9,7 @@ from loger_ros.ros.signals import ending_quietly
 
 def main(args: list[str] | None = None) -> int:
     with ending_quietly():
-        from loger_ros.ros.synthetic_node import run
+        from loger_ros.ros.synthetic.node import run
 
         return run(args)
 

@@ -1,0 +1,1 @@
+"""What the node costs beside the network, how long it lasts, and what that is measured with."""
