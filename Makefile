@@ -16,7 +16,7 @@ lint:  ## format, style and types
 	@$(RUN) mypy
 
 WHAT ?= world
-bench:  ## measure this machine; WHAT=clouds, model (a GPU helps), reading, stream, weights or world
+bench:  ## measure this machine; WHAT=clouds, model (a GPU helps), node, reading, soak, stream, weights or world
 	@$(RUN) loger bench $(WHAT)
 
 train:  ## make the checkpoint that ships, in some hours; run again, it goes on where it stopped
