@@ -9,142 +9,26 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from fake_model import FakeModel
+from posed_updates import random_pose, update
 
 from loger_ros.config import MapConfig
 from loger_ros.events import EventLog
-from loger_ros.geometry import adjoint, difference, exp_rotation, inverse, quaternion, transform
+from loger_ros.geometry import inverse, quaternion, transform
 from loger_ros.mapping.journal import read_journal
 from loger_ros.mapping.trajectory_files import read_tum
 from loger_ros.ros.config import HealthConfig, NodeConfig
 from loger_ros.ros.depth_images import turned_back
-from loger_ros.ros.odometry import BODY_FROM_OPTICAL, UNKNOWN, Odometer
+from loger_ros.ros.odometry import BODY_FROM_OPTICAL, Odometer
 from loger_ros.ros.recording import OutsideFolder, Recording, inside
 from loger_ros.ros.statistics import Statistics
 from loger_ros.ros.transforms import Mounting, StaticTransforms, mount
 from loger_ros.ros.worker import Refused, Worker
 from loger_ros.stream.lens import turn_between
 from loger_ros.stream.view import View
-from loger_ros.types import Camera, Frame, PosedFrame, Update
+from loger_ros.types import Camera, Frame, PosedFrame
 
 SECOND = 1_000_000_000
-
-
-def random_pose(rng: np.random.Generator, size: float = 1.0) -> np.ndarray:
-    return transform(exp_rotation(rng.normal(size=3) * size), rng.normal(size=3) * size)
-
-
-def update(poses: dict[int, np.ndarray], segment: int = 0, final: int = 0) -> Update:
-    covariance = np.diag([1.0, 2, 3, 4, 5, 6]) * 1e-4
-    frames = tuple(
-        PosedFrame(stamp, pose, covariance, i < final, segment)
-        for i, (stamp, pose) in enumerate(poses.items())
-    )
-    nothing = torch.zeros(len(frames), 1)
-    return Update(frames, nothing, nothing, nothing, 0, np.eye(4), 1.0, np.diag([1.0, 1, 1, 4, 4, 4]) * 1e-6)
-
-
-# ---- odometry ---------------------------------------------------------------------------------------
-
-
-def test_a_camera_that_looks_ahead_moves_the_robot_ahead() -> None:
-    odometer = Odometer(mount((0.3, 0.0, 1.0), (0.0, 0.0, 0.0)))
-    ahead = transform(np.eye(3), np.array([0.0, 0.0, 2.0]))  # z is ahead for a camera
-    motions = odometer.follow(update({0: np.eye(4), SECOND: ahead}))
-    assert np.allclose(motions[1].T_odom_base, transform(np.eye(3), np.array([2.0, 0, 0])))
-    assert np.allclose(motions[1].T_map_odom, np.eye(4))
-    assert np.allclose(motions[1].twist, [2, 0, 0, 0, 0, 0])
-
-
-def test_turning_on_the_spot_does_not_move_the_robot() -> None:
-    T_base_camera = mount((0.5, 0.1, 1.0), (0.0, 0.4, 0.0))
-    odometer = Odometer(T_base_camera)
-    turn = transform(exp_rotation(np.array([0, 0, 0.3])), np.zeros(3))
-    camera = inverse(T_base_camera) @ turn @ T_base_camera  # swings around the robot's middle
-    motion = odometer.follow(update({0: np.eye(4), SECOND // 2: camera}))[1]
-    assert np.allclose(motion.T_odom_base, turn)
-    assert np.allclose(motion.twist, [0, 0, 0, 0, 0, 0.6])
-
-
-def test_velocity_on_a_circle_is_straight_ahead() -> None:
-    odometer = Odometer(BODY_FROM_OPTICAL)
-    angle, radius = 0.2, 3.0
-    place = np.array([radius * np.sin(angle), radius * (1 - np.cos(angle)), 0])
-    pose = transform(exp_rotation(np.array([0, 0, angle])), place)
-    camera = inverse(BODY_FROM_OPTICAL) @ pose @ BODY_FROM_OPTICAL
-    twist = odometer.follow(update({0: np.eye(4), SECOND: camera}))[1].twist
-    chord = 2 * radius * np.sin(angle / 2)
-    assert np.allclose(twist, [chord, 0, 0, 0, 0, angle])
-
-
-def test_odom_does_not_jump_where_a_chunk_sees_the_past_differently() -> None:
-    rng = np.random.default_rng(0)
-    T_base_camera = random_pose(rng)
-    odometer = Odometer(T_base_camera)
-    poses = {i * SECOND: random_pose(rng, 0.1) for i in range(4)}
-    first = odometer.follow(update(poses))
-    shift = random_pose(rng)
-    moved = {stamp: shift @ pose for stamp, pose in poses.items() if stamp >= 2 * SECOND}
-    later = {4 * SECOND: shift @ random_pose(rng, 0.1)}
-    (motion,) = odometer.follow(update({**moved, **later}))
-    step = inverse(first[-1].T_odom_base) @ motion.T_odom_base
-    cameras = inverse(moved[3 * SECOND]) @ later[4 * SECOND]
-    assert np.allclose(step, T_base_camera @ cameras @ inverse(T_base_camera))
-    in_map = motion.T_map_odom @ motion.T_odom_base
-    start = inverse(poses[0] @ inverse(T_base_camera))
-    assert np.allclose(in_map, start @ later[4 * SECOND] @ inverse(T_base_camera))
-
-
-def test_a_new_segment_goes_on_with_unknown_velocity_even_back_in_time() -> None:
-    rng = np.random.default_rng(1)
-    odometer = Odometer(random_pose(rng))
-    poses = [random_pose(rng, 0.1) for _ in range(3)]
-    before = odometer.follow(update(dict(zip((100, 200, 300), poses, strict=True))))
-    after = odometer.follow(update({50: poses[-1], 150: poses[0]}, segment=1))
-    assert [motion.stamp for motion in after] == [50, 150]
-    assert np.allclose(after[0].T_odom_base, before[-1].T_odom_base)
-    assert after[0].twist_covariance[0, 0] == UNKNOWN
-    assert after[1].twist_covariance[0, 0] < UNKNOWN * 1e10
-
-
-def test_covariances_follow_a_sample_of_errors() -> None:
-    """Small errors of the camera, drawn and carried through the geometry, against the formula."""
-    rng = np.random.default_rng(2)
-    T_base_camera = mount((0.3, 0.2, 0.8), (0.1, 0.4, -0.2))
-    odometer = Odometer(T_base_camera)
-    start, camera = random_pose(rng), random_pose(rng)
-    said = update({0: start, SECOND // 10: camera})
-    motion = odometer.follow(said)[1]
-    errors = rng.multivariate_normal(np.zeros(6), said.frames[1].covariance, 4000)
-    in_map = motion.T_map_odom @ motion.T_odom_base
-    sample = []
-    for error in errors:  # in the axes of the world, at the camera
-        turned = exp_rotation(error[3:]) @ camera[:3, :3]
-        wrong = transform(turned, camera[:3, 3] + error[:3])
-        base = inverse(start @ inverse(T_base_camera)) @ wrong @ inverse(T_base_camera)
-        off = difference(in_map, base)  # in the axes of the base
-        sample.append(np.concatenate([in_map[:3, :3] @ off[:3], in_map[:3, :3] @ off[3:]]))
-    measured = np.cov(np.array(sample).T)
-    poses, formulas = odometer.in_map(said.frames)
-    formula = formulas[1]
-    assert np.allclose(poses[1], in_map)
-    assert np.abs(measured - formula).max() < 0.1 * np.abs(formula).max()
-    carry = adjoint(T_base_camera)
-    assert np.allclose(motion.twist_covariance, 2 * carry @ said.noise @ carry.T * 100)
-
-
-def test_the_map_can_be_laid_anew_and_begun_anew() -> None:
-    rng = np.random.default_rng(3)
-    odometer = Odometer(random_pose(rng))
-    there = random_pose(rng)
-    odometer.place(there)  # before anything was seen
-    motion = odometer.follow(update({0: random_pose(rng)}))[0]
-    assert np.allclose(motion.T_map_odom @ motion.T_odom_base, there)
-    odometer.restart()
-    again = odometer.follow(update({5: random_pose(rng)}))[0]
-    assert np.allclose(again.T_odom_base, motion.T_odom_base)
-    assert np.allclose(again.T_map_odom @ again.T_odom_base, np.eye(4))
 
 
 # ---- transforms ---------------------------------------------------------------------------------------
