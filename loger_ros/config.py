@@ -17,6 +17,7 @@ import yaml
 
 NO_PITCH = -90.0  # degrees: nothing was taught
 ALIGNMENTS = ("none", "se3", "sim3", "robust")
+WHAT_IT_SEES = ("overlap", "resolution", "field_of_view", "pitch")  # of StreamConfig; a network is used to it
 SCALE_MODES = ("median", "median_all", "trimmed_mean", "trimmed_mean_all", "sim3_avg1")
 
 
@@ -182,6 +183,16 @@ class StreamConfig(Section):
         if not (width.isdecimal() and height.isdecimal() and int(width) > 0 and int(height) > 0):
             raise self.error("resolution", "must be auto, native or WIDTHxHEIGHT such as 574x434")
         return int(width), int(height)
+
+    def unlike(self, recommended: Mapping[str, Any]) -> str:
+        """What the network was not trained for, as a sentence; empty where nothing is to be said."""
+        taught = {name: value for name, value in recommended.items() if name in WHAT_IT_SEES}
+        said = [
+            f"stream.{name} is {own}, the checkpoint was trained with {value}"
+            for name, value in taught.items()
+            if (own := getattr(self, name)) != value
+        ]
+        return f"{'; '.join(said)}: poses may be far off; leave it out to have that" if said else ""
 
 
 @dataclass(frozen=True)

@@ -100,3 +100,14 @@ def test_an_empty_file_means_the_defaults(tmp_path):
     path = tmp_path / "loger.yaml"
     path.write_text("")
     assert Config.from_yaml(path) == Config()
+
+
+def test_what_a_network_was_not_trained_for_is_said():
+    taught = {"chunk_size": 4, "overlap": 1, "resolution": "64x48", "pitch": 10}
+    assert StreamConfig(**taught).unlike(taught) == ""
+    assert StreamConfig(**taught | {"chunk_size": 8, "pitch": 10.0}).unlike(taught) == ""  # any chunk will do
+    assert StreamConfig(overlap=9).unlike({}) == ""  # the published weights recommend nothing
+    said = StreamConfig(**taught | {"overlap": 3, "resolution": "auto"}).unlike(taught)
+    assert "stream.overlap is 3, the checkpoint was trained with 1" in said
+    assert "stream.resolution is auto" in said
+    assert "pitch" not in said

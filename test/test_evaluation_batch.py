@@ -37,15 +37,20 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_checkpoint(tmp_path_factory.mktemp("model") / "small.safetensors")
+    return small_checkpoint(tmp_path_factory.mktemp("model") / "small.safetensors", overlap=2)
 
 
 def test_one_that_fails_does_not_stop_the_rest(
-    data: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    data: Path,
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     words = ["eval", "--all", str(data), "--model", str(checkpoint), "--out", str(tmp_path), "--no-pictures"]
     words += ["--resolution", "32x24", "--chunk-size", "4", "--overlap", "1"]
     assert main(words) == 1
+    assert caplog.text.count("stream.overlap is 1, the checkpoint was trained with 2") == 1  # of both
     out = capsys.readouterr().out
     assert "2 recordings, 0 of them finished before" in out
     assert "00: 6 of 6 frames posed" in out

@@ -80,9 +80,10 @@ def test_a_kill_loses_no_final_pose_and_the_next_run_continues(
     with journal.open("a") as file:
         file.write("99.5 0 0")  # as if the kill had come in the middle of a line
     tester.heard[interface.DIAGNOSTICS.name].clear()
-    with node_process(ros_environment, **settings) as process:
+    with node_process(ros_environment, **settings, stream__resolution="40x24") as process:
         tester.process = process
         tester.wait(lambda: tester.health("node").get("state") == "active")
+        assert "stream.resolution is 40x24, the checkpoint was trained with 32x24" in said_by(process)
         tester.rest(1.0)  # DDS believes in the one that was killed for a while: no count tells of the new one
         more = tester.send_images(TEN, 100 * SECOND)
         tester.wait(lambda: len(poses) == 16)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -93,6 +94,7 @@ def job_of(args: argparse.Namespace, source: str, folder: Path, recommended: dic
     if args.frames < 0 or args.every < 1:
         raise SourceError("--frames must be 0 (all) or more, --every 1 or more")
     stream = chosen_settings(args, StreamConfig, recommended)
+    _warn_once(stream.unlike(recommended))
     settings = Settings(
         stream,
         chosen_settings(args, CloudConfig, cloud_settings_for(stream)),
@@ -115,6 +117,13 @@ def job_of(args: argparse.Namespace, source: str, folder: Path, recommended: dic
         args.dtype,
         not args.no_pictures,
     )
+
+
+@functools.cache
+def _warn_once(warning: str) -> None:
+    """Not again with each recording."""
+    if warning:
+        logging.getLogger(__name__).warning(warning)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -87,7 +87,10 @@ class LogerNode(LifecycleNode):
             config = self._settings.config()
             self._look_around()
             model = self._load(config.model)
-            config = self._settings.recommend(getattr(model, "recommended", {}))
+            recommended = getattr(model, "recommended", {})
+            config = self._settings.recommend(recommended)
+            if warning := config.stream.unlike(recommended):
+                self.get_logger().warning(warning)
             self._session = Session(self, config, model, self._transforms)
         except BaseException:
             self._state = "unconfigured"
