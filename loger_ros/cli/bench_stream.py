@@ -31,7 +31,7 @@ from loger_ros.stream import Reconstructor
 from loger_ros.stream.prepare import network_input
 from loger_ros.types import Frame
 
-TINY = {
+SMALL = {
     "encoder": {"img_size": 84, "dim": 96, "depth": 4, "num_heads": 4},
     "decoder": {"dim": 96, "depth": 8, "num_heads": 4, "mlp_ratio": 4},
     "heads": {"dim": 48, "depth": 2, "num_heads": 3, "camera_dim": 32},
@@ -48,7 +48,9 @@ MAP_POINTS = 100_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model", default="tiny", help=f"tiny, {', '.join(PRESETS)} (random weights) or a checkpoint"
+        "--model",
+        default="small",
+        help=f"with random weights small, {', '.join(PRESETS)}; or a name or path of a checkpoint",
     )
     parser.add_argument("--size", type=image_size, default=(56, 42), help="width x height of the images")
     parser.add_argument("--frames", type=int, default=20_000)
@@ -104,8 +106,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _model(name: str, device: torch.device) -> LoGeR:
     torch.manual_seed(0)
-    if name == "tiny":
-        return build_model(ModelConfig.from_dict(TINY)).to(device).eval()
+    if name == "small":
+        return build_model(ModelConfig.from_dict(SMALL)).to(device).eval()
     if name in PRESETS:
         return build_model(name).to(device).eval()
     return load_model(name, device=str(device))
