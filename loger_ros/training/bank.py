@@ -68,13 +68,18 @@ def make_bank(clips: Clips, device: torch.device | str, cache: Path | None = Non
 
 
 def _render(clips: Clips, device: torch.device | str) -> Bank:
-    started, rows = time.monotonic(), []
+    """Into memory that is taken once: small tensors kept between large passing ones would tear the heap."""
+    started = time.monotonic()
+    columns: list[Tensor] = []
     for i in range(clips.count):
-        rows.append(_render_clip(clips, i, device))
+        row = _render_clip(clips, i, device)
+        columns = columns or [value.new_empty((clips.count, *value.shape)) for value in row]
+        for column, value in zip(columns, row, strict=True):
+            column[i] = value
         if i + 1 in (10, clips.count) or (i + 1) % 200 == 0:
             rate = (i + 1) * clips.frames / (time.monotonic() - started)
             _log.info("rendered %d of %d clips, %.0f frames/s", i + 1, clips.count, rate)
-    return Bank(*(torch.stack(column) for column in zip(*rows, strict=True)))
+    return Bank(*columns)
 
 
 def _render_clip(clips: Clips, index: int, device: torch.device | str) -> tuple[Tensor, ...]:
