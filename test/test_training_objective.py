@@ -14,12 +14,20 @@ from loger_ros.training.aids import Observed, attention_loss, match, observed
 from loger_ros.training.bank import make_bank
 from loger_ros.training.batches import Batch, draw
 from loger_ros.training.initialise import initialise, open_memory
-from loger_ros.training.losses import chain, objective, pose_loss, relative_poses, true_points, whole
+from loger_ros.training.losses import (
+    chain,
+    length_loss,
+    objective,
+    pose_loss,
+    relative_poses,
+    true_points,
+    whole,
+)
 from loger_ros.training.recipe import Clips, Stage
 from loger_ros.types import Camera, Prediction
 from loger_ros.world.ways.trajectories import Mount
 
-STAGE = Stage("test", 100, 10, (4,), length=7, overlap=1, chained_weight=1.0)
+STAGE = Stage("test", 100, 10, (4,), length=7, overlap=1, chained_weight=1.0, length_weight=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +60,7 @@ def chunks(batch: Batch) -> list[Batch]:
 def test_the_truth_costs_nothing(bank, metric, scale):
     parts = chunks(sample(bank))
     report = objective([perfect(part, scale) for part in parts], parts, STAGE, metric)
-    for name in ("points", "pose", "chained", "rotation / still", "translation / still"):
+    for name in ("points", "pose", "chained", "length", "rotation / still", "translation / still"):
         assert report.parts[name] < 2e-3, name
 
 
@@ -61,6 +69,18 @@ def test_a_wrong_scale_costs_where_the_ground_tells_it(bank):
     report = objective([perfect(part, 1.3) for part in parts], parts, STAGE, metric=True)
     assert report.parts["points"] > 0.05
     assert report.parts["translation / still"] == pytest.approx(0.3, rel=0.05)
+
+
+def test_a_length_is_wrong_by_the_whole_way(bank):
+    """Errors of single steps that cancel out cost nothing; a wrong unit costs its share, also backwards."""
+    batch = dataclasses.replace(sample(bank), poses=torch.eye(4).repeat(6, 7, 1, 1))
+    batch.poses[:, :, 2, 3] = torch.tensor([0.0, 1, 2, 3, 4, 3, 2])
+    shaken, longer = batch.poses.clone(), batch.poses.clone()
+    shaken[:, 1::2, 2, 3] += 0.4
+    longer[..., :3, 3] *= 1.1
+    true = [part.poses for part in chunks(batch)]
+    assert length_loss([shaken[:, :4], shaken[:, 3:]], true) < 0.02
+    assert length_loss([longer[:, :4], longer[:, 3:]], true) == pytest.approx(0.1, abs=0.01)
 
 
 def test_the_scale_of_a_sample_is_one_for_its_chunks(bank):

@@ -20,6 +20,8 @@ from loger_ros.types import Prediction
 
 _FARTHEST = 60.0  # metres; beyond, depth is not learnt
 _GOOD = 0.1  # relative error of a point below which it deserves confidence
+_SHORT = 0.05  # metres; of a shorter way, the length hardly matters
+_EXACT = 0.005  # relative error of a length below which it counts quadratically
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +67,9 @@ def objective(predictions: list[Prediction], batches: list[Batch], stage: Stage,
         chained, true = chain(poses, stage.overlap), whole([batch.poses for batch in batches], stage.overlap)
         parts["chained"] = pose_loss(chained, true, stage, nearest=poses[0].shape[1])
         loss = loss + stage.chained_weight * parts["chained"]
+    if stage.length_weight:
+        parts["length"] = length_loss(poses, [batch.poses for batch in batches])
+        loss = loss + stage.length_weight * parts["length"]
     with torch.no_grad():
         parts |= ratios(poses, batches)
     return Report(loss, {name: value.detach() for name, value in parts.items()})
@@ -123,6 +128,21 @@ def pose_errors(predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
     rotation = (a[..., :3, :3] - b[..., :3, :3]).square().sum((-1, -2)) / 2
     translation = (a[..., :3, 3] - b[..., :3, 3]).square().sum(-1)
     return rotation, translation
+
+
+def length_loss(predicted: list[Tensor], true: list[Tensor]) -> Tensor:
+    """How much too long or too short the way of a sample is, over all its chunks, as a share of it.
+
+    One error per sample: what is noise from frame to frame averages out, a wrong unit does not.
+    """
+    excess = way = torch.zeros((), device=true[0].device)
+    for a, b in zip(predicted, true, strict=True):
+        step, true_step = (_steps(poses)[..., :3, 3] for poses in (a, b))
+        distance = true_step.norm(dim=-1)
+        along = (step * true_step).sum(-1) / distance.clamp_min(1e-6)
+        excess = excess + (along - distance).sum(1)
+        way = way + distance.sum(1)
+    return _soft((excess / (way + _SHORT)).square(), _EXACT).mean()
 
 
 def relative_poses(poses: Tensor) -> Tensor:
