@@ -22,6 +22,7 @@ OVERRIDES = {
     "extrinsic": "frames.extrinsic",
     "output_folder": "output.folder",
 }
+NUMBERS = ("unit",)  # launch keeps text as text, and the node refuses "0.4" for a number
 ARGUMENTS = {
     "image": (IMAGE.name, "Topic of the camera's images."),
     "camera_info": (CAMERA_INFO.name, "Topic of the camera's calibration."),
@@ -53,7 +54,11 @@ def start_node(context: LaunchContext) -> list:
     def value(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
-    given = {parameter: value(name) for name, parameter in OVERRIDES.items() if value(name)}
+    given = {
+        parameter: LaunchConfiguration(name) if name in NUMBERS else value(name)
+        for name, parameter in OVERRIDES.items()
+        if value(name)
+    }
     node = Node(
         package=PACKAGE,
         executable="loger_node",

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import yaml
 
 from loger_ros.ros.config import NodeConfig
 from loger_ros.ros.synthetic.settings import Settings
@@ -131,7 +132,39 @@ def test_an_argument_overrides_the_file_with_a_parameter_of_the_node(launch_stan
     node = the_node(launch_stand_in, checkpoint="loger", unit="0.4")
     file, given = node.parameters  # ROS takes the later one where both say something
     assert file.positional == ("params_file",)
-    assert {"model.checkpoint": "loger", "stream.unit": "0.4"}.items() <= given.items()
+    assert given["model.checkpoint"] == "loger"
+
+
+def as_launch_gives_them(parameters: dict, arguments: dict[str, str]) -> dict[str, object]:
+    """launch reads the text of a substitution as YAML; text that it gets as such stays text."""
+
+    def read(value: object) -> object:
+        return yaml.safe_load(value.perform(arguments)) if isinstance(value, Recorded) else value
+
+    return {name: read(value) for name, value in parameters.items()}
+
+
+@pytest.mark.parametrize("unit", ["0.4", "1"])
+def test_what_launch_makes_of_the_arguments_is_taken_by_the_node(launch_stand_in: dict, unit: str) -> None:
+    texts = {
+        "checkpoint": "7",
+        "output_folder": "2024",
+        "device": "cuda:1",
+        "extrinsic": "parameters",
+        "image_transport": "compressed",
+        "autostart": "false",
+        "use_sim_time": "true",
+    }
+    arguments = {**texts, "unit": unit}
+    given = as_launch_gives_them(the_node(launch_stand_in, **arguments).parameters[1], arguments)
+    assert given.pop("use_sim_time") is True  # ROS's own
+    assert given.pop("autostart") is False
+    tree: dict[str, dict[str, object]] = {}
+    for name, value in given.items():
+        section, _, setting = name.partition(".")
+        tree.setdefault(section, {})[setting] = value
+    config = NodeConfig.from_dict(tree)
+    assert (config.stream.unit, config.output.folder, config.model.device) == (float(unit), "2024", "cuda:1")
 
 
 def test_topics_of_the_camera_are_remapped(launch_stand_in: dict) -> None:
