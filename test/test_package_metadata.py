@@ -54,6 +54,11 @@ def test_package_xml_validates_without_a_warning(manifest: object) -> None:
     assert manifest.licenses == ["Apache-2.0"]
 
 
+def test_the_build_needs_what_rosdep_knows(manifest: object) -> None:
+    """ament_python is the type of the build; as a dependency, rosdep cannot resolve it and installs nothing."""
+    assert [dependency.name for dependency in manifest.buildtool_depends] == ["python3-setuptools"]
+
+
 def test_one_version_everywhere(manifest: object) -> None:
     assert manifest.version == loger_ros.__version__
     assert f'version="{loger_ros.__version__}"' in SETUP
