@@ -78,9 +78,11 @@ def test_a_length_is_wrong_by_the_whole_way(bank):
     shaken, longer = batch.poses.clone(), batch.poses.clone()
     shaken[:, 1::2, 2, 3] += 0.4
     longer[..., :3, 3] *= 1.1
-    true = [part.poses for part in chunks(batch)]
-    assert length_loss([shaken[:, :4], shaken[:, 3:]], true) < 0.02
-    assert length_loss([longer[:, :4], longer[:, 3:]], true) == pytest.approx(0.1, abs=0.01)
+    parts = chunks(batch)
+    assert length_loss([shaken[:, :4], shaken[:, 3:]], parts) < 0.02
+    assert length_loss([longer[:, :4], longer[:, 3:]], parts) == pytest.approx(0.1, abs=0.01)
+    free = [dataclasses.replace(part, unit=torch.zeros(6)) for part in parts]
+    assert length_loss([longer[:, :4], longer[:, 3:]], free) == 0
 
 
 def test_the_scale_of_a_sample_is_one_for_its_chunks(bank):

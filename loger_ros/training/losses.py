@@ -68,7 +68,7 @@ def objective(predictions: list[Prediction], batches: list[Batch], stage: Stage,
         parts["chained"] = pose_loss(chained, true, stage, nearest=poses[0].shape[1])
         loss = loss + stage.chained_weight * parts["chained"]
     if stage.length_weight:
-        parts["length"] = length_loss(poses, [batch.poses for batch in batches])
+        parts["length"] = length_loss(poses, batches)
         loss = loss + stage.length_weight * parts["length"]
     with torch.no_grad():
         parts |= ratios(poses, batches)
@@ -130,19 +130,22 @@ def pose_errors(predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
     return rotation, translation
 
 
-def length_loss(predicted: list[Tensor], true: list[Tensor]) -> Tensor:
-    """How much too long or too short the way of a sample is, over all its chunks, as a share of it.
+def length_loss(predicted: list[Tensor], batches: list[Batch]) -> Tensor:
+    """How much too long or too short the ways of samples with a known unit are, as a share of them.
 
-    One error per sample: what is noise from frame to frame averages out, a wrong unit does not.
+    One error per sample, over all its chunks: what is noise from frame to frame averages out, a wrong unit
+    does not.
     """
-    excess = way = torch.zeros((), device=true[0].device)
-    for a, b in zip(predicted, true, strict=True):
-        step, true_step = (_steps(poses)[..., :3, 3] for poses in (a, b))
+    known = (batches[0].unit > 0).float()
+    excess = way = torch.zeros_like(known)
+    for poses, batch in zip(predicted, batches, strict=True):
+        step, true_step = (_steps(p)[..., :3, 3] for p in (poses, batch.poses))
         distance = true_step.norm(dim=-1)
         along = (step * true_step).sum(-1) / distance.clamp_min(1e-6)
         excess = excess + (along - distance).sum(1)
         way = way + distance.sum(1)
-    return _soft((excess / (way + _SHORT)).square(), _EXACT).mean()
+    error = _soft((excess / (way + _SHORT)).square(), _EXACT)
+    return (error * known).sum() / known.sum().clamp_min(1)
 
 
 def relative_poses(poses: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ class Stage:
     rotation_weight: float = 20.0
     translation_weight: float = 10.0
     chained_weight: float = 0.0  # relative poses across chunks, joined as the stream joins them
-    length_weight: float = 0.0  # length of the way of a whole sample, as a share of it
+    length_weight: float = 0.0  # of the way of a whole sample, where the unit is known
     rotation_softness: float = 0.5  # degrees below which errors count quadratically
     translation_softness: float = 0.01  # metres, or units of the scene where scale is free
     attention_weight: float = 1.0  # training aid: attention follows true correspondences
