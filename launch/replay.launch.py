@@ -2,8 +2,8 @@
 
 ros2 launch loger_ros replay.launch.py bag:=/path/of/bag image:=/camera/image_raw
 
-Takes the arguments of loger.launch.py as well: launch hands them on. The node stays when the bag has ended, so
-that its map can be looked at and saved; Ctrl+C ends it.
+Takes the arguments of loger.launch.py as well: launch hands them on. The node stays when the bag has ended,
+so that its map can be looked at and saved; Ctrl+C ends it.
 """
 
 from launch import LaunchDescription

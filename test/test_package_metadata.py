@@ -55,7 +55,7 @@ def test_package_xml_validates_without_a_warning(manifest: object) -> None:
 
 
 def test_the_build_needs_what_rosdep_knows(manifest: object) -> None:
-    """ament_python is the type of the build; as a dependency, rosdep cannot resolve it and installs nothing."""
+    """ament_python is the type of the build; rosdep cannot resolve it as a dependency."""
     assert [dependency.name for dependency in manifest.buildtool_depends] == ["python3-setuptools"]
 
 
