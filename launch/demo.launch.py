@@ -3,7 +3,7 @@
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, SetEnvironmentVariable
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration
+from launch.substitutions import LaunchConfiguration, PythonExpression
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
@@ -18,10 +18,11 @@ ARGUMENTS = {
     "effects": ("mild", "Faults of the camera: none, mild or harsh."),
     "checkpoint": ("tiny", "tiny, loger, loger_star or the path of a checkpoint."),
     "device": ("", "cpu, cuda or cuda:1; empty: cuda if there is one."),
+    "namespace": ("", "Namespace of both nodes and their topics."),
     "rviz": ("true", "Open RViz with our displays too."),
 }
 NUMBERS = ("rate", "camera_height")  # 10 would be a whole number, and refused
-HANDED_ON = ("checkpoint", "device", "rviz")  # to the node's launch file, under the same name
+HANDED_ON = ("checkpoint", "device", "namespace", "rviz")  # to the node's launch file, under the same name
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -36,16 +37,19 @@ def generate_launch_description() -> LaunchDescription:
         package=PACKAGE,
         executable="synthetic_camera",
         name="synthetic_camera",
+        namespace=LaunchConfiguration("namespace"),
         parameters=[
             {name: LaunchConfiguration(name) for name in ("place", "seed", "effects")},
             {name: ParameterValue(LaunchConfiguration(name), value_type=float) for name in NUMBERS},
         ],
         output="screen",
     )
+    checkpoint, height = LaunchConfiguration("checkpoint"), LaunchConfiguration("camera_height")
+    unit = PythonExpression(["'", height, "' if '", checkpoint, "' == 'tiny' else ''"])  # of tiny alone
     node = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(share_file("launch/loger.launch.py"))),
         launch_arguments={
-            "unit": LaunchConfiguration("camera_height"),
+            "unit": unit,
             **{name: LaunchConfiguration(name) for name in HANDED_ON},
         }.items(),
     )

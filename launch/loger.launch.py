@@ -3,6 +3,8 @@
 ros2 launch loger_ros loger.launch.py image:=/camera/image_raw rviz:=true
 """
 
+from pathlib import Path
+
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
@@ -10,7 +12,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from loger_ros.ros.dds_profile import large_message_profile
-from loger_ros.ros.interface import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, NODE
+from loger_ros.ros.interface import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, NODE, PATIENCE
 from loger_ros.share import PACKAGE, share_file
 
 # Argument → parameter. An empty one leaves the choice to params_file, then the checkpoint, then the defaults.
@@ -54,6 +56,9 @@ def start_node(context: LaunchContext) -> list:
     def value(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
+    file = Path(value("params_file")).expanduser()
+    if not file.is_file():  # launch itself would start the node without it
+        raise FileNotFoundError(f"params_file:={file} is no file")
     given = {
         parameter: LaunchConfiguration(name) if name in NUMBERS else value(name)
         for name, parameter in OVERRIDES.items()
@@ -65,7 +70,7 @@ def start_node(context: LaunchContext) -> list:
         name=NODE,
         namespace=LaunchConfiguration("namespace"),
         parameters=[
-            LaunchConfiguration("params_file"),
+            str(file),
             {name: LaunchConfiguration(name) for name in ("autostart", "use_sim_time")} | given,
         ],
         remappings=[
@@ -76,6 +81,7 @@ def start_node(context: LaunchContext) -> list:
         arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
         output="screen",
         emulate_tty=True,
+        sigterm_timeout=str(PATIENCE + 10),  # what it has computed is written before it ends
     )
     return [node]
 
@@ -94,7 +100,10 @@ def generate_launch_description() -> LaunchDescription:
         name="rviz2",
         namespace=LaunchConfiguration("namespace"),
         parameters=[{"use_sim_time": LaunchConfiguration("use_sim_time")}],
-        remappings=[(IMAGE.name, LaunchConfiguration("image"))],
+        remappings=[
+            (IMAGE.name, LaunchConfiguration("image")),
+            (COMPRESSED_IMAGE.name, [LaunchConfiguration("image"), "/compressed"]),
+        ],
         arguments=["-d", str(share_file("rviz/loger.rviz"))],
         condition=IfCondition(LaunchConfiguration("rviz")),
         output="screen",

@@ -2,15 +2,26 @@
 
 ros2 launch loger_ros replay.launch.py bag:=/path/of/bag image:=/camera/image_raw
 
-Takes the arguments of loger.launch.py as well: launch hands them on. The node stays when the bag has ended,
-so that its map can be looked at and saved; Ctrl+C ends it.
+Takes the arguments of loger.launch.py as well: launch hands them on. The bag begins when the node says that
+it listens. The node stays when the bag has ended, so that its map can be looked at and saved; Ctrl+C ends it.
 """
 
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription
+from pathlib import Path
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    RegisterEventHandler,
+)
+from launch.event_handlers import OnProcessIO
+from launch.events.process import ProcessIO
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
+from loger_ros.ros.interface import LISTENING, TF_STATIC
 from loger_ros.share import share_file
 
 ARGUMENTS = {
@@ -18,6 +29,20 @@ ARGUMENTS = {
     "start": ("0.0", "Seconds of the bag to leave out at its beginning."),
     "rviz": ("true", "Open RViz with our displays too."),
 }
+
+
+def play(context: LaunchContext) -> list:
+    def value(name: str) -> str:
+        return LaunchConfiguration(name).perform(context)
+
+    bag = ["ros2", "bag", "play", str(Path(value("bag")).expanduser())]
+    late = float(value("start")) > 0  # 0 is refused by older players
+    offset = ["--start-offset", value("start")] if late else []
+    player = ExecuteProcess(cmd=[*bag, "--clock", "--rate", value("rate"), *offset], output="screen")
+    if not late:
+        return [player]
+    # Where the camera sits is said at the beginning, which is left out.
+    return [ExecuteProcess(cmd=[*bag, "--topics", TF_STATIC.name], on_exit=[player], output="screen")]
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -28,15 +53,21 @@ def generate_launch_description() -> LaunchDescription:
             for name, (default, description) in ARGUMENTS.items()
         ),
     ]
-    player = ExecuteProcess(
-        cmd=[
-            *("ros2", "bag", "play", LaunchConfiguration("bag"), "--clock"),
-            *("--rate", LaunchConfiguration("rate"), "--start-offset", LaunchConfiguration("start")),
-        ],
-        output="screen",
-    )
+    begun = []
+
+    def play_once(event: ProcessIO) -> list | None:
+        if begun or LISTENING.encode() not in event.text:
+            return None
+        begun.append(event)
+        return [OpaqueFunction(function=play)]
+
     node = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(share_file("launch/loger.launch.py"))),
-        launch_arguments={"use_sim_time": "true", "rviz": LaunchConfiguration("rviz")}.items(),
+        launch_arguments={
+            "use_sim_time": "true",
+            "log_level": "info",  # the line that is waited for is of that level
+            "rviz": LaunchConfiguration("rviz"),
+        }.items(),
     )
-    return LaunchDescription([*arguments, node, player])
+    when_it_listens = OnProcessIO(on_stdout=play_once, on_stderr=play_once)
+    return LaunchDescription([*arguments, RegisterEventHandler(when_it_listens), node])

@@ -206,9 +206,10 @@ class Tester:
     def state(self) -> str:
         return self.call(GetState, f"/{NODE}/get_state", GetState.Request()).current_state.label
 
-    def transition(self, label: str) -> bool:
+    def transition(self, asked: str | int) -> bool:
+        """asked: label or number."""
         request = ChangeState.Request()
-        request.transition.label = label
+        setattr(request.transition, "label" if isinstance(asked, str) else "id", asked)
         return self.call(ChangeState, f"/{NODE}/change_state", request).success
 
     def set(self, name: str, value: Any) -> str:

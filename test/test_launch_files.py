@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from loger_ros.ros.config import NodeConfig
+from loger_ros.ros.interface import LISTENING, PATIENCE
 from loger_ros.ros.synthetic.settings import Settings
 from loger_ros.share import share_directory, share_file
 
@@ -37,11 +38,14 @@ def launch_stand_in(monkeypatch: pytest.MonkeyPatch) -> dict[str, type[Recorded]
         "launch": ("LaunchContext", "LaunchDescription"),
         "launch.actions": (
             *("DeclareLaunchArgument", "SetEnvironmentVariable", "OpaqueFunction"),
-            *("ExecuteProcess", "IncludeLaunchDescription"),
+            *("ExecuteProcess", "IncludeLaunchDescription", "RegisterEventHandler"),
         ),
         "launch.conditions": ("IfCondition",),
+        "launch.event_handlers": ("OnProcessIO",),
+        "launch.events": (),
+        "launch.events.process": ("ProcessIO",),
         "launch.launch_description_sources": ("PythonLaunchDescriptionSource",),
-        "launch.substitutions": ("LaunchConfiguration",),
+        "launch.substitutions": ("LaunchConfiguration", "PythonExpression"),
         "launch_ros": (),
         "launch_ros.actions": ("Node",),
         "launch_ros.parameter_descriptions": ("ParameterValue",),
@@ -121,7 +125,7 @@ def the_node(launch_stand_in: dict, **given: str) -> Recorded:
 
 def test_an_empty_argument_overrides_nothing(launch_stand_in: dict) -> None:
     file, given = the_node(launch_stand_in).parameters
-    assert file.positional == ("params_file",)
+    assert file == str(share_file("config/loger.yaml"))
     assert set(given) == {"autostart", "use_sim_time"}
 
 
@@ -131,7 +135,7 @@ def test_an_argument_overrides_the_file_with_a_parameter_of_the_node(launch_stan
     assert set(overrides.values()) <= known
     node = the_node(launch_stand_in, checkpoint="loger", unit="0.4")
     file, given = node.parameters  # ROS takes the later one where both say something
-    assert file.positional == ("params_file",)
+    assert file == str(share_file("config/loger.yaml"))
     assert given["model.checkpoint"] == "loger"
 
 
@@ -167,6 +171,20 @@ def test_what_launch_makes_of_the_arguments_is_taken_by_the_node(launch_stand_in
     assert (config.stream.unit, config.output.folder, config.model.device) == (float(unit), "2024", "cuda:1")
 
 
+def test_a_params_file_that_is_none_is_refused_and_home_is_found(
+    launch_stand_in: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"mine\.yaml is no file"):
+        the_node(launch_stand_in, params_file="~/mine.yaml")
+    (tmp_path / "mine.yaml").touch()
+    assert the_node(launch_stand_in, params_file="~/mine.yaml").parameters[0] == str(tmp_path / "mine.yaml")
+
+
+def test_the_node_has_time_to_end(launch_stand_in: dict) -> None:
+    assert float(the_node(launch_stand_in).sigterm_timeout) > PATIENCE
+
+
 def test_topics_of_the_camera_are_remapped(launch_stand_in: dict) -> None:
     node = the_node(launch_stand_in, image="/front/image_raw", camera_info="/front/camera_info")
     assert dict(node.remappings) == {
@@ -179,7 +197,11 @@ def test_topics_of_the_camera_are_remapped(launch_stand_in: dict) -> None:
 def test_the_demo_tells_the_node_how_high_the_camera_is(launch_stand_in: dict) -> None:
     entities = described("demo.launch.py")
     (include,) = found(entities, launch_stand_in["IncludeLaunchDescription"])
-    assert dict(include.launch_arguments)["unit"].positional == ("camera_height",)
+    parts = dict(include.launch_arguments)["unit"].positional[0]
+    for checkpoint, unit in (("tiny", "0.5"), ("loger", "")):
+        given = {"camera_height": "0.5", "checkpoint": checkpoint}
+        text = "".join(part if isinstance(part, str) else part.perform(given) for part in parts)
+        assert eval(text) == unit
     (camera,) = found(entities, launch_stand_in["Node"])
     settings = set().union(*camera.parameters)
     assert settings <= {field.name for field in fields(Settings)}
@@ -188,11 +210,33 @@ def test_the_demo_tells_the_node_how_high_the_camera_is(launch_stand_in: dict) -
 def test_a_replay_takes_its_time_from_the_bag(launch_stand_in: dict) -> None:
     entities = described("replay.launch.py")
     assert arguments_of(entities)["bag"] is None
-    (player,) = found(entities, launch_stand_in["ExecuteProcess"])
-    assert player.cmd[:3] == ["ros2", "bag", "play"]
-    assert "--clock" in player.cmd
+    (player,) = played(entities, bag="/data/bag")
+    assert player.cmd == [*("ros2", "bag", "play", "/data/bag"), *("--clock", "--rate", "1.0")]
     (include,) = found(entities, launch_stand_in["IncludeLaunchDescription"])
     assert dict(include.launch_arguments)["use_sim_time"] == "true"
+
+
+def played(entities: list, text: str = f"[INFO] [1.2] [loger]: {LISTENING} /image", **given: str) -> list:
+    """What begins when a process writes that."""
+    (handler,) = [entity for entity in entities if type(entity).__name__ == "RegisterEventHandler"]
+    begun = handler.positional[0].on_stderr(SimpleNamespace(text=text.encode()))
+    return [action for made in begun or [] for action in made.function({**arguments_of(entities), **given})]
+
+
+def test_a_replay_begins_once_when_the_node_listens(launch_stand_in: dict) -> None:
+    entities = described("replay.launch.py")
+    assert not played(entities, "[INFO] [1.1] [loger]: loading", bag="/data/bag")
+    assert len(played(entities, bag="/data/bag")) == 1
+    assert not played(entities, bag="/data/bag")
+    (include,) = found(entities, launch_stand_in["IncludeLaunchDescription"])
+    assert dict(include.launch_arguments)["log_level"] == "info"
+
+
+def test_a_replay_that_begins_late_tells_where_the_camera_sits(launch_stand_in: dict) -> None:
+    (first,) = played(described("replay.launch.py"), bag="~/bag", start="5")
+    assert first.cmd[3:] == [str(Path("~/bag").expanduser()), "--topics", "/tf_static"]
+    (player,) = first.on_exit
+    assert player.cmd[-2:] == ["--start-offset", "5"]
 
 
 @pytest.mark.parametrize("name", ["loger.launch.py", "demo.launch.py"])

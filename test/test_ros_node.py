@@ -14,6 +14,7 @@ rclpy = pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from conftest import own_domain  # noqa: E402
 from geometry_msgs.msg import PoseWithCovarianceStamped  # noqa: E402
+from lifecycle_msgs.msg import Transition  # noqa: E402
 from node_rig import (  # noqa: E402
     SECOND,
     STREAM,
@@ -322,6 +323,7 @@ def test_deactivating_keeps_the_memory_and_cleaning_up_frees_it(node: SimpleName
     assert tester.transition("deactivate")
     assert tester.state() == "inactive"
     assert tester.transition("activate")
+    assert not tester.transition(Transition.TRANSITION_CONFIGURE), "it is active"
     tester.wait(lambda: tester.node.count_subscribers("image") == 1)
     tester.wait(lambda: tester.image_publisher().get_subscription_count() > 0)
     tester.rest(0.5)

@@ -248,6 +248,14 @@ def test_wrong_parameters_end_it_with_one_line(
     assert len(said.strip().splitlines()) == 1
 
 
+def test_a_list_of_mixed_numbers_in_a_file_ends_it_with_the_cure(tmp_path: Path, ros_domain: int) -> None:
+    """ROS itself refuses it, before our parameters are asked."""
+    file = tmp_path / "mixed.yaml"
+    file.write_text("/**: {ros__parameters: {frames.camera_xyz: [0.1, 0, 0.4]}}")
+    with pytest.raises(SystemExit, match=r"line_num 1.*0\.0 beside 0\.1"):
+        main(["--ros-args", "--params-file", str(file)])
+
+
 def test_it_waits_for_the_lifecycle_and_starts_where_home_cannot_be_written(
     tester: Tester, ros_environment: dict[str, str], tmp_path: Path
 ) -> None:

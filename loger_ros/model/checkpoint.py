@@ -59,7 +59,7 @@ class Checkpoint:
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
     """Opens a ``.pt`` or ``.safetensors`` file; what it is decides its content, not its name."""
-    path = Path(path)
+    path = Path(path).expanduser()
     kind = _kind(path)
     config, stream = None, None
     if kind == "torch":

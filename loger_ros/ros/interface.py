@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from rclpy.qos import QoSProfile
 
 NODE = "loger"
+PATIENCE = 30.0  # s that the frame at hand may take when the node is deactivated
+LISTENING = "active, listening to"  # so begins a line of its log, once images are heard: a player may begin
 FRAMES = ("map", "odom", "base_link")  # the TF tree, root first
 
 
@@ -28,9 +30,10 @@ class Topic:
 
 
 # Clouds and images are reliable with a small depth: large best-effort messages are the first that DDS drops.
-ODOMETRY = Topic("odometry", "nav_msgs/msg/Odometry", depth=10)
+# What comes once per image comes in bursts, a chunk at a time.
+ODOMETRY = Topic("odometry", "nav_msgs/msg/Odometry", depth=100)
 TF = Topic("/tf", "tf2_msgs/msg/TFMessage", depth=100)
-POSE = Topic("pose", "geometry_msgs/msg/PoseWithCovarianceStamped", depth=10)
+POSE = Topic("pose", "geometry_msgs/msg/PoseWithCovarianceStamped", depth=100)
 PATH = Topic("path", "nav_msgs/msg/Path", depth=1)
 POINTS = Topic("points", "sensor_msgs/msg/PointCloud2", depth=2)
 MAP_POINTS = Topic("map_points", "sensor_msgs/msg/PointCloud2", depth=1, transient_local=True)

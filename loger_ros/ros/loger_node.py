@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
@@ -25,7 +26,7 @@ from loger_ros.config import ConfigError
 from loger_ros.inventory import Finding, Verdict
 from loger_ros.ros.config import NetworkConfig, NodeConfig
 from loger_ros.ros.health import WARN, Trouble, network_values, status_message
-from loger_ros.ros.interface import DIAGNOSTICS, NODE, TF_STATIC, qos_profile
+from loger_ros.ros.interface import DIAGNOSTICS, LISTENING, NODE, TF_STATIC, qos_profile
 from loger_ros.ros.network import load_network
 from loger_ros.ros.parameters import Parameters
 from loger_ros.ros.process import running_ros
@@ -72,6 +73,22 @@ class LogerNode(LifecycleNode):
         self._diagnostics = self.create_publisher(DiagnosticArray, DIAGNOSTICS.name, qos_profile(DIAGNOSTICS))
         # Health has its own clock: simulated time may stand still.
         self.create_timer(1.0, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        change = self._service_change_state
+        change.callback = self._or_refused(change.callback)
+
+    def _or_refused(self, change: Callable[..., ChangeState.Response]) -> Callable[..., ChangeState.Response]:
+        """Asked for a transition that does not fit the state, rclpy of Humble and Jazzy ends the node."""
+
+        @functools.wraps(change)
+        def answer(request: ChangeState.Request, response: ChangeState.Response) -> ChangeState.Response:
+            try:
+                return change(request, response)
+            except RuntimeError as error:
+                self.get_logger().error(f"change_state is refused: {error}")
+                response.success = False
+                return response
+
+        return answer
 
     def autostart(self) -> None:
         if self.get_parameter("autostart").value and self.trigger_configure() == SUCCESS:
@@ -107,7 +124,7 @@ class LogerNode(LifecycleNode):
         self._offers.serve(session.streams, session.worker)
         self._state = "active"
         topics = ", ".join(channel.inputs.topic for channel in session.channels if channel.inputs)
-        self.get_logger().info(f"active, listening to {topics}")
+        self.get_logger().info(f"{LISTENING} {topics}")
         return super().on_activate(state)
 
     @told

@@ -86,13 +86,13 @@ class Outputs:
         self._way = ThinnedWay(self._config.output.path_length, self.map_frame)
 
     def motion(self, motion: Motion) -> None:
-        if _heard(self._odometry):
-            self.send(self._odometry, self._packed_odometry.of(motion))
-            self._aged("odometry", motion.stamp)
-        if self._tf is not None and _heard(self._tf):
+        if self._tf is not None and _heard(self._tf):  # first: who hears of the odometry may look it up
             poses = [getattr(motion, edge) for edge in self._edges]
             self.send(self._tf, self._packed_transforms.of(motion.stamp, poses))
             self._aged("tf", motion.stamp)
+        if _heard(self._odometry):
+            self.send(self._odometry, self._packed_odometry.of(motion))
+            self._aged("odometry", motion.stamp)
 
     def pose(self, stamp: int, T_map_base: np.ndarray, covariance: np.ndarray) -> None:
         self._way.add(stamp, T_map_base)

@@ -25,7 +25,10 @@ def running_ros(args: list[str] | None = None) -> Iterator[None]:
     keep_freed_memory()
     use_writable_log_folder()
     end_with_parent()
-    rclpy.init(args=args)
+    try:
+        rclpy.init(args=args)
+    except RuntimeError as error:
+        raise SystemExit(f"ROS does not start: {error}{_cure(str(error))}") from error
     ros_hears()
     try:
         yield
@@ -37,6 +40,11 @@ def running_ros(args: list[str] | None = None) -> Iterator[None]:
         # Jazzy's executor raises RCLError where a signal shuts the context down between two of its steps.
     finally:
         rclpy.try_shutdown()
+
+
+def _cure(reason: str) -> str:
+    """What ROS does not say of a params file."""
+    return "; numbers of a list must be of one kind: 0.0 beside 0.1, not 0" if "same type" in reason else ""
 
 
 def keep_freed_memory() -> None:

@@ -14,6 +14,7 @@ from loger_ros.events import EventLog
 from loger_ros.ros.config import NodeConfig
 from loger_ros.ros.health import CameraHealth, status_message
 from loger_ros.ros.inputs import Inputs
+from loger_ros.ros.interface import PATIENCE
 from loger_ros.ros.outputs import Outputs
 from loger_ros.ros.recording import inside
 from loger_ros.ros.services import folder_of
@@ -22,7 +23,6 @@ from loger_ros.ros.stream import CameraStream
 from loger_ros.ros.transforms import Mounting, StaticTransforms, mount
 from loger_ros.ros.worker import Worker
 
-PATIENCE = 30.0  # s that the frame at hand may take when the node is deactivated
 HURRY = 3.0  # s: a last chunk that would take longer is given up at the end of the process
 
 

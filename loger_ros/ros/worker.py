@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
+from rclpy.task import Future
+
 IDLE = 0.2  # s between looks where nobody wakes the worker
 
 
@@ -29,12 +31,14 @@ class Answer:
     def __init__(self, wake: Callable[[], object]) -> None:
         self._wake = wake
         self._done = threading.Event()
+        self._settled: Future = Future()  # the same, for rclpy's executor
         self._value: Any = None
         self._error: Exception | None = None
 
     def settle(self, value: Any = None, error: Exception | None = None) -> None:
         self._value, self._error = value, error
         self._done.set()
+        self._settled.set_result(None)
         self._wake()
 
     def result(self, timeout: float | None = None) -> Any:
@@ -44,9 +48,9 @@ class Answer:
             raise self._error
         return self._value
 
-    def __await__(self) -> Generator[None, None, Any]:
-        while not self._done.is_set():
-            yield  # rclpy's executor comes back when something wakes it, as ``settle`` does
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Some executors come back when the future is done, others when something wakes them."""
+        yield from self._settled.__await__()
         return self.result()
 
 
