@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"(default: loger on a GPU, {SMALL} on a CPU)",
     )
     parser.add_argument(
-        "--size", type=image_size, help="width x height of the images (default: 504x280; 64x48 on a CPU)"
+        "--size", type=image_size, help="width x height of the images (default: 504x280; 96x72 on a CPU)"
     )
     parser.add_argument(
         "--frames", type=int, nargs="+", help="frames per chunk, one table each (default: 32; 4 16 on a CPU)"
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     device = torch.device(args.device)
     on_gpu = device.type == "cuda"  # a CPU takes minutes for one chunk of the full-size model
     args.model = args.model or ("loger" if on_gpu else str(share_file(SMALL)))
-    args.size = args.size or ((504, 280) if on_gpu else (64, 48))
+    args.size = args.size or ((504, 280) if on_gpu else (96, 72))
     args.frames = args.frames or ([32] if on_gpu else [4, 16])
     variants = args.variants or [Variant.parse("bfloat16" if on_gpu else "float32")]
     width, height = args.size
