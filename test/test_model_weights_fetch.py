@@ -75,9 +75,9 @@ class Handler(BaseHTTPRequestHandler):
         if server.etag:
             self.send_header("ETag", server.etag)
         self.send_header("Content-Type", server.content_type)
-        self.end_headers()
-        if server.cut_after:
+        if server.cut_after:  # taken before the client has its headers and may ask again
             body = body[: server.cut_after.pop(0)]
+        self.end_headers()
         with contextlib.suppress(OSError):  # the client had heard enough
             self.wfile.write(body)
         return None
