@@ -19,11 +19,12 @@ from loger_ros.mapping.journal import read_journal
 from loger_ros.mapping.trajectory_files import read_tum
 from loger_ros.ros.config import HealthConfig, NodeConfig
 from loger_ros.ros.depth_images import turned_back
+from loger_ros.ros.loger_node import LogerNode
 from loger_ros.ros.odometry import BODY_FROM_OPTICAL, Odometer
 from loger_ros.ros.recording import OutsideFolder, Recording, inside
 from loger_ros.ros.statistics import Statistics
 from loger_ros.ros.transforms import Mounting, StaticTransforms, mount
-from loger_ros.ros.worker import Refused, Worker
+from loger_ros.ros.worker import Answer, Refused, Worker
 from loger_ros.stream.lens import turn_between
 from loger_ros.stream.view import View
 from loger_ros.types import Camera, Frame, PosedFrame
@@ -194,6 +195,31 @@ def test_an_error_belongs_to_who_asked(slow: Slow) -> None:
         worker.ask(lambda: 1 // 0).result(5)
     assert worker.ask(lambda: "alive").result(5) == "alive"
     assert worker.stop(5)
+
+
+def test_who_awaits_an_answer_is_woken_and_gets_it() -> None:
+    woken: list[bool] = []
+    answer = Answer(lambda: woken.append(True))
+    waiting = answer.__await__()
+    next(waiting)
+    answer.settle(7)
+    assert woken
+    with pytest.raises(StopIteration) as ended:
+        next(waiting)
+    assert ended.value.value == 7
+
+
+def test_a_transition_that_rclpy_raises_about_is_answered() -> None:
+    """That of Humble and Jazzy does; newer ones answer by themselves."""
+    said: list[str] = []
+
+    def change(request: object, response: object) -> None:
+        raise RuntimeError("no such transition")
+
+    node = SimpleNamespace(get_logger=lambda: SimpleNamespace(error=said.append))
+    answer = LogerNode._or_refused(node, change)  # type: ignore[arg-type]
+    assert answer(None, SimpleNamespace(success=True)).success is False
+    assert "no such transition" in said[0]
 
 
 def test_a_part_of_an_update_knows_its_noise() -> None:
