@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import max_pool2d
 
 from loger_ros.config import CloudConfig
 from loger_ros.types import Update
@@ -37,7 +36,7 @@ def cloud_of(update: Update, config: CloudConfig) -> Cloud:
     local = update.local_points
     depth = local[..., 2]  # (n, H, W)
     confidence = update.confidence[every][..., 0].float().sigmoid()
-    keep = (confidence >= max(config.min_confidence, LEAST_CONFIDENCE)) & local[every].isfinite().all(-1)
+    keep = (confidence >= max(config.min_confidence, LEAST_CONFIDENCE)) & local[every].sum(-1).isfinite()
     keep &= depth[every] > config.min_range
     if config.max_range:
         keep &= depth[every] < config.max_range
@@ -51,12 +50,23 @@ def cloud_of(update: Update, config: CloudConfig) -> Cloud:
 def world_points(local_points: Tensor, T_map_camera: Tensor) -> Tensor:
     """(n, H, W, 3) and (n, 4, 4) → (n, H, W, 3) in the map, float32."""
     poses = T_map_camera.to(local_points)
-    moved = local_points.flatten(1, 2) @ poses[:, :3, :3].mT + poses[:, None, :3, 3]
+    moved = torch.baddbmm(poses[:, None, :3, 3], local_points.flatten(1, 2), poses[:, :3, :3].mT)
     return moved.view(local_points.shape)
 
 
 def depth_edges(depth: Tensor, tolerance: float) -> Tensor:
     """(n, H, W) → bool: the 3x3 neighbourhood spans more than ``tolerance`` times the depth there."""
-    known = depth.nan_to_num(nan=0.0)[:, None]
-    span = max_pool2d(known, 3, 1, 1) + max_pool2d(-known, 3, 1, 1)
-    return ((span / known) > tolerance)[:, 0]
+    known = depth.nan_to_num(nan=0.0)
+    span = _greatest_around(known) + _greatest_around(-known)
+    return (span / known) > tolerance
+
+
+def _greatest_around(values: Tensor) -> Tensor:
+    """The greatest of each 3x3 neighbourhood: on a CPU a small part of what max_pool2d costs."""
+    for axis in (1, 2):
+        last = values.shape[axis] - 1
+        if last > 0:
+            pairs = torch.maximum(values.narrow(axis, 0, last), values.narrow(axis, 1, last))
+            inner = torch.maximum(pairs.narrow(axis, 0, last - 1), pairs.narrow(axis, 1, last - 1))
+            values = torch.cat([pairs.narrow(axis, 0, 1), inner, pairs.narrow(axis, last - 1, 1)], axis)
+    return values

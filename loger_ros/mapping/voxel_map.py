@@ -67,12 +67,13 @@ class VoxelMap:
         """→ keys (k,) that differ, counts (k,) and means (k, 7) of the points in each."""
         values = torch.cat([cloud.points, cloud.colours.float(), cloud.confidence[:, None]], 1)
         values = values.to(self._means)
-        scaled = values[:, :3].double() / self._config.voxel_size
-        inside = values.isfinite().all(1) & (scaled >= -HALF).all(1) & (scaled < HALF).all(1)
-        values, scaled = values[inside], scaled[inside]
+        scaled = values[:, :3].T.double() / self._config.voxel_size  # (3, n)
+        inside = ((scaled >= -HALF) & (scaled < HALF)).all(0) & values[:, 6].isfinite()
+        if not inside.all():
+            values, scaled = values[inside], scaled[:, inside]
         corner = scaled.floor()
-        values[:, :3] = (scaled - corner).float()
-        x, y, z = (corner.long() + HALF).unbind(1)
+        values[:, :3] = (scaled - corner).T.float()
+        x, y, z = corner.long() + HALF
         packed = (x << 2 * AXIS_BITS) | (y << AXIS_BITS) | z
         keys, voxel, counts = packed.unique(return_inverse=True, return_counts=True)
         sums = values.new_zeros(len(keys), 7).index_add_(0, voxel, values)
