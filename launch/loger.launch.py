@@ -27,7 +27,7 @@ OVERRIDES = {
 NUMBERS = ("unit",)  # launch keeps text as text, and the node refuses "0.4" for a number
 ARGUMENTS = {
     "image": (IMAGE.name, "Topic of the camera's images."),
-    "camera_info": (CAMERA_INFO.name, "Topic of the camera's calibration."),
+    "camera_info": ("", "Topic of the camera's calibration; empty: camera_info beside the images."),
     "image_transport": ("", "raw or compressed (JPEG, PNG on IMAGE/compressed); empty: raw."),
     "checkpoint": (
         "",
@@ -50,6 +50,11 @@ ARGUMENTS = {
     "log_level": ("info", "How much the node says: debug, info, warn or error."),
     "rviz": ("false", "Open RViz with our displays too."),
 }
+
+
+def beside(image: str) -> str:
+    """Where drivers publish the calibration."""
+    return f"{image.rpartition('/')[0]}/{CAMERA_INFO.name}" if "/" in image else CAMERA_INFO.name
 
 
 def start_node(context: LaunchContext) -> list:
@@ -76,7 +81,7 @@ def start_node(context: LaunchContext) -> list:
         remappings=[
             (IMAGE.name, value("image")),
             (COMPRESSED_IMAGE.name, f"{value('image')}/compressed"),
-            (CAMERA_INFO.name, value("camera_info")),
+            (CAMERA_INFO.name, value("camera_info") or beside(value("image"))),
         ],
         arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
         output="screen",

@@ -194,6 +194,15 @@ def test_topics_of_the_camera_are_remapped(launch_stand_in: dict) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("image", "camera_info"), [("/front/image_raw", "/front/camera_info"), ("image", "camera_info")]
+)
+def test_the_calibration_is_looked_for_beside_the_images(
+    launch_stand_in: dict, image: str, camera_info: str
+) -> None:
+    assert dict(the_node(launch_stand_in, image=image).remappings)["camera_info"] == camera_info
+
+
 def test_the_demo_tells_the_node_how_high_the_camera_is(launch_stand_in: dict) -> None:
     entities = described("demo.launch.py")
     (include,) = found(entities, launch_stand_in["IncludeLaunchDescription"])

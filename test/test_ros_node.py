@@ -209,11 +209,18 @@ def test_clouds_and_depth_come_while_someone_listens(node: SimpleNamespace) -> N
     stamps = tester.send_images(TEN, node.start)
     tester.wait(lambda: points and whole and depth and confidence and infos)
     tester.wait(lambda: stamp_of(whole[-1]) == stamps[7] and stamp_of(points[-1]) == stamps[7])
+    assert tester.set("output.map_period", 1000.0) == ""  # counts at once
+    more = tester.send_images(TEN[:4], stamps[-1] + SECOND // 10)
+    tester.wait(lambda: stamp_of(points[-1]) > stamps[7])
+    tester.rest(0.5)
+    assert stamp_of(whole[-1]) == stamps[7]
+    assert tester.set("output.map_period", 0.1) == ""
+    tester.wait(lambda: stamp_of(whole[-1]) == stamp_of(points[-1]) == more[1])
     assert points[-1].header.frame_id == whole[-1].header.frame_id == "map"
     assert points[-1].width == 4 * 24 * 32  # four final frames; every pixel, since they are small
     assert (depth[-1].width, depth[-1].height, depth[-1].encoding) == (32, 24, "32FC1")
     assert depth[-1].header.frame_id == confidence[-1].header.frame_id == "camera"
-    assert stamp_of(depth[-1]) in stamps
+    assert stamp_of(depth[-1]) in [*stamps, *more]
     assert (infos[-1].width, infos[-1].height) == (32, 24)
     for topic in topics:
         tester.heard.pop(topic.name)
@@ -242,6 +249,13 @@ def test_maps_and_trajectories_are_saved_inside_the_folder(node: SimpleNamespace
     assert "is not inside" in answer.message
     assert not (node.folder / "outside.ply").exists()
     assert tester.set("output.map_file", "map.ply") == ""
+    assert tester.set("output.trajectory_file", "sub/../journal.tum") == ""
+    journal = (node.folder / "out" / "journal.tum").read_text()
+    answer = tester.trigger("save_trajectory")
+    assert not answer.success
+    assert "is the journal" in answer.message
+    assert (node.folder / "out" / "journal.tum").read_text() == journal
+    assert tester.set("output.trajectory_file", "trajectory.tum") == ""
 
 
 def test_parameters_are_refused_with_the_reason(node: SimpleNamespace) -> None:
@@ -322,6 +336,8 @@ def test_deactivating_keeps_the_memory_and_cleaning_up_frees_it(node: SimpleName
     odometry_after(tester, 6)
     assert tester.transition("deactivate")
     assert tester.state() == "inactive"
+    saved = tester.trigger("save_map")
+    assert saved.success, saved.message
     assert tester.transition("activate")
     assert not tester.transition(Transition.TRANSITION_CONFIGURE), "it is active"
     tester.wait(lambda: tester.node.count_subscribers("image") == 1)

@@ -9,25 +9,23 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from fake_model import FakeModel
 from posed_updates import random_pose, update
 
-from loger_ros.config import MapConfig
 from loger_ros.events import EventLog
 from loger_ros.geometry import inverse, quaternion, transform
 from loger_ros.mapping.journal import read_journal
 from loger_ros.mapping.trajectory_files import read_tum
-from loger_ros.ros.config import HealthConfig, NodeConfig
+from loger_ros.ros.config import HealthConfig
 from loger_ros.ros.depth_images import turned_back
 from loger_ros.ros.loger_node import LogerNode
 from loger_ros.ros.odometry import BODY_FROM_OPTICAL, Odometer
 from loger_ros.ros.recording import OutsideFolder, Recording, inside
 from loger_ros.ros.statistics import Statistics
-from loger_ros.ros.transforms import Mounting, StaticTransforms, mount
+from loger_ros.ros.transforms import StaticTransforms, mount
 from loger_ros.ros.worker import Answer, Refused, Worker
 from loger_ros.stream.lens import turn_between
 from loger_ros.stream.view import View
-from loger_ros.types import Camera, Frame, PosedFrame
+from loger_ros.types import Camera, PosedFrame
 
 SECOND = 1_000_000_000
 
@@ -269,37 +267,6 @@ def test_a_long_way_is_thinned_out_evenly() -> None:
     assert len(set(np.diff(places))) == 1
     assert places[-1] > 800
     assert [pose.header.stamp.nanosec for pose in message.poses] == places.astype(int).tolist()
-
-
-def test_images_that_wait_at_a_reset_are_still_turned_as_the_camera_is_mounted() -> None:
-    """And the next image asks anew how that is, until somebody knows."""
-    stream = pytest.importorskip("loger_ros.ros.stream", reason="needs ROS 2")
-    mounts = [mount((0, 0, 0.5), (0, pitch, 0)) for pitch in (0.1, 0.3)]
-    told: list[Mounting | None] = [Mounting(m, m[:3, :3]) for m in mounts]
-    told.insert(1, None)
-    camera = stream.CameraStream(
-        "",
-        NodeConfig(map=MapConfig(max_voxels=16)),
-        FakeModel(),
-        EventLog(),
-        Statistics(),
-        SimpleNamespace(forget_way=lambda: None),
-        journal=None,
-        mounting=lambda frame: told.pop(0),
-        now=lambda: 0,
-        wake=lambda: None,
-    )
-    camera.intake.camera = Camera(8, 6, np.diag([5.0, 5.0, 1.0]))
-    waiting = Frame(0, np.zeros((6, 8, 3), np.uint8))
-    assert camera._mounted("camera")
-    camera.reset()
-    assert np.array_equal(camera._camera_of(waiting).R_base_camera, mounts[0][:3, :3])
-    assert not camera._mounted("camera"), "it may have been mounted anew, and nobody knows yet"
-    assert np.array_equal(camera._camera_of(waiting).R_base_camera, mounts[0][:3, :3])
-    assert camera._mounted("camera")
-    assert np.array_equal(camera._camera_of(waiting).R_base_camera, mounts[1][:3, :3])
-    assert camera._mounted("camera")
-    assert not told
 
 
 def test_depth_images_are_those_of_the_camera_also_where_the_network_looks_further_down() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from loger_ros.files import appearing_whole
 from loger_ros.mapping.cloud import Cloud
 
 MOST_HEADER = 64 << 10  # bytes
@@ -149,11 +150,6 @@ def _rows(path: str | Path, start: int, count: int, dtype: np.dtype) -> np.ndarr
 
 def _write(path: str | Path, head: str, rows: np.ndarray) -> None:
     """Whole or not at all: a full disk leaves an older file of that name as it was."""
-    part = Path(f"{path}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(head.encode())
-            file.write(rows.tobytes())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with appearing_whole(Path(path)) as file:
+        file.write(head.encode())
+        file.write(rows.tobytes())

@@ -5,12 +5,12 @@ Stamps are written digit by digit from integer nanoseconds; no float ever holds 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from loger_ros.files import appearing_whole
 from loger_ros.geometry import nearest_rotation, quaternion, rotation_of, transform
 from loger_ros.types import Trajectory
 
@@ -109,9 +109,5 @@ def _read(path: str | Path) -> str:
 
 def _write(path: str | Path, text: str) -> None:
     """Whole or not at all: a full disk leaves an older file of that name as it was."""
-    part = Path(f"{path}.part")
-    try:
-        part.write_text(text)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with appearing_whole(Path(path)) as file:
+        file.write(text.encode())

@@ -88,7 +88,9 @@ class FramesConfig(Section):
         "(stream.pitch); empty, or frames.extrinsic parameters: frames.base",
     )
     publish_map_odom: bool = setting(True, "Publish map → odom on /tf")
-    publish_odom_base: bool = setting(True, "Publish odom → base_link on /tf; false where another node does")
+    publish_odom_base: bool = setting(
+        True, "Publish odom → base_link on /tf; false, as publish_map_odom, where another node does"
+    )
     extrinsic: str = setting(
         "tf",
         "Where the camera sits on the robot: tf (/tf_static, base → camera) or parameters (the two below)",
@@ -109,6 +111,12 @@ class FramesConfig(Section):
         for frame in ("map", "odom", "base"):
             if not getattr(self, frame):
                 raise self.error(frame, "must not be empty")
+        if self.publish_map_odom and not self.publish_odom_base:
+            raise self.error(
+                "publish_map_odom",
+                "must be false where publish_odom_base is: it belongs to our own odom → base_link, and would "
+                "put the robot somewhere else together with that of another node",
+            )
         if len({self.map, self.odom, self.base}) < 3:
             raise self.error("odom", "must differ from frames.map and frames.base")
 
@@ -174,6 +182,10 @@ class NodeConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.frames.extrinsic == "tf" and self.frames.camera and len(self.input.cameras) > 1:
+            raise self.frames.error(
+                "camera", "must be empty with several cameras, whose images name a frame each"
+            )
         if self.frames.extrinsic == "parameters":
             for numbers in ("camera_xyz", "camera_rpy"):
                 if len(getattr(self.frames, numbers)) != 3 * len(self.input.cameras):

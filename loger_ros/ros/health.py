@@ -132,7 +132,7 @@ def network_values(model: Any) -> dict[str, str]:
         "network_processor_s": f"{work.processor:.3f}",
         "process_processor_s": f"{time.process_time():.3f}",
     }
-    values |= {f"gate_{kind}": f"{mean:.4f}" for kind, mean in model.gate_means().items()}
+    values |= {f"gate_{kind}": f"{mean:.4f}" for kind, mean in model.gate_means.items()}
     if model.device.type == "cuda":
         free, total = torch.cuda.mem_get_info(model.device)
         values["gpu_memory_mb"] = f"{torch.cuda.memory_allocated(model.device) / 1e6:.0f}"

@@ -52,12 +52,13 @@ class Inputs:
             incompatible_qos=self._incompatible, message_lost=self._lost, use_default_callbacks=False
         )
         self._receiver = Receiver(node.context, "images", self._receiving_failed)
-        info = node.resolve_topic_name(prefix + interface.CAMERA_INFO.name)
-        self._info = self._subscribe(CameraInfo, info, self._camera_info, NO_EVENTS)
+        self.info_topic = node.resolve_topic_name(prefix + interface.CAMERA_INFO.name)
+        self._info: Subscription | None = None
+        self._listen_for_camera_info()
         if raw:
             self._subscribe(Image, self.topic, self._raw_image, handlers, raw=True)
         else:
-            self._subscribe(CompressedImage, self.topic, intake.image, handlers)
+            self._subscribe(CompressedImage, self.topic, self._image, handlers)
         self._receiver.start()
 
     def close(self) -> None:
@@ -72,19 +73,31 @@ class Inputs:
             self._statistics.dropped["not_readable"] += 1
             self._events.add("not_readable", 0, f"an image of {len(received)} bytes is damaged: {error}")
             return
-        self._intake.image(image)
+        self._image(image)
+
+    def _image(self, message: Any) -> None:
+        self._intake.image(message)
+        if self._info is None and self._intake.wants_camera_info:
+            self._listen_for_camera_info()
+
+    def _listen_for_camera_info(self) -> None:
+        self._info = self._subscribe(CameraInfo, self.info_topic, self._camera_info, NO_EVENTS)
 
     def _camera_info(self, message: CameraInfo) -> None:
-        """It comes with every image; once the camera is known nobody waits for it any more."""
+        """It comes with every image; once the camera is known nobody waits for it, until images change."""
         self._intake.camera_info(message)
-        if self._intake.camera is not None:
+        if self._info is not None and self._intake.camera is not None and not self._intake.wants_camera_info:
             self._receiver.forget(self._info)
             self._reader.destroy_subscription(self._info)
+            self._info = None
 
     def why_nothing_comes(self) -> str:
         """The likeliest cause, and the cure."""
         senders = self._node.get_publishers_info_by_topic(self.topic)
         if not senders:
+            transport, other = self._other_transport()
+            if self._node.count_publishers(other):
+                return f"{other} is there instead of {self.topic}: set input.image_transport to {transport}"
             others = self._others()
             hint = f"; topics of that type: {', '.join(others)}" if others else "; no camera driver is heard"
             return f"nobody publishes {self.topic}{hint}. Start the camera, or remap {self._topic.name}"
@@ -105,6 +118,12 @@ class Inputs:
             f"{names} publishes {self.topic} with a QoS that matches, but nothing arrives: the camera stands "
             "still, or its images are above 0.5 MB and its process lacks the Fast DDS profile (see README)"
         )
+
+    def _other_transport(self) -> tuple[str, str]:
+        """→ its name and its topic."""
+        if self._topic is interface.IMAGE:
+            return "compressed", f"{self.topic}/compressed"
+        return "raw", self.topic.removesuffix("/compressed")
 
     def _subscribe(
         self, kind: type, name: str, callback: Any, handlers: Any, raw: bool = False

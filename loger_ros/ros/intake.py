@@ -13,8 +13,10 @@ from loger_ros.ros.config import NodeConfig
 from loger_ros.ros.images import ImageError, rgb_of, rgb_of_compressed
 from loger_ros.ros.statistics import Statistics
 from loger_ros.stream import FrameQueue
+from loger_ros.stream.lens import check_lens, scaled
 from loger_ros.types import Camera, Frame
 
+MEND_CAMERA_INFO = "Mend camera_info, or set input.undistort to false"
 FAR_AWAY = 60.0  # s between an image's stamp and the clock that make us wonder
 
 
@@ -40,6 +42,8 @@ class Intake:
         self.paused = False
         self.frame_id = config.frames.camera
         self.camera: Camera | None = None  # as camera_info tells
+        self._shape: tuple[int, ...] = ()  # of the newest image
+        self._calibrated: tuple[int, ...] = ()  # the shape of the images when camera_info came
         self._first_image: float | None = None  # monotonic
 
     def image(self, message: Any) -> None:
@@ -56,26 +60,40 @@ class Intake:
 
     def camera_info(self, message: Any) -> None:
         self._statistics.happened("camera_info")
-        camera = camera_of(message)
+        try:
+            camera = camera_of(message)
+        except ValueError as error:
+            text = f"camera_info is not used: {error}. {MEND_CAMERA_INFO}"
+            self._events.add("camera_info_unusable", _stamp(message), text)
+            return
         if camera is None:
             text = "camera_info holds no calibration (zero size or focal length) and is not used"
             self._events.add("camera_info_empty", _stamp(message), text)
             return
-        self.camera = camera
+        self.camera, self._calibrated = camera, self._shape
+
+    @property
+    def wants_camera_info(self) -> bool:
+        """Not known yet, or of images that had another size."""
+        return self._config.input.undistort and (self.camera is None or self._shape != self._calibrated)
+
+    def forget_frame(self) -> None:
+        """The next image says anew which camera it is of."""
+        self.frame_id = self._config.frames.camera
 
     def _take(self, message: Any) -> None:
-        stamp, frame_id = _stamp(message), message.header.frame_id
-        self.frame_id = self.frame_id or frame_id
-        if not self._config.frames.camera and frame_id != self.frame_id:
+        stamp, frame_id = _stamp(message), self._config.frames.camera or message.header.frame_id
+        if self.frame_id and frame_id != self.frame_id:
             text = (
                 f"images of frame {frame_id!r} come on the topic of {self.frame_id!r} and are dropped: give "
-                "each camera a topic of its own, or name the frame with frames.camera"
+                "each camera a topic of its own, or name the frame with frames.camera; reset where the frame "
+                "has a new name"
             )
             self._drop("other_camera", stamp, text)
             return
-        if not self._mounted(self.frame_id):
+        if not self._mounted(frame_id):
             frames = self._config.frames
-            edge = f"{frames.base} → {self.frame_id or '(no frame_id)'}"
+            edge = f"{frames.base} → {frame_id or '(no frame_id)'}"
             if frames.level not in ("", frames.base):
                 edge += f", and for {frames.level} (frames.level),"
             text = (
@@ -85,17 +103,21 @@ class Intake:
             )
             self._drop("no_extrinsic", stamp, text)
             return
+        self.frame_id = frame_id
         if self._waits_for_calibration(stamp):
             self._drop("waiting_for_camera_info")
             return
-        away = (self._now() - stamp) * 1e-9
-        if abs(away) > FAR_AWAY:
+        now = self._now()
+        away = (now - stamp) * 1e-9
+        if now and abs(away) > FAR_AWAY:  # a simulated clock begins with 0, which the node tells by itself
             text = (
                 f"images are stamped {abs(away):.0f} s {'behind' if away > 0 else 'ahead of'} the clock: set "
                 "use_sim_time to play a bag, or mend the clock of the camera; ages are wrong until then"
             )
             self._events.add("clocks_differ", stamp, text)
         image = self._read(message, self._config.input.max_pixels)
+        self._calibrated = self._calibrated or image.shape  # camera_info came before the first image
+        self._shape = image.shape
         known = sum(self._events.counts.values())
         if self._queue.put(Frame(stamp, image)):
             self._wake()
@@ -103,14 +125,17 @@ class Intake:
             self._drop("queue.every_nth, max_rate or min_motion")
 
     def _waits_for_calibration(self, stamp: int) -> bool:
-        """Undistortion cannot begin in the middle of a stream, so its first frames wait for camera_info."""
+        """A stream had better not begin without, so its first frames wait for camera_info."""
         if self.camera is not None or not self._config.input.undistort or self._statistics.counts["frame"]:
             return False
         now = time.monotonic()
         self._first_image = self._first_image or now
         if now - self._first_image < self._config.input.camera_info_timeout:
             return True
-        text = "no camera_info came, images are taken as they are; input.undistort false does not wait for it"
+        text = (
+            "no camera_info that could be used came within input.camera_info_timeout: images are taken as "
+            "they are until one comes; input.undistort false does not wait"
+        )
         self._events.add("no_camera_info", stamp, text)
         return False
 
@@ -121,14 +146,23 @@ class Intake:
 
 
 def camera_of(message: Any) -> Camera | None:
-    """sensor_msgs/CameraInfo → the camera; None if it is not calibrated."""
+    """sensor_msgs/CameraInfo → the camera; None if it is not calibrated. ValueError: an unknown kind of lens.
+
+    The calibration is that of all pixels; images may be a part of them (roi), several in one (binning).
+    """
     matrix = np.array(message.k, dtype=float).reshape(3, 3)
     if not (message.width and message.height and matrix[0, 0] > 0 and matrix[1, 1] > 0):
         return None
     distortion = tuple(float(value) for value in message.d)
     if not (np.isfinite(matrix).all() and np.isfinite(distortion).all()):
         return None
-    return Camera(message.width, message.height, matrix, distortion, message.distortion_model or "plumb_bob")
+    roi = message.roi
+    matrix[:2, 2] -= roi.x_offset, roi.y_offset
+    width, height = roi.width or message.width, roi.height or message.height
+    camera = Camera(width, height, matrix, distortion, message.distortion_model or "plumb_bob")
+    check_lens(camera)
+    binned = width // max(1, message.binning_x), height // max(1, message.binning_y)
+    return camera if binned == (width, height) or 0 in binned else scaled(camera, binned)
 
 
 def _stamp(message: Any) -> int:

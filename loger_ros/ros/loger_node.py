@@ -43,6 +43,7 @@ def told(transition: Transition) -> Transition:
 
     @functools.wraps(transition)
     def wrapper(self: LogerNode, state: LifecycleState) -> TransitionCallbackReturn:
+        self.problem = ""  # whatever stood in the way before
         try:
             return transition(self, state)
         except Exception as error:
@@ -98,7 +99,6 @@ class LogerNode(LifecycleNode):
 
     @told
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.problem = ""
         self._state = "configuring"
         try:
             config = self._settings.config()
@@ -154,7 +154,7 @@ class LogerNode(LifecycleNode):
         self._state = "unconfigured"
         return SUCCESS
 
-    def end_session(self) -> bool:
+    def end_session(self, in_a_hurry: bool = False) -> bool:
         """Writes what is left and frees the network. False: the network hangs, and still holds everything."""
         session, self._session = self._session, None
         self._offers.serve((), None)
@@ -163,7 +163,7 @@ class LogerNode(LifecycleNode):
             return True
         if not session.deactivate():
             return False
-        session.finish()
+        session.finish(in_a_hurry)
         session.close()
         del session
         gc.collect()  # the network and its callbacks hold each other
@@ -263,7 +263,7 @@ def run(args: list[str] | None = None) -> int:
             node.autostart()
             executor.spin()
         finally:
-            ended = node.end_session()
+            ended = node.end_session(in_a_hurry=True)
             node.destroy_node()
     if node is not None and node.loader is not None and node.loader.is_alive():
         os._exit(0)  # told to end while it loads: Python cannot end beside a thread in foreign code

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import silu
 
 from loger_ros.model import load_model
 from loger_ros.ros.config import NetworkConfig
@@ -29,6 +30,8 @@ class WatchedModel:
         self._model = model
         self.work = Work()
         self._gates: dict[str, Tensor] = {}  # the newest answer of each kind
+        # How much the newest chunk took from each memory: mean magnitude of the gates of the last layer.
+        self.gate_means: dict[str, float] = {}
         for kind, gates in (("fast_weights", "ttt_gate_projs"), ("sliding_window", "swa_gate_projs")):
             for layer in getattr(model, gates, ()):
                 layer.register_forward_hook(self._remember(kind))
@@ -40,14 +43,10 @@ class WatchedModel:
         return self._timed(self._model.encode, arguments, options)
 
     def step(self, *arguments: Any, **options: Any) -> Any:
-        return self._timed(self._model.step, arguments, options)
-
-    def gate_means(self) -> dict[str, float]:
-        """How much the newest chunk took from each memory: mean magnitude of the gates of the last layer."""
-        means = {}
-        for kind, values in dict(self._gates).items():
-            means[kind] = float(torch.nn.functional.silu(values).abs().mean())
-        return means
+        answer = self._timed(self._model.step, arguments, options)
+        # Read here: whoever reads from a GPU waits for it, and who looks after the node must never wait.
+        self.gate_means = {kind: float(silu(gates).abs().mean()) for kind, gates in self._gates.items()}
+        return answer
 
     def _timed(self, function: Any, arguments: Any, options: Any) -> Any:
         clock, processor = time.perf_counter(), time.thread_time()

@@ -82,6 +82,9 @@ class Outputs:
             self._node.destroy_publisher(publisher)
         self._publishers.clear()
 
+    def settings_changed(self, config: NodeConfig) -> None:
+        self._config = config
+
     def forget_way(self) -> None:
         self._way = ThinnedWay(self._config.output.path_length, self.map_frame)
 

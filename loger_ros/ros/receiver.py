@@ -34,8 +34,8 @@ class Receiver:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def listen(self, subscription: Subscription, callback: Callable[[Any], None]) -> None:
-        """Before ``start``."""
-        self._subscriptions.append((subscription, callback))
+        """Before ``start``, or in a callback."""
+        self._subscriptions = [*self._subscriptions, (subscription, callback)]
 
     def forget(self, subscription: Subscription) -> None:
         """In a callback: it is not asked any more."""
@@ -56,7 +56,7 @@ class Receiver:
     def _run(self) -> None:
         while self._goes_on():
             try:
-                self._serve(list(self._subscriptions))
+                self._serve(self._subscriptions)
             except Exception as error:  # rclpy's own where a signal has ended ROS
                 if self._goes_on():
                     self._failed(error)
@@ -73,7 +73,7 @@ class Receiver:
             return
         with ros:
             waiting = rclpy_implementation.WaitSet(len(listened), 1, 0, 0, 0, len(events), ros)
-        while self._goes_on() and len(listened) == len(self._subscriptions):
+        while self._goes_on() and listened is self._subscriptions:
             waiting.clear_entities()
             for subscription, _ in listened:
                 waiting.add_subscription(subscription.handle)

@@ -72,6 +72,11 @@ class Recording:
         self.new_segment()
         self._start = self._journal.mark()[0]
 
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """That nothing else may write."""
+        return self._path, self._path.with_name(f"{self._path.name}.old")
+
     def save(self, path: Path) -> int:
         """Copies the poses since the start or the last reset; → their number. Any thread may call it."""
         count = 0
@@ -93,9 +98,14 @@ class Recording:
         os.close(self._lock)
 
     def _rotate(self) -> None:
-        old = self._path.with_name(f"{self._path.name}.old")
+        old = self.files[1]
+        try:
+            os.replace(self._path, old)
+        except OSError as error:
+            text = f"{self._path} has reached output.journal_limit, cannot be renamed ({error}) and goes on"
+            self._events.add("journal_not_rotated", 0, text)
+            return
         self._journal.close()
-        os.replace(self._path, old)
         os.close(self._lock)
         self._lock = _locked(self._path)
         self._journal = Journal(self._path, self._events)

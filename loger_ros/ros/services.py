@@ -110,29 +110,28 @@ class Services:
         return self._streams
 
     def _ask(self, function: Callable[[], Any]) -> Answer:
-        """In the worker's thread; where none runs, nothing else touches the streams."""
+        """In the worker's thread; where none runs, here and now: no transition can come in between."""
         self._configured()
         if self._worker is not None:
             return self._worker.ask(function)
-        return self._in_background(function)
+        answer = Answer(self._wake)
+        answer.settle_with(function)
+        return answer
 
     def _in_background(self, function: Callable[[], Any]) -> Answer:
         answer = Answer(self._wake)
-
-        def run() -> None:
-            try:
-                answer.settle(function())
-            except Exception as error:  # told in the service's answer
-                answer.settle(error=error)
-
-        threading.Thread(target=run, name="service", daemon=True).start()
+        threading.Thread(target=answer.settle_with, args=(function,), name="service", daemon=True).start()
         return answer
 
     def _file(self, stream: CameraStream, setting: str) -> Path:
         output = stream.config.output
-        return inside(
-            folder_of(self._node, stream.name, output.folder), getattr(output, setting), f"output.{setting}"
-        )
+        folder = folder_of(self._node, stream.name, output.folder)
+        path = inside(folder, getattr(output, setting), f"output.{setting}")
+        if any(path in other.journals for other in self._streams):
+            raise ValueError(
+                f"output.{setting} is the journal, {path}, which is written all the time: give another name"
+            )
+        return path
 
     def _wake(self) -> None:
         if self._node.executor is not None:

@@ -12,7 +12,7 @@ from rclpy.node import Node
 
 from loger_ros.events import EventLog
 from loger_ros.ros.config import NodeConfig
-from loger_ros.ros.health import CameraHealth, status_message
+from loger_ros.ros.health import WARN, CameraHealth, Trouble, status_message
 from loger_ros.ros.inputs import Inputs
 from loger_ros.ros.interface import PATIENCE
 from loger_ros.ros.outputs import Outputs
@@ -20,6 +20,7 @@ from loger_ros.ros.recording import inside
 from loger_ros.ros.services import folder_of
 from loger_ros.ros.statistics import Statistics
 from loger_ros.ros.stream import CameraStream
+from loger_ros.ros.time_jumps import TimeJumps
 from loger_ros.ros.transforms import Mounting, StaticTransforms, mount
 from loger_ros.ros.worker import Worker
 
@@ -40,6 +41,7 @@ class Channel:
 class Session:
     def __init__(self, node: Node, config: NodeConfig, model: Any, transforms: StaticTransforms) -> None:
         self._node, self._config, self._model, self._transforms = node, config, model, transforms
+        self._jumps = TimeJumps(node.get_clock())
         self.worker: Worker | None = None
         self.channels: list[Channel] = []
         try:
@@ -60,7 +62,7 @@ class Session:
     def activate(self) -> None:
         self.worker = Worker(self.streams, self._wake_executor)
         for channel in self.channels:
-            channel.stream.queue.clear()
+            channel.statistics.dropped["inactive"] += channel.stream.queue.clear()
             channel.health.activated()
             channel.inputs = Inputs(
                 self._node,
@@ -83,13 +85,14 @@ class Session:
             self.worker = None
         return stopped
 
-    def finish(self) -> None:
+    def finish(self, in_a_hurry: bool) -> None:
         """The last poses go to their topics and to the disk. Only where no worker runs."""
         for channel in self.channels:
             times = channel.statistics.percentiles("chunk")
-            channel.stream.finish(in_a_hurry=times is not None and times[0] > HURRY)
+            channel.stream.finish(in_a_hurry and times is not None and times[0] > HURRY)
 
     def close(self) -> None:
+        self._jumps.close()
         for channel in self.channels:
             channel.stream.close()
             channel.stream.outputs.close()
@@ -108,6 +111,12 @@ class Session:
             troubles = channel.health.troubles(self._config.health, channel.inputs, busy_for, paused)
             rate = channel.statistics.rate("frame")
             fine = "paused" if paused else f"{rate:.1f} images per second" if channel.inputs else "not active"
+            if channel.inputs is not None and channel.stream.lens_unknown:
+                text = (
+                    "turns and lengths are wrong, as the camera's intrinsics are not known: publish them on "
+                    f"{channel.inputs.info_topic}"
+                )
+                troubles.append(Trouble(WARN, text))
             values = channel.health.values()
             values["queue"] = f"{len(channel.stream.queue)} of {self._config.queue.capacity}"
             name = f"{self._node.get_name()}: {channel.stream.name or 'stream'}"
@@ -135,6 +144,7 @@ class Session:
                 journal=journal,
                 mounting=partial(self._mounting, number),
                 now=self._now,
+                too_late=self._jumps.before,
                 wake=self._wake_worker,
             )
         except Exception:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,14 @@ from loger_ros.mapping.pace import Pace
 from loger_ros.mapping.point_files import write_pcd, write_ply
 from loger_ros.mapping.voxel_map import VoxelMap
 from loger_ros.ros.config import NodeConfig
-from loger_ros.ros.intake import Intake
+from loger_ros.ros.intake import MEND_CAMERA_INFO, Intake
 from loger_ros.ros.odometry import Odometer
 from loger_ros.ros.outputs import Outputs, placed
 from loger_ros.ros.recording import Recording
 from loger_ros.ros.statistics import Statistics
 from loger_ros.ros.transforms import Mounting
 from loger_ros.stream import FrameQueue, Reconstructor
-from loger_ros.stream.lens import scaled
+from loger_ros.stream.lens import same_lens, scaled
 from loger_ros.types import Camera, Frame, Update
 
 COLLECTED = 6  # frames that go into the map together
@@ -43,9 +43,10 @@ class CameraStream:
         journal: Path | None,
         mounting: Callable[[str], Mounting | None],
         now: Callable[[], int],
+        too_late: Callable[[int], bool],
         wake: Callable[[], None],
     ) -> None:
-        """mounting: of a camera frame, None while it is not known."""
+        """mounting: of a camera frame, None while it is not known. too_late: for listeners."""
         self.name = name
         self.config = config
         self.events = events
@@ -53,6 +54,7 @@ class CameraStream:
         self.outputs = outputs
         self._model = model
         self._look_up_mounting = mounting
+        self._too_late = too_late
         self._odometer = Odometer(np.eye(4))  # mounted before the first frame
         self._mounting: Mounting | None = None  # as last known
         self._look_again = False  # a reset: it may have been mounted anew
@@ -66,7 +68,9 @@ class CameraStream:
         self._unmapped: list[Update] = []  # one final frame each, not in the map yet
         self._map_changed = False
         self._recon: Reconstructor | None = None
-        self._size: tuple[int, ...] = ()  # of the newest image
+        self._camera: Camera | None = None  # that the Reconstructor knows
+        # what that was made of: the shape of the image, and camera_info
+        self._source: tuple[tuple[int, ...], Camera | None] = ((), None)
         self._newest = 0  # ns, of the newest frame in the map
         self.queue = FrameQueue(config.queue, events)
         self.intake = Intake(
@@ -78,28 +82,31 @@ class CameraStream:
     def step(self) -> bool:
         """Works on the oldest frame that waits, if there is one."""
         frame = self.queue.get(timeout=0)
-        try:
-            if frame is not None:
+        if frame is not None:
+            with self._failures_told(frame.stamp):
                 self._push(frame)
+        with self._failures_told(frame.stamp if frame else self._newest):
+            if frame is not None:
+                self.outputs.taken(frame.stamp)
             if (self._map_changed or self._unmapped) and self.outputs.map_due():
                 self._publish_map()
-        except Exception as error:  # of an image or of the network: said, and the next frame has its chance
-            stamp = frame.stamp if frame else 0
-            self.events.add("frame_failed", stamp, f"{type(error).__name__}: {error}")
-        if frame is not None:
-            self.outputs.taken(frame.stamp)
         return frame is not None
 
+    @contextmanager
+    def _failures_told(self, stamp: int) -> Iterator[None]:
+        """Of an image, of the network or of ROS: said, and the next frame has its chance."""
+        try:
+            yield
+        except Exception as error:
+            self.events.add("frame_failed", stamp, f"{type(error).__name__}: {error}")
+
     def _push(self, frame: Frame) -> None:
-        size = frame.image.shape
-        if self._recon is None:
-            self._recon = self._new_reconstructor(frame)
-        elif size != self._size:
-            self._recon.use_camera(self._camera_of(frame))
-        self._size = size
         started = time.perf_counter()
         try:
-            updates = self._recon.push(frame)
+            updates = self._seen_by_its_camera(frame)
+            if self._recon is None:
+                self._recon = self._new_reconstructor()
+            updates += self._recon.push(frame)
         except Exception:
             self.statistics.dropped["failed"] += 1
             raise
@@ -109,23 +116,34 @@ class CameraStream:
             self._hand_out(update)
             self.statistics.took("chunk" if update.final_count else "preview", time.perf_counter() - started)
 
-    def _new_reconstructor(self, frame: Frame) -> Reconstructor:
-        make = partial(
-            Reconstructor.from_config,
+    def _new_reconstructor(self) -> Reconstructor:
+        return Reconstructor.from_config(
             self._model,
             self.config.stream,
+            camera=self._camera,
             record=self._recording,
             events=self.events,
             keep_results=False,
         )
-        camera = self._camera_of(frame)
-        try:
-            return make(camera=camera)
-        except ValueError as error:
-            if camera is None:
-                raise
-            self._camera_is_no_use(frame, str(error))
-            return make(camera=None)
+
+    def _seen_by_its_camera(self, frame: Frame) -> list[Update]:
+        """Whatever camera_info came since the frame before; → what ends where that tells of another lens."""
+        source, before = (frame.image.shape, self.intake.camera), self._source
+        if self._recon is not None and source[0] == before[0] and source[1] is before[1]:
+            return []
+        camera, known = self._camera_of(frame), self._camera
+        self._source, self._camera = source, camera
+        if self._recon is None:
+            return []
+        updates = []
+        if source[0] == before[0]:  # images of another size begin a segment by themselves
+            if same_lens(camera, known):
+                return []
+            text = "camera_info tells of another lens than before: it counts from now on, in a new segment"
+            self.events.add("camera_changed", frame.stamp, text)
+            updates = self._recon.flush()
+        self._recon.use_camera(camera)
+        return updates
 
     def _camera_of(self, frame: Frame) -> Camera | None:
         """As camera_info tells, which may be of another image mode of the same camera; as it is mounted."""
@@ -139,24 +157,34 @@ class CameraStream:
             return camera
         if abs(width * camera.height - height * camera.width) <= max(width, height):
             return scaled(camera, (width, height))
-        text = f"images have {width}x{height} pixels, camera_info is for {camera.width}x{camera.height}"
-        self._camera_is_no_use(frame, text)
+        text = (
+            f"images have {width}x{height} pixels, camera_info is for {camera.width}x{camera.height}; images "
+            f"are taken as they are. {MEND_CAMERA_INFO}"
+        )
+        self.events.add("camera_info_unusable", frame.stamp, text)
         return None
 
-    def _camera_is_no_use(self, frame: Frame, reason: str) -> None:
-        message = f"{reason}; images are taken as they are. Mend camera_info, or set input.undistort to false"
-        self.events.add("camera_info_unusable", frame.stamp, message)
+    @property
+    def lens_unknown(self) -> bool:
+        """Whether the network is shown another angle of view than it was taught, for want of camera_info."""
+        return self._recon is not None and self._camera is None and self.config.stream.field_of_view > 0
 
     def _hand_out(self, update: Update) -> None:
+        late = bool(update.frames) and self._too_late(update.frames[-1].stamp)
+        if late:
+            text = "poses of before the clock jumped back are kept in the journal and not sent any more"
+            self.events.add("clock_jumped", update.frames[-1].stamp, text)
         for motion in self._odometer.follow(update):
-            self.outputs.motion(motion)
-            self.statistics.happened("odometry")
+            if not late:
+                self.outputs.motion(motion)
+                self.statistics.happened("odometry")
         final = update[: update.final_count]
         if final.frames:
             for frame, pose, covariance in zip(
                 final.frames, *self._odometer.in_map(final.frames), strict=True
             ):
-                self.outputs.pose(frame.stamp, pose, covariance)
+                if not late:
+                    self.outputs.pose(frame.stamp, pose, covariance)
             self.outputs.path()
             self._add_to_map(final)
         if update.frames:
@@ -194,7 +222,8 @@ class CameraStream:
 
     def reset(self) -> None:
         """Memory, map and path begin anew, with the robot at the origin of the map; odometry goes on."""
-        self.queue.clear()
+        self.statistics.dropped["reset"] += self.queue.clear()
+        self.intake.forget_frame()
         if self._recon is not None:
             self._recon.reset()
             self._recon = None
@@ -222,6 +251,11 @@ class CameraStream:
         cloud = self._voxels.cloud().cpu()
         return cloud if T_map_world is None else placed(cloud, T_map_world)
 
+    @property
+    def journals(self) -> tuple[Path, ...]:
+        """Files that nothing else may write."""
+        return self._recording.files if self._recording is not None else ()
+
     def save_trajectory(self, path: Path) -> int:
         """From any thread; → number of poses."""
         if self._recording is None:
@@ -231,6 +265,7 @@ class CameraStream:
     def settings_changed(self, config: NodeConfig) -> None:
         """Those that take effect while it runs; called in any thread."""
         self.config = config
+        self.outputs.settings_changed(config)
 
     def finish(self, in_a_hurry: bool) -> None:
         """The last poses are recorded: from the short last chunk, or in a hurry as they are."""
@@ -238,6 +273,8 @@ class CameraStream:
             return
         try:
             if in_a_hurry:
+                text = "the last chunk would keep the process from ending; its newest poses stay as they are"
+                self.events.add("last_chunk_given_up", self._newest, text)
                 self._recon.reset()
             else:
                 for update in self._recon.flush():

@@ -41,6 +41,15 @@ class Answer:
         self._settled.set_result(None)
         self._wake()
 
+    def settle_with(self, function: Callable[[], Any]) -> None:
+        """By what it returns or raises."""
+        try:
+            value = function()
+        except Exception as error:  # belongs to whoever asked
+            self.settle(error=error)
+        else:
+            self.settle(value)
+
     def result(self, timeout: float | None = None) -> Any:
         if not self._done.wait(timeout):
             raise TimeoutError(f"no answer within {timeout} s")
@@ -110,6 +119,7 @@ class Worker:
             self._since = time.monotonic()
             worked = self._answer()
             for stream in self._streams:
+                self._since = time.monotonic()
                 worked |= stream.step()
             self._since = None
             if not worked:
@@ -120,10 +130,7 @@ class Worker:
             function, answer = self._requests.get_nowait()
         except queue.Empty:
             return False
-        try:
-            answer.settle(function())
-        except Exception as error:  # belongs to whoever asked
-            answer.settle(error=error)
+        answer.settle_with(function)
         return True
 
     def _refuse_the_rest(self) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from loger_ros.types import Camera
 
 WIDEST = 20.0  # tangent of half the angle of the widest lens
+PLAIN, FISHEYE = (0, 4, 5, 8, 12, 14), (4,)  # numbers of coefficients
 _MODELS = {"plumb_bob": False, "rational_polynomial": False, "equidistant": True}  # True: fisheye
 
 
@@ -28,6 +29,17 @@ def turn_between(network: Camera | None, R_base_camera: np.ndarray | None) -> np
     return None if np.allclose(turn, np.eye(3), atol=1e-9) else turn
 
 
+def same_lens(a: Camera | None, b: Camera | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return (a.width, a.height, a.model, a.distortion) == (
+        b.width,
+        b.height,
+        b.model,
+        b.distortion,
+    ) and np.allclose(a.matrix, b.matrix)
+
+
 def rays(camera: Camera, turn: np.ndarray | None = None) -> np.ndarray:
     """(H, W, 3) where its pixels look; in the axes of a camera that it is turned against, by R_camera_other.
 
@@ -39,9 +51,20 @@ def rays(camera: Camera, turn: np.ndarray | None = None) -> np.ndarray:
 
 
 def is_fisheye(camera: Camera) -> bool:
-    if camera.model not in _MODELS:
+    """A name that nobody knows does no harm where nothing is distorted."""
+    if camera.model not in _MODELS and any(camera.distortion):
         raise ValueError(f"distortion model {camera.model!r} is unknown; known: {', '.join(_MODELS)}")
-    return _MODELS[camera.model]
+    return _MODELS.get(camera.model, False)
+
+
+def check_lens(camera: Camera) -> None:
+    """ValueError for a lens that cannot be straightened."""
+    allowed = FISHEYE if is_fisheye(camera) else PLAIN
+    if len(camera.distortion) not in allowed:
+        counts = ", ".join(str(count) for count in allowed)
+        raise ValueError(
+            f"the distortion of a {camera.model} lens has {counts} coefficients, not {len(camera.distortion)}"
+        )
 
 
 def reach(camera: Camera) -> float:

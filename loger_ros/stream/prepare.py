@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from loger_ros.config import NO_PITCH
-from loger_ros.stream.lens import is_fisheye, scaled
+from loger_ros.stream.lens import check_lens, is_fisheye, scaled
 from loger_ros.stream.view import View, turn_to
 from loger_ros.types import Camera
 
@@ -95,6 +95,8 @@ class Preparation:
             raise ValueError(f'resolution {resolution!r} is unknown: give None, "auto" or (width, height)')
         if method not in ("lanczos", "bicubic"):
             raise ValueError(f'resize {method!r} is unknown: give "lanczos" or "bicubic"')
+        if camera is not None:
+            check_lens(camera)
         self._patch = patch
         self._method = method
         self._source = camera

@@ -60,10 +60,13 @@ class FrameQueue:
     def closed(self) -> bool:
         return self._closed
 
-    def clear(self) -> None:
+    def clear(self) -> int:
+        """→ how many frames are given up."""
         with self._changed:
+            count = len(self._frames)
             self._frames.clear()
             self._changed.notify_all()
+            return count
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -100,7 +103,7 @@ class FrameQueue:
                 dropped = self._frames.popleft()
                 message = (
                     f"{self._config.capacity} frames wait already, the oldest was dropped: the network is "
-                    "slower than the camera. Lower queue.max_rate or stream.resolution"
+                    "slower than the camera. Set queue.max_rate, or a smaller stream.resolution"
                 )
                 self.events.add("queue_full", dropped.stamp, message)
             self._frames.append(frame)
