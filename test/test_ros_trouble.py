@@ -21,6 +21,7 @@ rclpy = pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from node_rig import (  # noqa: E402
     SECOND,
+    STREAM,
     Tester,
     end,
     node_process,
@@ -34,11 +35,16 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 
+from loger_ros.config import StreamConfig  # noqa: E402
 from loger_ros.mapping.journal import read_journal  # noqa: E402
+from loger_ros.model import load_model  # noqa: E402
 from loger_ros.ros import interface  # noqa: E402
 from loger_ros.ros.messages import camera_info_message, header, image_message  # noqa: E402
 from loger_ros.ros.node import main  # noqa: E402
-from loger_ros.types import Camera  # noqa: E402
+from loger_ros.ros.odometry import Odometer  # noqa: E402
+from loger_ros.ros.transforms import mount  # noqa: E402
+from loger_ros.stream import Reconstructor  # noqa: E402
+from loger_ros.types import Camera, Frame  # noqa: E402
 
 TEN = pictures(10)
 
@@ -106,10 +112,11 @@ def test_two_cameras_compressed_in_simulated_time(
         "input__camera_info_timeout": 60.0,
         "frames__extrinsic": "parameters",
         "frames__camera_xyz": [0.0] * 6,
-        "frames__camera_rpy": [0.0] * 6,
+        "frames__camera_rpy": [0.0, 0.3, 0.0, 0.0, 0.1, 3.0],
     }
     odometry = {name: tester.hear(interface.ODOMETRY, prefix=f"{name}/") for name in ("front", "rear")}
     transforms = tester.hear(interface.TF)
+    poses = tester.hear(interface.POSE, prefix="front/")
     with node_process(ros_environment, **settings) as process:
         tester.process = process
         tester.wait(lambda: "nobody publishes /clock" in tester.health("node").get("message", ""))
@@ -126,37 +133,62 @@ def test_two_cameras_compressed_in_simulated_time(
         tester.rest(0.5)
         for number, picture in enumerate(TEN[:6]):
             for publisher, shown in zip(images, (picture, TEN[9 - number]), strict=True):
-                file = io.BytesIO()
-                Pillow.fromarray(shown).save(file, "PNG")
-                message = CompressedImage(header=header((50 + number) * SECOND, "camera"), format="png")
-                message.data = array.array("B", file.getvalue())
-                publisher.publish(message)
+                publisher.publish(png(shown, (50 + number) * SECOND))
             tester.rest(0.05)
         tester.wait(lambda: all(len(kept) == 6 for kept in odometry.values()))
         tester.wait(lambda: tester.health("front").get("age_odometry_s_p99") is not None)
         assert -6.0 < float(tester.health("front")["age_odometry_s_p99"]) <= 0.0  # by the simulated clock
         for number in (6, 7):  # the camera changes to half its size
-            file = io.BytesIO()
-            Pillow.fromarray(TEN[number][::2, ::2]).save(file, "PNG")
-            message = CompressedImage(header=header((50 + number) * SECOND, "camera"), format="png")
-            message.data = array.array("B", file.getvalue())
-            images[0].publish(message)
+            images[0].publish(png(TEN[number][::2, ::2], (50 + number) * SECOND))
         tester.wait(lambda: len(odometry["front"]) == 8)
         tester.wait(lambda: tester.health("front").get("event_size_changed"))
         assert "event_camera_info_unusable" not in tester.health("front")
         assert "event_frame_failed" not in tester.health("front")
+        for now.clock.sec in (57, 20):  # the bag begins again
+            clock.publish(now)
+            tester.rest(1.0)
+        images[0].publish(png(TEN[8][::2, ::2], 20 * SECOND))
+        images[0].publish(png(TEN[9][::2, ::2], 21 * SECOND))
+        tester.wait(lambda: len(odometry["front"]) == 10)
+        tester.wait(lambda: tester.health("front").get("event_clock_jumped") == "1")
         tester.process = None
         end(process)
     front, rear = odometry["front"], odometry["rear"]
     assert {(m.header.frame_id, m.child_frame_id) for m in front} == {("odom", "base_link")}
     assert {(m.header.frame_id, m.child_frame_id) for m in rear} == {("rear/odom", "base_link")}
     assert [stamp_of(message) for message in rear] == [(50 + i) * SECOND for i in range(6)]
-    ways = [np.array([pose_of(message.pose.pose) for message in kept[:6]]) for kept in (front, rear)]
-    assert np.abs(ways[0] - ways[1]).max() > 1e-3  # they saw different things
+    for number, kept in enumerate((front, rear)):
+        rpy = settings["frames__camera_rpy"][3 * number : 3 * number + 3]
+        shown = TEN[::-1][:6] if number else TEN[:6]
+        wanted = odometry_of(checkpoint, lens, mount((0, 0, 0), rpy), shown, [stamp_of(m) for m in kept[:6]])
+        assert np.abs([pose_of(message.pose.pose) for message in kept[:6]] - wanted).max() < 1e-6
+    assert 57 * SECOND not in [stamp_of(message) for message in poses]  # final after the clock had left it
     parents = {(e.header.frame_id, e.child_frame_id) for message in transforms for e in message.transforms}
     assert parents == {("map", "odom"), ("odom", "base_link")}  # one tree, moved by the first camera
-    for name, count in (("front", 8), ("rear", 6)):
+    for name, count in (("front", 10), ("rear", 6)):
         assert len(read_journal(tmp_path / name / "journal.tum")) == count
+
+
+def png(picture: np.ndarray, stamp: int) -> CompressedImage:
+    file = io.BytesIO()
+    Pillow.fromarray(picture).save(file, "PNG")
+    message = CompressedImage(header=header(stamp, "camera"), format="png")
+    message.data = array.array("B", file.getvalue())
+    return message
+
+
+def odometry_of(
+    checkpoint: Path, lens: Camera, T_base_camera: np.ndarray, images: list[np.ndarray], stamps: list[int]
+) -> np.ndarray:
+    """What a bare Reconstructor and the odometer make of them."""
+    recon = Reconstructor.from_config(
+        load_model(checkpoint), StreamConfig(**STREAM), camera=lens, keep_results=False
+    )
+    odometer, poses = Odometer(T_base_camera), []
+    for stamp, image in zip(stamps, images, strict=True):
+        for update in recon.push(Frame(stamp, image)):
+            poses += [motion.T_odom_base for motion in odometer.follow(update)]
+    return np.array(poses)
 
 
 def test_a_camera_that_is_silent_unheard_or_mistaken_is_told_apart(
@@ -191,6 +223,9 @@ def test_a_camera_that_is_silent_unheard_or_mistaken_is_told_apart(
         wrong = tester.node.create_publisher(CompressedImage, "image", 1)
         health_says("carries sensor_msgs/msg/CompressedImage", "input.image_transport")
         tester.node.destroy_publisher(wrong)
+        beside = tester.node.create_publisher(CompressedImage, "image/compressed", 1)
+        health_says("/image/compressed is there instead of /image: set input.image_transport to compressed")
+        tester.node.destroy_publisher(beside)
         tester.image_publisher()
         health_says("a QoS that matches, but nothing arrives")
         transforms = tester.hear(interface.TF)
