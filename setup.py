@@ -38,7 +38,7 @@ setup(
     install_requires=[
         "numpy>=1.26",
         "opencv-python-headless>=4.8",
-        "pillow>=10",
+        "pillow>=9",
         "pyyaml>=6",
         "safetensors>=0.4",
         "torch>=2.4",

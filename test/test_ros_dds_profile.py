@@ -51,9 +51,20 @@ def test_a_users_own_setting_wins(variable: str, shared_memory: SimpleNamespace)
     assert f"{variable}=mine" in decision.reason
 
 
-def test_a_users_own_file_wins(shared_memory: SimpleNamespace) -> None:
-    Path(dds_profile.USER_FILE).touch()
+@pytest.mark.parametrize("file", dds_profile.USER_FILES)
+def test_a_users_own_file_wins(file: str, shared_memory: SimpleNamespace) -> None:
+    Path(file).touch()
     assert not large_message_profile({}).environment
+
+
+@pytest.mark.parametrize(("distribution", "on"), [("humble", False), ("jazzy", True), ("kilted", True)])
+def test_who_wants_to_stay_on_this_machine_does(
+    distribution: str, on: bool, shared_memory: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dds_profile, "find_ros", of(distribution))
+    decision = large_message_profile({"ROS_LOCALHOST_ONLY": "1"})
+    assert bool(decision.environment) == on
+    assert on or "ROS_DOMAIN_ID" in decision.cure
 
 
 def test_another_middleware_is_left_alone(shared_memory: SimpleNamespace) -> None:

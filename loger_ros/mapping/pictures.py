@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from loger_ros.mapping.render import PAPER, Line, View, look_at, render
+from loger_ros.resampling import FILTERS
 
 INK, FAINT = (60, 60, 64), (214, 210, 202)
 ESTIMATE, TRUTH = (214, 60, 40), (30, 90, 200)
@@ -109,7 +110,7 @@ def from_above(scene: Scene, title: str, width: int = 900) -> Image.Image:
     plan = render(scene.points, scene.colours, view, scene.point_size)
     plan = (plan * FADED + np.array(PAPER) * (1 - FADED)).astype(np.uint8)
     sheet = Image.new("RGB", (2 * width, 2 * (height + head)), PAPER)  # lines are smooth at twice the size
-    large = Image.fromarray(plan).resize((2 * width, 2 * height), Image.Resampling.BICUBIC)
+    large = Image.fromarray(plan).resize((2 * width, 2 * height), FILTERS.BICUBIC)
     sheet.paste(large, (0, 2 * head))
     draw = ImageDraw.Draw(sheet)
     for track in reversed(scene.tracks):
@@ -121,7 +122,7 @@ def from_above(scene: Scene, title: str, width: int = 900) -> Image.Image:
     draw.text((28, 22), title, fill=INK, font=font(36))
     _legend(draw, scene.tracks, 2 * width - 28, 26)
     _scale_bar(draw, 2 * focal, scene.unit, 2 * width, 2 * (height + head) - 40)
-    return sheet.resize((width, height + head), Image.Resampling.LANCZOS)
+    return sheet.resize((width, height + head), FILTERS.LANCZOS)
 
 
 def from_aside(scene: Scene, width: int = 1200, height: int = 800) -> Image.Image:

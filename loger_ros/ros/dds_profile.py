@@ -26,9 +26,12 @@ USER_VARIABLES = (
     "FASTRTPS_DEFAULT_PROFILES_FILE",
     "FASTDDS_BUILTIN_TRANSPORTS",
 )
-USER_FILE = "DEFAULT_FASTDDS_PROFILES.xml"  # Fast DDS reads it from the working directory
+# Fast DDS reads them from the working directory, the second one where it is Fast DDS 2.
+USER_FILES = ("DEFAULT_FASTDDS_PROFILES.xml", "DEFAULT_FASTRTPS_PROFILES.xml")
 ON = "on: 64 MB of shared memory for each process"
 FAST_DDS_2 = ("humble", "iron", "jazzy")
+LOCALHOST_ONLY = "ROS_LOCALHOST_ONLY"
+LETS_OUT = ("humble", "iron")  # there the transports of a profile also talk to other machines then
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,16 @@ def large_message_profile(environment: Mapping[str, str] = os.environ) -> LargeM
             return LargeMessages(ON)
         if value:
             return LargeMessages(f"left to the user: {name}={value}")
-    if Path(USER_FILE).is_file():
-        return LargeMessages(f"left to the user: {USER_FILE} in the working directory")
+    for file in USER_FILES:
+        if Path(file).is_file():
+            return LargeMessages(f"left to the user: {file} in the working directory")
+    ros = find_ros()
+    if ros is not None and ros.distribution in LETS_OUT and environment.get(LOCALHOST_ONLY) == "1":
+        return LargeMessages(
+            f"off: {LOCALHOST_ONLY} is set, which our transports would not keep to, so best-effort images "
+            "above 0.5 MB will be lost",
+            cure=f"unset {LOCALHOST_ONLY} where images are that large, and keep others out by ROS_DOMAIN_ID",
+        )
     free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
     if free < ROOM:
         return LargeMessages(
@@ -61,7 +72,6 @@ def large_message_profile(environment: Mapping[str, str] = os.environ) -> LargeM
             f"so best-effort images above 0.5 MB will be lost",
             cure="give the container more shared memory (docker run --shm-size=1g, or --ipc=host)",
         )
-    ros = find_ros()
     # Fast DDS 2 ignores the new name, and Fast DDS 3 complains of the old one; so exactly one is set.
     old = ros is not None and ros.distribution in FAST_DDS_2
     return LargeMessages(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import rclpy
+from rclpy.exceptions import NotInitializedException
 from rclpy.executors import ExternalShutdownException
 
 from loger_ros.ros.dds_profile import apply_large_message_profile
@@ -34,10 +35,10 @@ def running_ros(args: list[str] | None = None) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, ExternalShutdownException):
         pass  # how the two signals arrive, mostly
-    except RuntimeError:
+    except (RuntimeError, NotInitializedException):
         if rclpy.ok():
             raise
-        # Jazzy's executor raises RCLError where a signal shuts the context down between two of its steps.
+        # A signal came just before a node was to be made, or between two steps of Jazzy's executor.
     finally:
         rclpy.try_shutdown()
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from loger_ros.config import NO_PITCH
+from loger_ros.resampling import FILTERS
 from loger_ros.stream.lens import check_lens, is_fisheye, scaled
 from loger_ros.stream.view import View, turn_to
 from loger_ros.types import Camera
@@ -43,7 +44,7 @@ def resize(image: np.ndarray, size: tuple[int, int], method: str = "lanczos") ->
     if image.shape[:2] == (height, width):
         return image
     if method == "lanczos":
-        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+        return np.asarray(Image.fromarray(image).resize(size, FILTERS.LANCZOS))
     planes = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
     small = interpolate(planes, (height, width), mode="bicubic", antialias=True)
     return small[0].permute(1, 2, 0).numpy()

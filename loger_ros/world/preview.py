@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from loger_ros.resampling import FILTERS
 from loger_ros.world.scene import Scene
 from loger_ros.world.sequences import Clip, Sequence
 
@@ -105,7 +106,7 @@ def top_view(sequence: Sequence, size: int, numbers: np.ndarray) -> Image.Image:
             points[number] - reach * side,
         ]
         draw.polygon(at(np.array(triangle)), fill=CAMERA)
-    return image.resize((size, size), Image.Resampling.LANCZOS)
+    return image.resize((size, size), FILTERS.LANCZOS)
 
 
 def _outlines(scene: Scene) -> list[tuple[np.ndarray, bool]]:
