@@ -14,6 +14,8 @@ from fake_model import FakeModel
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from networks import small_model
+from rclpy.clock import ClockType, ROSClock
+from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo
 
 from loger_ros.config import ConfigError, MapConfig, StreamConfig
@@ -25,6 +27,7 @@ from loger_ros.ros.messages import camera_info_message, header, image_message
 from loger_ros.ros.network import WatchedModel
 from loger_ros.ros.statistics import Statistics
 from loger_ros.ros.stream import CameraStream
+from loger_ros.ros.time_jumps import TimeJumps
 from loger_ros.ros.transforms import Mounting, mount
 from loger_ros.stream import Reconstructor
 from loger_ros.types import Camera, Frame
@@ -86,23 +89,77 @@ def run(camera: CameraStream, *numbers: int, size: tuple[int, int] = (8, 6)) -> 
 # ---- camera_info ----------------------------------------------------------------------------------------
 
 
-def test_a_lens_that_becomes_known_or_another_counts_from_then_on() -> None:
+def test_a_lens_that_becomes_known_or_another_counts_from_then_on(tmp_path: Path) -> None:
     config = NodeConfig(stream=StreamConfig(**SHORT, field_of_view=70), map=MapConfig(max_voxels=16))
-    camera = camera_stream(config=config)
+    camera = camera_stream(config=config, journal=tmp_path / "journal.tum")
     assert run(camera, 0, 1, 2) == {"camera_unknown": 1}
-    assert camera.lens_unknown
+    assert "publish them" in camera.lens_unknown
     camera.intake.camera = LENS
     assert run(camera, 3, 4) == {"camera_unknown": 1, "camera_changed": 1}
     assert not camera.lens_unknown
-    seen = camera._recon.camera.matrix
-    camera.intake.camera = Camera(8, 6, LENS.matrix)  # the same again
+    camera.intake.camera = Camera(8, 6, LENS.matrix + 0.001)  # the same again
     assert run(camera, 5)["camera_changed"] == 1
-    camera.intake.camera = Camera(8, 6, LENS.matrix, (0.1, 0.0, 0.0, 0.0))
+    bent = Camera(8, 6, LENS.matrix, (0.1, 0.0, 0.0, 0.0))
+    camera.intake.camera = bent
     assert run(camera, 6)["camera_changed"] == 2
-    assert np.array_equal(camera._recon.camera.matrix, seen), "the view that the network was taught"
-    assert run(camera, 7, 8, size=(4, 6)) | {"camera_info_unusable": 1} == camera.events.counts
-    assert camera.lens_unknown, "images of another shape, and camera_info is for the old ones"
-    assert camera.statistics.counts["frame"] == 9, "no frame was lost"
+    assert camera._recon._prepare._source.distortion == bent.distortion
+    camera.finish(in_a_hurry=False)
+    camera.close()
+    segments = read_journal(tmp_path / "journal.tum").segments
+    assert segments == (0, 0, 0, 1, 1, 1, 2)
+
+
+def test_images_that_camera_info_does_not_fit_are_taken_as_they_are_and_the_warning_stays() -> None:
+    config = NodeConfig(stream=StreamConfig(**SHORT, field_of_view=70), map=MapConfig(max_voxels=16))
+    camera = camera_stream(config=config)
+    camera.intake.camera = LENS
+    run(camera, 0, 1)
+    assert run(camera, 2, 3, size=(4, 6))["camera_info_unusable"] == 1
+    assert "does not fit" in camera.lens_unknown
+    assert camera.statistics.counts["frame"] == 4
+
+
+def test_images_that_wait_keep_the_lens_that_they_came_with() -> None:
+    """A new camera_info is heard long before the images that came before it have their turn."""
+    config = NodeConfig(stream=StreamConfig(**SHORT, field_of_view=70), map=MapConfig(max_voxels=16))
+    camera = camera_stream(config=config)
+    for number, lens in enumerate((LENS, Camera(4, 6, LENS.matrix))):
+        for i in range(3):
+            camera.intake.camera_info(info(lens))
+            shown = frame(3 * number + i, (lens.width, lens.height))
+            camera.intake.image(image_message(header(shown.stamp, "camera"), shown.image, "rgb8"))
+        camera.intake.camera_info(info(lens))
+    while camera.step():
+        pass
+    assert dict(camera.events.counts) == {"size_changed": 1}
+    assert camera.statistics.counts["frame"] == 6
+    assert (camera._camera.width, camera._camera.height) == (4, 6)
+
+
+def test_a_lens_that_could_not_be_taken_up_is_with_the_next_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = NodeConfig(stream=StreamConfig(**SHORT, field_of_view=70), map=MapConfig(max_voxels=16))
+    camera = camera_stream(config=config)
+    run(camera, 0, 1)
+    camera.intake.camera = LENS
+    with monkeypatch.context() as patch:
+        patch.setattr(Reconstructor, "flush", lambda self: 1 / 0)
+        assert run(camera, 2)["frame_failed"] == 1
+    assert camera.lens_unknown
+    run(camera, 3)
+    assert not camera.lens_unknown
+    assert camera._recon.camera is not None
+
+
+def test_undistortion_that_is_switched_off_is_told_where_it_is_needed() -> None:
+    config = NodeConfig(
+        stream=StreamConfig(**SHORT, field_of_view=70),
+        map=MapConfig(max_voxels=16),
+        input=InputConfig(undistort=False),
+    )
+    camera = camera_stream(config=config)
+    camera.intake.camera = LENS
+    run(camera, 0, 1)
+    assert "input.undistort is false" in camera.lens_unknown
 
 
 def info(camera: Camera, **changes: Any) -> CameraInfo:
@@ -152,6 +209,40 @@ def test_a_part_of_the_pixels_or_several_in_one_have_the_same_rays() -> None:
         assert np.allclose(*rays)
 
 
+def test_of_straightened_images_the_straightened_camera_counts() -> None:
+    message = info(Camera(8, 6, LENS.matrix, (0.1,) * 5))
+    message.p = np.hstack([2 * LENS.matrix, [[7.0], [0], [0]]]).reshape(-1)
+    camera = camera_of(message, rectified=True)
+    assert camera is not None
+    assert np.array_equal(camera.matrix, 2 * LENS.matrix)
+    assert not camera.distortion
+
+
+def test_camera_info_is_wanted_until_it_came_and_again_for_other_images_and_after_a_reset() -> None:
+    camera = camera_stream(config=NodeConfig(input=InputConfig(camera_info_timeout=0)))
+    intake = camera.intake
+
+    def show(number: int, size: tuple[int, int]) -> bool:
+        shown = frame(number, size)
+        intake.image(image_message(header(shown.stamp, "camera"), shown.image, "rgb8"))
+        return intake.wants_camera_info
+
+    assert intake.wants_camera_info
+    intake.camera_info(info(LENS))
+    assert not show(0, (8, 6))
+    assert show(1, (4, 3))
+    intake.camera_info(info(Camera(4, 3, LENS.matrix)))
+    assert not show(2, (4, 3))
+    camera.reset()
+    assert show(3, (4, 3))
+    intake.camera_info(info(Camera(4, 3, LENS.matrix)))
+    assert not intake.wants_camera_info
+    for number in range(4, 40):
+        show(number, (8, number))
+        intake.camera_info(info(LENS))
+    assert len(intake._cameras) <= 8
+
+
 # ---- images ---------------------------------------------------------------------------------------------
 
 
@@ -170,6 +261,7 @@ def test_an_image_whose_place_is_not_known_does_not_decide_which_camera_it_is() 
     assert send(3, "other") == {"no_extrinsic": 1, "other_camera": 1}
     camera.reset()
     assert camera.statistics.dropped["reset"] == 1, "the one that waited"
+    assert send(4, "other")["no_extrinsic"] == 2, "it may have another name now"
 
 
 def test_where_several_cameras_are_no_frame_is_that_of_all() -> None:
@@ -221,7 +313,14 @@ def test_a_last_chunk_that_is_given_up_is_told() -> None:
     camera = camera_stream(config=NodeConfig(stream=StreamConfig(**SHORT), map=MapConfig(max_voxels=16)))
     run(camera, 0, 1)
     camera.finish(in_a_hurry=True)
-    assert dict(camera.events.counts) == {"last_chunk_given_up": 1}
+    assert not camera.events.counts, "every frame was in a complete chunk"
+    longer = StreamConfig(chunk_size=4, overlap=1, resolution="8x6")
+    camera = camera_stream(config=NodeConfig(stream=longer, map=MapConfig(max_voxels=16)))
+    run(camera, 0, 1, 2)
+    camera.finish(in_a_hurry=True)
+    (event,) = camera.events.recent
+    assert event.name == "last_chunk_given_up"
+    assert "3 frames" in event.message
 
 
 def test_gates_are_numbers_once_the_network_has_worked() -> None:
@@ -233,3 +332,31 @@ def test_gates_are_numbers_once_the_network_has_worked() -> None:
         stream.push(frame(number, (16, 16)))
     assert set(model.gate_means) == {"fast_weights", "sliding_window"}
     assert all(type(mean) is float for mean in model.gate_means.values())
+
+
+def test_a_clock_that_jumps_back_mutes_its_old_time_until_stamps_jump_too() -> None:
+    second = 10**9
+    clock = ROSClock()
+    clock._set_ros_time_is_active(True)
+    jumps = TimeJumps(clock)
+
+    def at(seconds: int) -> None:
+        clock.set_ros_time_override(Time(seconds=seconds, clock_type=ClockType.ROS_TIME))
+
+    at(50)
+    assert not jumps.before(53 * second), "a camera whose clock is 3 s ahead"
+    at(20)
+    assert not jumps.before(53 * second)
+    assert not jumps.before(23 * second)
+    assert not jumps.before(24 * second)
+    at(25)
+    assert not jumps.before(25 * second)
+    at(10)
+    assert jumps.before(25 * second)
+    assert not jumps.before(13 * second), "the first image of the new time, 3 s ahead"
+    assert not jumps.before(14 * second)
+    at(40)
+    assert not jumps.before(5 * second), "images began anew before the clock did"
+    at(5)
+    assert not jumps.before(7 * second)
+    jumps.close()

@@ -44,6 +44,7 @@ from loger_ros.ros.node import main  # noqa: E402
 from loger_ros.ros.odometry import Odometer  # noqa: E402
 from loger_ros.ros.transforms import mount  # noqa: E402
 from loger_ros.stream import Reconstructor  # noqa: E402
+from loger_ros.stream.lens import scaled  # noqa: E402
 from loger_ros.types import Camera, Frame  # noqa: E402
 
 TEN = pictures(10)
@@ -144,13 +145,17 @@ def test_two_cameras_compressed_in_simulated_time(
         tester.wait(lambda: tester.health("front").get("event_size_changed"))
         assert "event_camera_info_unusable" not in tester.health("front")
         assert "event_frame_failed" not in tester.health("front")
+        assert infos[0].get_subscription_count() == 1, "for images of another size it is heard again"
+        infos[0].publish(camera_info_message(header(57 * SECOND, "camera"), scaled(lens, (32, 24))))
+        tester.wait(lambda: not infos[0].get_subscription_count())
         for now.clock.sec in (57, 20):  # the bag begins again
             clock.publish(now)
-            tester.rest(1.0)
+            tester.wait(lambda: tester.heard["/diagnostics"][-1].header.stamp.sec == now.clock.sec)
         images[0].publish(png(TEN[8][::2, ::2], 20 * SECOND))
         images[0].publish(png(TEN[9][::2, ::2], 21 * SECOND))
         tester.wait(lambda: len(odometry["front"]) == 10)
         tester.wait(lambda: tester.health("front").get("event_clock_jumped") == "1")
+        assert "event_camera_changed" not in tester.health("front"), "it is the same lens, scaled"
         tester.process = None
         end(process)
     front, rear = odometry["front"], odometry["rear"]

@@ -182,7 +182,7 @@ class NodeConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.frames.extrinsic == "tf" and self.frames.camera and len(self.input.cameras) > 1:
+        if self.frames.camera and len(self.input.cameras) > 1:
             raise self.frames.error(
                 "camera", "must be empty with several cameras, whose images name a frame each"
             )

@@ -47,6 +47,7 @@ class Inputs:
         self._topic = interface.IMAGE if raw else interface.COMPRESSED_IMAGE
         prefix = f"{camera}/" if camera else ""
         self.topic = node.resolve_topic_name(prefix + self._topic.name)  # as remapped
+        intake.rectified = "/image_rect" in self.topic  # image_rect, image_rect_color
         self._reader = silent_node(node, f"{node.get_name()}_{camera or 'camera'}")
         handlers = SubscriptionEventCallbacks(
             incompatible_qos=self._incompatible, message_lost=self._lost, use_default_callbacks=False
@@ -77,16 +78,18 @@ class Inputs:
 
     def _image(self, message: Any) -> None:
         self._intake.image(message)
-        if self._info is None and self._intake.wants_camera_info:
-            self._listen_for_camera_info()
-
-    def _listen_for_camera_info(self) -> None:
-        self._info = self._subscribe(CameraInfo, self.info_topic, self._camera_info, NO_EVENTS)
+        self._listen_for_camera_info()
 
     def _camera_info(self, message: CameraInfo) -> None:
-        """It comes with every image; once the camera is known nobody waits for it, until images change."""
         self._intake.camera_info(message)
-        if self._info is not None and self._intake.camera is not None and not self._intake.wants_camera_info:
+        self._listen_for_camera_info()
+
+    def _listen_for_camera_info(self) -> None:
+        """Or not: it comes with every image, and once the camera is known nobody waits for it."""
+        wanted = self._intake.wants_camera_info
+        if wanted and self._info is None:
+            self._info = self._subscribe(CameraInfo, self.info_topic, self._camera_info, NO_EVENTS)
+        elif self._info is not None and not wanted:
             self._receiver.forget(self._info)
             self._reader.destroy_subscription(self._info)
             self._info = None

@@ -17,6 +17,7 @@ from loger_ros.stream.lens import check_lens, scaled
 from loger_ros.types import Camera, Frame
 
 MEND_CAMERA_INFO = "Mend camera_info, or set input.undistort to false"
+IMAGE_MODES = 8  # whose calibrations are remembered
 FAR_AWAY = 60.0  # s between an image's stamp and the clock that make us wonder
 
 
@@ -33,6 +34,7 @@ class Intake:
         wake: Callable[[], None],
     ) -> None:
         """mounted: is it known where the camera of that frame sits? now: nanoseconds of the node's clock."""
+        self.rectified = False  # whether images are straight already
         self._config = config
         self._queue = queue
         self._events = events
@@ -42,8 +44,11 @@ class Intake:
         self.paused = False
         self.frame_id = config.frames.camera
         self.camera: Camera | None = None  # as camera_info tells
+        self._cameras: dict[tuple[int, ...], Camera] = {}  # by the shape of the images that they came with
+        self._camera_refused = False
         self._shape: tuple[int, ...] = ()  # of the newest image
-        self._calibrated: tuple[int, ...] = ()  # the shape of the images when camera_info came
+        # the shape of the images when camera_info came; (): of those to come; None: it is to come anew
+        self._calibrated: tuple[int, ...] | None = None
         self._first_image: float | None = None  # monotonic
 
     def image(self, message: Any) -> None:
@@ -61,8 +66,9 @@ class Intake:
     def camera_info(self, message: Any) -> None:
         self._statistics.happened("camera_info")
         try:
-            camera = camera_of(message)
+            camera = camera_of(message, self.rectified)
         except ValueError as error:
+            self._camera_refused = True
             text = f"camera_info is not used: {error}. {MEND_CAMERA_INFO}"
             self._events.add("camera_info_unusable", _stamp(message), text)
             return
@@ -70,16 +76,30 @@ class Intake:
             text = "camera_info holds no calibration (zero size or focal length) and is not used"
             self._events.add("camera_info_empty", _stamp(message), text)
             return
-        self.camera, self._calibrated = camera, self._shape
+        fits = self._shape and same_aspect(camera, self._shape)  # else it is of images to come
+        self.camera, self._calibrated = camera, self._shape if fits else ()
+        if fits:
+            self._remember(camera)
+
+    def camera_for(self, shape: tuple[int, ...]) -> Camera | None:
+        """As camera_info tells of images of that shape, or else of the newest."""
+        return self._cameras.get(shape, self.camera)
 
     @property
     def wants_camera_info(self) -> bool:
-        """Not known yet, or of images that had another size."""
+        """Not known yet, of images that had another size, or of before a reset."""
         return self._config.input.undistort and (self.camera is None or self._shape != self._calibrated)
 
-    def forget_frame(self) -> None:
-        """The next image says anew which camera it is of."""
+    def forget(self) -> None:
+        """The next image and camera_info say anew which camera it is."""
         self.frame_id = self._config.frames.camera
+        self._calibrated = None
+
+    def _remember(self, camera: Camera) -> None:
+        self._cameras.pop(self._shape, None)
+        self._cameras[self._shape] = camera
+        if len(self._cameras) > IMAGE_MODES:
+            del self._cameras[next(iter(self._cameras))]
 
     def _take(self, message: Any) -> None:
         stamp, frame_id = _stamp(message), self._config.frames.camera or message.header.frame_id
@@ -116,8 +136,10 @@ class Intake:
             )
             self._events.add("clocks_differ", stamp, text)
         image = self._read(message, self._config.input.max_pixels)
-        self._calibrated = self._calibrated or image.shape  # camera_info came before the first image
         self._shape = image.shape
+        if self._calibrated == () and self.camera is not None:  # camera_info came before the first image
+            self._calibrated = image.shape
+            self._remember(self.camera)
         known = sum(self._events.counts.values())
         if self._queue.put(Frame(stamp, image)):
             self._wake()
@@ -126,7 +148,9 @@ class Intake:
 
     def _waits_for_calibration(self, stamp: int) -> bool:
         """A stream had better not begin without, so its first frames wait for camera_info."""
-        if self.camera is not None or not self._config.input.undistort or self._statistics.counts["frame"]:
+        if self.camera is not None or self._camera_refused or not self._config.input.undistort:
+            return False
+        if self._statistics.counts["frame"]:
             return False
         now = time.monotonic()
         self._first_image = self._first_image or now
@@ -145,21 +169,29 @@ class Intake:
             self._events.add(cause, stamp, message)
 
 
-def camera_of(message: Any) -> Camera | None:
+def same_aspect(camera: Camera, shape: tuple[int, ...]) -> bool:
+    """Whether images of that shape may be another mode of the camera."""
+    height, width = shape[:2]
+    return abs(width * camera.height - height * camera.width) <= max(width, height)
+
+
+def camera_of(message: Any, rectified: bool = False) -> Camera | None:
     """sensor_msgs/CameraInfo → the camera; None if it is not calibrated. ValueError: an unknown kind of lens.
 
-    The calibration is that of all pixels; images may be a part of them (roi), several in one (binning).
+    The calibration is that of all pixels; images may be a part of them (roi), several in one (binning), and
+    ``rectified``, as image_proc straightens them.
     """
-    matrix = np.array(message.k, dtype=float).reshape(3, 3)
+    matrix = np.array(message.p if rectified else message.k, dtype=float).reshape(3, -1)[:, :3]
     if not (message.width and message.height and matrix[0, 0] > 0 and matrix[1, 1] > 0):
         return None
-    distortion = tuple(float(value) for value in message.d)
+    distortion = () if rectified else tuple(float(value) for value in message.d)
     if not (np.isfinite(matrix).all() and np.isfinite(distortion).all()):
         return None
     roi = message.roi
     matrix[:2, 2] -= roi.x_offset, roi.y_offset
     width, height = roi.width or message.width, roi.height or message.height
-    camera = Camera(width, height, matrix, distortion, message.distortion_model or "plumb_bob")
+    model = "plumb_bob" if rectified else message.distortion_model or "plumb_bob"
+    camera = Camera(width, height, matrix, distortion, model)
     check_lens(camera)
     binned = width // max(1, message.binning_x), height // max(1, message.binning_y)
     return camera if binned == (width, height) or 0 in binned else scaled(camera, binned)

@@ -25,6 +25,7 @@ from loger_ros import inventory
 from loger_ros.config import ConfigError
 from loger_ros.inventory import Finding, Verdict
 from loger_ros.ros.config import NetworkConfig, NodeConfig
+from loger_ros.ros.dds_profile import large_message_profile
 from loger_ros.ros.health import WARN, Trouble, network_values, status_message
 from loger_ros.ros.interface import DIAGNOSTICS, LISTENING, NODE, TF_STATIC, qos_profile
 from loger_ros.ros.network import load_network
@@ -190,6 +191,9 @@ class LogerNode(LifecycleNode):
                 self.get_logger().info(text)
             else:
                 self.get_logger().warning(text)
+        large = large_message_profile()
+        if large.cure:
+            self.get_logger().warning(f"large messages: {large.reason}; {large.cure}")
 
     def _load(self, settings: NetworkConfig) -> Any:
         """In a thread, so that the diagnostics go on: a large checkpoint takes half a minute."""

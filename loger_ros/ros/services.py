@@ -127,7 +127,7 @@ class Services:
         output = stream.config.output
         folder = folder_of(self._node, stream.name, output.folder)
         path = inside(folder, getattr(output, setting), f"output.{setting}")
-        if any(path in other.journals for other in self._streams):
+        if path in stream.journals:
             raise ValueError(
                 f"output.{setting} is the journal, {path}, which is written all the time: give another name"
             )

@@ -35,13 +35,13 @@ class Channel:
     health: CameraHealth
     events: EventLog
     statistics: Statistics
+    jumps: TimeJumps
     inputs: Inputs | None = None  # while active
 
 
 class Session:
     def __init__(self, node: Node, config: NodeConfig, model: Any, transforms: StaticTransforms) -> None:
         self._node, self._config, self._model, self._transforms = node, config, model, transforms
-        self._jumps = TimeJumps(node.get_clock())
         self.worker: Worker | None = None
         self.channels: list[Channel] = []
         try:
@@ -92,8 +92,8 @@ class Session:
             channel.stream.finish(in_a_hurry and times is not None and times[0] > HURRY)
 
     def close(self) -> None:
-        self._jumps.close()
         for channel in self.channels:
+            channel.jumps.close()
             channel.stream.close()
             channel.stream.outputs.close()
         self.channels.clear()
@@ -111,12 +111,10 @@ class Session:
             troubles = channel.health.troubles(self._config.health, channel.inputs, busy_for, paused)
             rate = channel.statistics.rate("frame")
             fine = "paused" if paused else f"{rate:.1f} images per second" if channel.inputs else "not active"
-            if channel.inputs is not None and channel.stream.lens_unknown:
-                text = (
-                    "turns and lengths are wrong, as the camera's intrinsics are not known: publish them on "
-                    f"{channel.inputs.info_topic}"
-                )
-                troubles.append(Trouble(WARN, text))
+            if channel.inputs is not None and (reason := channel.stream.lens_unknown):
+                text = f"turns and lengths are wrong: {reason} ({channel.inputs.info_topic})"
+                troubles.insert(0, Trouble(WARN, text))
+                troubles.sort(key=lambda trouble: trouble.level, reverse=True)
             values = channel.health.values()
             values["queue"] = f"{len(channel.stream.queue)} of {self._config.queue.capacity}"
             name = f"{self._node.get_name()}: {channel.stream.name or 'stream'}"
@@ -129,6 +127,7 @@ class Session:
         events = EventLog(lambda message: self._say(prefix + message))
         statistics = Statistics()
         outputs = Outputs(node, camera, config, number == 0, partial(self._aged, statistics))
+        jumps = TimeJumps(node.get_clock())
         journal = None
         if config.output.journal:
             folder = folder_of(node, camera, config.output.folder)
@@ -144,13 +143,14 @@ class Session:
                 journal=journal,
                 mounting=partial(self._mounting, number),
                 now=self._now,
-                too_late=self._jumps.before,
+                too_late=jumps.before,
                 wake=self._wake_worker,
             )
         except Exception:
             outputs.close()
+            jumps.close()
             raise
-        return Channel(stream, CameraHealth(events, statistics), events, statistics)
+        return Channel(stream, CameraHealth(events, statistics), events, statistics, jumps)
 
     def _mounting(self, number: int, camera_frame: str) -> Mounting | None:
         frames = self._config.frames

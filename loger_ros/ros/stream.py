@@ -17,7 +17,7 @@ from loger_ros.mapping.pace import Pace
 from loger_ros.mapping.point_files import write_pcd, write_ply
 from loger_ros.mapping.voxel_map import VoxelMap
 from loger_ros.ros.config import NodeConfig
-from loger_ros.ros.intake import MEND_CAMERA_INFO, Intake
+from loger_ros.ros.intake import MEND_CAMERA_INFO, Intake, same_aspect
 from loger_ros.ros.odometry import Odometer
 from loger_ros.ros.outputs import Outputs, placed
 from loger_ros.ros.recording import Recording
@@ -103,10 +103,10 @@ class CameraStream:
     def _push(self, frame: Frame) -> None:
         started = time.perf_counter()
         try:
-            updates = self._seen_by_its_camera(frame)
+            self._meet_its_camera(frame)
             if self._recon is None:
                 self._recon = self._new_reconstructor()
-            updates += self._recon.push(frame)
+            updates = self._recon.push(frame)
         except Exception:
             self.statistics.dropped["failed"] += 1
             raise
@@ -126,28 +126,27 @@ class CameraStream:
             keep_results=False,
         )
 
-    def _seen_by_its_camera(self, frame: Frame) -> list[Update]:
-        """Whatever camera_info came since the frame before; → what ends where that tells of another lens."""
-        source, before = (frame.image.shape, self.intake.camera), self._source
+    def _meet_its_camera(self, frame: Frame) -> None:
+        """What camera_info tells of the lens since the frame before; a segment ends with another lens."""
+        source, before = (frame.image.shape, self.intake.camera_for(frame.image.shape)), self._source
         if self._recon is not None and source[0] == before[0] and source[1] is before[1]:
-            return []
-        camera, known = self._camera_of(frame), self._camera
+            return
+        camera = self._camera_of(frame)
+        same_size = source[0] == before[0]  # images of another size begin a segment by themselves
+        if self._recon is not None and not (same_size and same_lens(camera, self._camera)):
+            if same_size:
+                text = (
+                    "camera_info tells of another lens than before: it counts from now on, in a new segment"
+                )
+                self.events.add("camera_changed", frame.stamp, text)
+                for update in self._recon.flush():
+                    self._hand_out(update)
+            self._recon.use_camera(camera)
         self._source, self._camera = source, camera
-        if self._recon is None:
-            return []
-        updates = []
-        if source[0] == before[0]:  # images of another size begin a segment by themselves
-            if same_lens(camera, known):
-                return []
-            text = "camera_info tells of another lens than before: it counts from now on, in a new segment"
-            self.events.add("camera_changed", frame.stamp, text)
-            updates = self._recon.flush()
-        self._recon.use_camera(camera)
-        return updates
 
     def _camera_of(self, frame: Frame) -> Camera | None:
         """As camera_info tells, which may be of another image mode of the same camera; as it is mounted."""
-        camera = self.intake.camera if self.config.input.undistort else None
+        camera = self.intake.camera_for(frame.image.shape) if self.config.input.undistort else None
         if camera is None:
             return None
         if self._mounting is not None:
@@ -155,7 +154,7 @@ class CameraStream:
         height, width = frame.image.shape[:2]
         if (camera.width, camera.height) == (width, height):
             return camera
-        if abs(width * camera.height - height * camera.width) <= max(width, height):
+        if same_aspect(camera, frame.image.shape):
             return scaled(camera, (width, height))
         text = (
             f"images have {width}x{height} pixels, camera_info is for {camera.width}x{camera.height}; images "
@@ -165,9 +164,17 @@ class CameraStream:
         return None
 
     @property
-    def lens_unknown(self) -> bool:
-        """Whether the network is shown another angle of view than it was taught, for want of camera_info."""
-        return self._recon is not None and self._camera is None and self.config.stream.field_of_view > 0
+    def lens_unknown(self) -> str:
+        """Why the network may be shown another angle of view than it was taught; empty where it is not."""
+        if self._recon is None or self._camera is not None or not self.config.stream.field_of_view:
+            return ""
+        if not self.config.input.undistort:
+            return (
+                "input.undistort is false, so images are not brought to stream.field_of_view; set it to true"
+            )
+        if self.intake.camera is not None:
+            return "camera_info does not fit the images; it must be of the same camera and image mode"
+        return "the camera's intrinsics are not known; publish them as camera_info"
 
     def _hand_out(self, update: Update) -> None:
         late = bool(update.frames) and self._too_late(update.frames[-1].stamp)
@@ -185,9 +192,11 @@ class CameraStream:
             ):
                 if not late:
                     self.outputs.pose(frame.stamp, pose, covariance)
-            self.outputs.path()
             self._add_to_map(final)
-        if update.frames:
+            if not late:
+                self.outputs.path()
+                self._send_points(final)
+        if update.frames and not late:
             camera = self._recon.camera if self._recon else None
             level = None if self._mounting is None else self._mounting.R_level_camera
             self.outputs.pictures(update, self.intake.frame_id, camera, level)
@@ -199,6 +208,8 @@ class CameraStream:
         self._unmapped += self._pace.due(final)
         if len(self._unmapped) >= COLLECTED:
             self._map_collected()
+
+    def _send_points(self, final: Update) -> None:
         T_map_world = self._odometer.T_map_world
         if self.outputs.points_wanted and T_map_world is not None:
             self.outputs.points(cloud_of(final, self.config.cloud), T_map_world, final.frames[-1].stamp)
@@ -222,15 +233,15 @@ class CameraStream:
 
     def reset(self) -> None:
         """Memory, map and path begin anew, with the robot at the origin of the map; odometry goes on."""
+        self._look_again = True
+        self.intake.forget()
         self.statistics.dropped["reset"] += self.queue.clear()
-        self.intake.forget_frame()
         if self._recon is not None:
             self._recon.reset()
             self._recon = None
         if self._recording is not None:
             self._recording.begin_anew()
         self._odometer.restart()
-        self._look_again = True
         self._unmapped, self._pace = [], Pace(self.config.map.interval)
         self._voxels.clear()
         self._map_changed = True
@@ -273,8 +284,9 @@ class CameraStream:
             return
         try:
             if in_a_hurry:
-                text = "the last chunk would keep the process from ending; its newest poses stay as they are"
-                self.events.add("last_chunk_given_up", self._newest, text)
+                if count := self._recon.unsettled:
+                    text = f"the process has no time for its last chunk: {count} frames get no final pose"
+                    self.events.add("last_chunk_given_up", self._newest, text)
                 self._recon.reset()
             else:
                 for update in self._recon.flush():

@@ -9,9 +9,12 @@ SLACK = 1_000_000_000  # ns: stamps and clocks are never quite alike
 
 
 class TimeJumps:
+    """For the stamps of one stream, which are asked about in order."""
+
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._left: int | None = None  # ns: what the clock said before it jumped
+        self._left: int | None = None  # ns: what the clock said before it jumped, until stamps jump, too
+        self._newest = 0  # ns, of the stamps
         back = JumpThreshold(
             min_forward=None, min_backward=Duration(nanoseconds=-SLACK), on_clock_change=False
         )
@@ -22,10 +25,15 @@ class TimeJumps:
 
     def before(self, stamp: int) -> bool:
         """Whether the stamp is of the time that the clock has left; who listens has forgotten that time."""
+        if stamp < self._newest - SLACK:
+            self._left = None
+        self._newest = stamp
         if self._left is None:
             return False
         return self._clock.now().nanoseconds + SLACK < stamp <= self._left + SLACK
 
     def _jumped(self, jump: TimeJump) -> None:
-        if jump.delta.nanoseconds < 0:
-            self._left = self._clock.now().nanoseconds - jump.delta.nanoseconds
+        now = self._clock.now().nanoseconds
+        left = now - jump.delta.nanoseconds
+        if left > now and abs(self._newest - left) < abs(self._newest - now):  # else images were faster
+            self._left = left

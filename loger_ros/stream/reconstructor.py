@@ -205,6 +205,11 @@ class Reconstructor:
         """The camera of the network images, once there was an image, where ``camera`` was given."""
         return self._prepare.camera_at(self._state.size) if self._state.size else None
 
+    @property
+    def unsettled(self) -> int:
+        """Frames that no complete chunk has seen."""
+        return self._state.chunker.fresh + len(self._state.waiting)
+
     # ---- the way of a frame -----------------------------------------------------------------------
 
     def _advance(self) -> list[Update]:
