@@ -1,8 +1,9 @@
-"""Files that appear whole or not at all, and their digests."""
+"""Files that appear whole or not at all, belong to one process, and have a digest."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import tempfile
@@ -28,6 +29,23 @@ def appearing_whole(path: Path) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def locked(path: Path) -> int:
+    """A descriptor that holds the file for its owner alone, until it is closed or the process ends.
+
+    BlockingIOError: somebody else holds it. Where a file system has no locks, nobody is kept out.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    except OSError:
+        pass
+    return descriptor
 
 
 def sha256_of(path: Path) -> str:

@@ -10,6 +10,8 @@ import torch
 from networks import small_images, small_model
 
 from loger_ros.stream.view import View
+from loger_ros.training import bank as bank_module
+from loger_ros.training import student
 from loger_ros.training.aids import Observed, attention_loss, match, observed
 from loger_ros.training.bank import make_bank
 from loger_ros.training.batches import Batch, draw
@@ -23,11 +25,13 @@ from loger_ros.training.losses import (
     true_points,
     whole,
 )
-from loger_ros.training.recipe import Clips, Stage
+from loger_ros.training.recipe import Clips, Recipe, Stage
 from loger_ros.types import Camera, Prediction
 from loger_ros.world.ways.trajectories import Mount
 
-STAGE = Stage("test", 100, 10, (4,), length=7, overlap=1, chained_weight=1.0, length_weight=1.0)
+STAGE = Stage(
+    "test", 100, 10, (4,), length=7, overlap=1, chained_weight=1.0, global_weight=1.0, length_weight=1.0
+)
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +64,72 @@ def chunks(batch: Batch) -> list[Batch]:
 def test_the_truth_costs_nothing(bank, metric, scale):
     parts = chunks(sample(bank))
     report = objective([perfect(part, scale) for part in parts], parts, STAGE, metric)
-    for name in ("points", "pose", "chained", "length", "rotation / still", "translation / still"):
+    for name in ("points", "pose", "chained", "global", "length", "rotation / still", "translation / still"):
         assert report.parts[name] < 2e-3, name
+
+
+def test_points_are_in_the_world_where_all_chunks_together_put_them(bank):
+    """A chunk that is joined wrongly costs nothing by itself, but all that comes after it is elsewhere."""
+    parts = chunks(sample(bank))
+    said = [perfect(part) for part in parts]
+    astray = said[0].camera_poses.clone()
+    astray[:, -1, :3, 3] += 0.5  # of the camera's height: the frame by which the second chunk is joined
+    turned = [dataclasses.replace(said[0], camera_poses=astray), said[1]]
+    true, wrong = (objective(told, parts, STAGE, metric=True).parts for told in (said, turned))
+    assert wrong["points"] == true["points"]
+    assert wrong["global"] > true["global"] + 0.02
+    alone = dataclasses.replace(STAGE, global_weight=0.0)
+    assert "global" not in objective(said, parts, alone, metric=True).parts
+
+
+def test_under_autocast_the_objective_and_the_aids_are_exact(bank, monkeypatch):
+    """Products of poses in bfloat16 are wrong by a tenth of a degree."""
+    seen = []
+    for name in ("objective", "match", "attention_loss"):
+        told = getattr(student, name)
+
+        def spy(*arguments, told=told):
+            seen.append(torch.is_autocast_enabled("cpu"))
+            return told(*arguments)
+
+        monkeypatch.setattr(student, name, spy)
+    model = small_model()
+    size = model.config.encoder.img_size, model.config.patch_size
+    images = Clips(count=1, frames=4, render_size=(size[0], size[0]), image_size=(size[0], size[0]))
+    batch = draw(make_bank(images, "cpu"), 2, 4, (1, 1), torch.Generator().manual_seed(0))
+    learner = student.Student(model, Recipe(model.config, images, (STAGE,), aided_heads=1))
+    with torch.autocast("cpu", torch.bfloat16):
+        report = learner(batch, STAGE, 4)
+    assert seen
+    assert not any(seen)
+    assert report.loss.dtype == torch.float32
+    report.loss.backward()
+
+
+def test_a_bank_that_was_killed_goes_on_from_its_last_block(tmp_path, monkeypatch):
+    clips = Clips(count=5, frames=2, render_size=(28, 21), image_size=(28, 21))
+    monkeypatch.setattr(bank_module, "_BLOCK", 2)
+    render, rendered = bank_module._render_clip, []
+
+    def mortal(clips, number, device):
+        if number == 3 and number not in rendered:
+            rendered.append(number)
+            raise KeyboardInterrupt
+        rendered.append(number)
+        return render(clips, number, device)
+
+    monkeypatch.setattr(bank_module, "_render_clip", mortal)
+    with pytest.raises(KeyboardInterrupt):
+        make_bank(clips, "cpu", tmp_path)
+    there = make_bank(clips, "cpu", tmp_path)
+    assert rendered == [0, 1, 2, 3, 2, 3, 4]
+    assert [file.suffix for file in tmp_path.iterdir()] == [".safetensors"]
+    again, new = make_bank(clips, "cpu", tmp_path), make_bank(clips, "cpu")
+    assert len(rendered) == 7 + 5, "what lies there is not rendered again"
+    for field in dataclasses.fields(there):
+        a, b, c = (getattr(bank, field.name) for bank in (there, again, new))
+        assert torch.equal(a, b)
+        assert torch.equal(a, c)
 
 
 def test_a_wrong_scale_costs_where_the_ground_tells_it(bank):

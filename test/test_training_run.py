@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,9 +18,12 @@ from safetensors.torch import load_file
 from torch.nn.functional import avg_pool2d, interpolate
 
 import loger_ros
+from loger_ros.files import locked
 from loger_ros.model import CheckpointError, build_model, load_model
+from loger_ros.training import trainer
 from loger_ros.training.initialise import take_over
 from loger_ros.training.recipe import Recipe, RecipeError
+from loger_ros.training.student import Student
 from loger_ros.training.trainer import Trainer
 
 RECIPES = Path(loger_ros.__file__).parents[1] / "config" / "training"
@@ -93,7 +97,49 @@ def test_killed_and_resumed_is_the_same_run(recipe_file, uninterrupted, tmp_path
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     steps = [int(row["step"]) for row in rows_of(tmp_path)]
     assert steps == sorted(set(steps)), "a step was logged twice"
-    assert steps[-1] == int(rows_of(uninterrupted)[-1]["step"])
+    ours, theirs = (
+        [{name: value for name, value in row.items() if name != "frames/s"} for row in rows_of(folder)]
+        for folder in (tmp_path, uninterrupted)
+    )
+    assert ours == theirs
+
+
+def test_a_run_has_one_trainer_and_keeps_its_number_of_processes(recipe_file, tmp_path):
+    recipe = Recipe.from_yaml(recipe_file)
+    run = Trainer(recipe, tmp_path, say=lambda line: None)
+    other = locked(tmp_path / "lock")
+    with pytest.raises(ValueError, match="by another process already"):
+        run.run(1)
+    os.close(other)
+    assert not run.run(0)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    torch.save(state | {"world": 2}, tmp_path / "state.pt")
+    with pytest.raises(ValueError, match="trained by 2 processes"):
+        Trainer(recipe, tmp_path)
+
+
+def test_steps_without_a_finite_gradient_change_nothing_and_end_it(recipe_file, tmp_path, monkeypatch):
+    run = Trainer(Recipe.from_yaml(recipe_file), tmp_path, say=lambda line: None)
+    before = {name: value.clone() for name, value in run.student.state_dict().items()}
+    forward = Student.forward
+
+    def broken(self, *arguments):
+        report = forward(self, *arguments)
+        return dataclasses.replace(report, loss=report.loss * float("nan"))
+
+    monkeypatch.setattr(Student, "forward", broken)
+    monkeypatch.setattr(trainer, "MOST_USELESS", 4)
+    with pytest.raises(RuntimeError, match="4 steps in a row"):
+        run.run(1)
+    assert run.step == 3
+    assert all(torch.equal(before[name], value) for name, value in run.student.state_dict().items())
+
+
+def test_another_validation_does_not_compare_with_the_one_before(uninterrupted, tmp_path):
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    same = Trainer(Recipe.from_text(RECIPE), tmp_path / "run", say=lambda line: None)
+    other = Recipe.from_text(RECIPE.replace("sequences: 1", "sequences: 2"))
+    assert same.best < float("inf") == Trainer(other, tmp_path / "run").best
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
@@ -236,12 +282,28 @@ def test_training_leaves_no_motion_behind(tmp_path):
 
 
 def test_two_processes_train_one_model(recipe_file, tmp_path):
-    """Gradients are averaged: both ranks hold the same weights, and rank 0 writes them."""
+    """Each learns from samples of its own, gradients are averaged, rank 0 examines and writes the model."""
     code = (
         "import sys, torch, torch.distributed as dist; from pathlib import Path\n"
         "from loger_ros.training.recipe import Recipe; from loger_ros.training.trainer import Trainer\n"
-        "recipe = Recipe.from_text(Path(sys.argv[1]).read_text().replace('frames: 240', 'frames: 48'))\n"
+        "from loger_ros.training.batches import draw\n"
+        "recipe = Recipe.from_text(Path(sys.argv[1]).read_text().replace('frames: 240', 'frames: 48')"
+        ".replace('every: 100', 'every: 20'))\n"
         "trainer = Trainer(recipe, Path(sys.argv[2]), say=lambda line: None)\n"
+        "learner = torch.nn.parallel.DistributedDataParallel(trainer.student, find_unused_parameters=True)\n"
+        "def gradient(model):\n"
+        "    generator = torch.Generator().manual_seed(trainer._seed())\n"
+        "    batch = draw(trainer.bank, 4, 2, (1, 1), generator)\n"
+        "    model.zero_grad()\n"
+        "    model(batch, recipe.stages[0], 2).loss.backward()\n"
+        "    own = trainer.student.parameters()\n"
+        "    return torch.cat([p.grad.flatten() for p in own if p.grad is not None])\n"
+        "both, alone = gradient(learner), gradient(trainer.student)\n"
+        "others = [torch.empty_like(alone) for _ in range(2)]\n"
+        "dist.all_gather(others, alone)\n"
+        "assert (others[0] - others[1]).norm() > 0.1 * alone.norm(), 'both learn from the same samples'\n"
+        "torch.testing.assert_close(both, (others[0] + others[1]) / 2)\n"
+        "trainer.student.zero_grad(set_to_none=True)\n"
         "assert trainer.run(5) and trainer.world == 2\n"
         "total = torch.cat([p.detach().flatten() for p in trainer.student.parameters()])\n"
         "both = [torch.empty_like(total) for _ in range(2)]\n"
@@ -266,7 +328,10 @@ def test_two_processes_train_one_model(recipe_file, tmp_path):
         check=True,
         timeout=300,
     )
-    assert (tmp_path / "out" / "model.safetensors").exists()
+    rows = rows_of(tmp_path / "out")
+    assert int(rows[-1]["frames"]) == 2 * 48
+    assert (tmp_path / "out" / "best.safetensors").exists()
+    assert not list((tmp_path / "out" / "cache").glob("*-*-*")), "blocks of clips are joined"
 
 
 def test_a_variant_is_laid_over_the_recipe(tmp_path):

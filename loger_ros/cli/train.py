@@ -18,10 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--start",
         help="tiny, or the path of a checkpoint: a new run begins with its weights, not random ones",
     )
-    parser.add_argument("--minutes", type=float, default=1e9, help="stop after this time, to go on later")
+    parser.add_argument(
+        "--minutes", type=float, default=1e9, help="stop after this time, rendering included, to go on later"
+    )
     parser.add_argument("--variant", default="", help="section of the recipe's variants to use, such as gpu")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--autocast", action="store_true", help="matrix products in bfloat16 (GPU)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         recipe = Recipe.from_yaml(args.recipe, args.variant)
-        trainer = Trainer(recipe, args.out, device=args.device, autocast=args.autocast, start=args.start)
+        trainer = Trainer(recipe, args.out, device=args.device, start=args.start)
         finished = trainer.run(args.minutes)
     except (RecipeError, ValueError, RuntimeError) as error:
         print(f"loger train: {error}")

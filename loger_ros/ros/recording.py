@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loger_ros.events import EventLog
-from loger_ros.files import appearing_whole
+from loger_ros.files import appearing_whole, locked
 from loger_ros.mapping.journal import HEADER, Journal
 from loger_ros.mapping.trajectory_files import SEGMENT_LINE
 from loger_ros.ros.odometry import Odometer
@@ -115,17 +114,10 @@ class Recording:
 
 
 def _locked(path: Path) -> int:
-    """A descriptor that holds the file for this process alone, until it is closed or the process ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return locked(path)
     except BlockingIOError:
-        os.close(descriptor)
         raise ValueError(
             f"{path} is written by another process already: give this node another output.folder or "
             "output.journal"
         ) from None
-    except OSError:
-        pass  # a file system without locks
-    return descriptor

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -23,6 +24,7 @@ from loger_ros.world.generate import generate
 from loger_ros.world.sequences import MOTIONS, SequenceSpec
 
 _log = logging.getLogger(__name__)
+_BLOCK = 100  # clips that are rendered before they are kept
 _VERSION = "2"  # of what is rendered; a change makes old cache files unused
 
 
@@ -51,34 +53,76 @@ class Bank:
         return clips
 
 
-def make_bank(clips: Clips, device: torch.device | str, cache: Path | None = None) -> Bank:
-    """The same clips give the same bank; ``cache`` is a folder."""
+def make_bank(
+    clips: Clips, device: torch.device | str, cache: Path | None = None, rank: int = 0, world: int = 1
+) -> Bank:
+    """The same clips give the same bank. cache: a folder, in which ``world`` processes share the work."""
+    if cache is None:
+        return _render(clips, range(clips.count), device)
     key = hashlib.sha256(json.dumps([_VERSION, dataclasses.asdict(clips)]).encode()).hexdigest()[:16]
-    file = cache / f"clips-{key}.safetensors" if cache else None
-    if file and file.exists():
-        with safe_open(file, "pt", device=str(device)) as opened:
-            return Bank(*(opened.get_tensor(field.name) for field in dataclasses.fields(Bank)))
-    bank = _render(clips, device)
-    if file:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(f".part{os.getpid()}")
-        save_file({field.name: getattr(bank, field.name).cpu() for field in dataclasses.fields(Bank)}, part)
-        part.replace(file)
-    return bank
+    file = cache / f"clips-{key}.safetensors"
+    blocks = {
+        cache / f"clips-{key}-{first}.safetensors": range(first, min(first + _BLOCK, clips.count))
+        for first in range(0, clips.count, _BLOCK)
+    }
+    if not file.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        for block, which in list(blocks.items())[rank::world]:
+            if not block.exists():  # it was killed after that one
+                _save(_render(clips, which, device), block)
+    _wait(world)
+    if rank == 0 and not file.exists():
+        _save(_joined(list(blocks), clips.count), file)
+    if rank == 0:
+        for block in blocks:
+            block.unlink(missing_ok=True)
+    _wait(world)
+    return _load(file, device)
 
 
-def _render(clips: Clips, device: torch.device | str) -> Bank:
+def _wait(world: int) -> None:
+    """For the other processes."""
+    if world > 1:
+        dist.barrier()
+
+
+def _save(bank: Bank, file: Path) -> None:
+    part = file.with_suffix(f".part{os.getpid()}")
+    save_file({field.name: getattr(bank, field.name).cpu() for field in dataclasses.fields(Bank)}, part)
+    part.replace(file)
+
+
+def _load(file: Path, device: torch.device | str) -> Bank:
+    with safe_open(file, "pt", device=str(device)) as opened:
+        return Bank(*(opened.get_tensor(field.name) for field in dataclasses.fields(Bank)))
+
+
+def _joined(files: list[Path], count: int) -> Bank:
+    """One column after the other, so that not all of it is in memory twice."""
+    columns = []
+    for field in dataclasses.fields(Bank):
+        column, filled = None, 0
+        for file in files:
+            with safe_open(file, "pt") as opened:
+                rows = opened.get_tensor(field.name)
+            column = rows.new_empty((count, *rows.shape[1:])) if column is None else column
+            column[filled : filled + len(rows)] = rows
+            filled += len(rows)
+        columns.append(column)
+    return Bank(*columns)  # type: ignore[arg-type]
+
+
+def _render(clips: Clips, which: range, device: torch.device | str) -> Bank:
     """Into memory that is taken once: small tensors kept between large passing ones would tear the heap."""
     started = time.monotonic()
     columns: list[Tensor] = []
-    for i in range(clips.count):
-        row = _render_clip(clips, i, device)
-        columns = columns or [value.new_empty((clips.count, *value.shape)) for value in row]
-        for column, value in zip(columns, row, strict=True):
-            column[i] = value
-        if i + 1 in (10, clips.count) or (i + 1) % 200 == 0:
-            rate = (i + 1) * clips.frames / (time.monotonic() - started)
-            _log.info("rendered %d of %d clips, %.0f frames/s", i + 1, clips.count, rate)
+    for row, number in enumerate(which):
+        values = _render_clip(clips, number, device)
+        columns = columns or [value.new_empty((len(which), *value.shape)) for value in values]
+        for column, value in zip(columns, values, strict=True):
+            column[row] = value
+    rate = len(which) * clips.frames / (time.monotonic() - started)
+    _log.info("rendered clips %d to %d of %d, %.0f frames/s", which[0], which[-1], clips.count, rate)
     return Bank(*columns)
 
 

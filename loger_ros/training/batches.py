@@ -54,7 +54,8 @@ def draw(
     the clips. Cameras other than that are imitated by blackening what they would not see, as the stream does
     with their images.
 
-    Numbers are drawn on the CPU, so that every device trains on the same sequence of batches.
+    Numbers are drawn on the CPU, so that every device trains on the same sequence of batches, but for the
+    noise of the pixels.
     """
     clips, frames = bank.moving(motions), bank.rgb.shape[1]
     if length > frames:
@@ -92,7 +93,9 @@ def draw(
     intrinsics[:, 2] = torch.where(mirrored, width - 1 - intrinsics[:, 2], intrinsics[:, 2])
 
     gamma, gain, offset = 2 ** real(-0.5, 0.5), real(0.7, 1.3), real(-0.08, 0.08)
-    noise = torch.randn(images.shape, generator=generator).to(bank.device) * real(0, 0.02)
+    strength = real(0, 0.02)
+    own = torch.Generator(bank.device).manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+    noise = torch.randn(images.shape, generator=own, device=bank.device) * strength
     images = images.clamp_min(1e-3) ** gamma * gain + offset + noise
     images = images.clamp(0, 1)
     if views is not None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from loger_ros.files import appearing_whole
 
 SHOWN = (
     "loss",
@@ -21,37 +25,48 @@ SHOWN = (
 )
 
 
+@dataclass
+class Pending:
+    """Since the last row; kept with the state of the run, so that no row depends on where it was stopped."""
+
+    count: int = 0  # steps
+    sums: dict[str, float] = field(default_factory=dict)
+    results: dict[str, float] = field(default_factory=dict)
+
+
 class Logbook:
     """Rows after the step that is gone on from are taken back, so that a resumed file has no doubles."""
 
-    def __init__(self, path: Path, resume_at: int) -> None:
+    def __init__(self, path: Path, resume_at: int, pending: Pending) -> None:
         self._path = path
+        self._pending = pending
         rows = [row for row in self._read() if int(row["step"]) <= resume_at]
         self._names = list(rows[0]) if rows else []
         self._rows = rows
         self._write_all()
-        self._sums: dict[str, float] = {}
-        self._results: dict[str, float] = {}
-        self._count = 0
-        self._started = time.monotonic()
-        self._frames = 0
+        self._began()
 
     def add(self, values: dict[str, float], frames: int) -> None:
+        sums = self._pending.sums
         for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-        self._count += 1
+            sums[name] = sums.get(name, 0.0) + value
+        self._pending.count += 1
+        self._steps += 1
         self._frames += frames
 
     def add_result(self, values: dict[str, float]) -> None:
         """What is known now and then only; goes with the next row."""
-        self._results |= values
+        self._pending.results |= values
 
     def write(self, stage: str, step: int, total: int, frames: int) -> str:
         """Averages since the last time → the line for the console."""
-        means = {name: value / max(1, self._count) for name, value in self._sums.items()} | self._results
+        pending = self._pending
+        means = {
+            name: value / max(1, pending.count) for name, value in pending.sums.items()
+        } | pending.results
         seconds = max(1e-9, time.monotonic() - self._started)
         rate = self._frames / seconds
-        minutes = (total - step) / max(1, self._count) * seconds / 60
+        minutes = (total - step) / max(1, self._steps) * seconds / 60
         row = {"stage": stage, "step": step, "frames": frames, "frames/s": round(rate, 1)}
         row |= {name: f"{value:.5g}" for name, value in means.items()}
         self._rows.append({name: str(value) for name, value in row.items()})
@@ -61,15 +76,21 @@ class Logbook:
         else:
             with self._path.open("a", newline="") as file:
                 csv.DictWriter(file, self._names).writerow(row)
-        self._sums, self._count, self._frames, self._started = {}, 0, 0, time.monotonic()
-        self._results = {}
+        pending.count, pending.sums, pending.results = 0, {}, {}
+        self._began()
         shown = "  ".join(f"{name} {means[name]:.3g}" for name in SHOWN if name in means)
         return f"{stage} {step}/{total}  {frames:,} frames  {rate:.0f}/s  {minutes:.0f} min left  {shown}"
 
-    def plot(self, path: Path) -> None:
-        """Needs matplotlib; the CSV file has everything it shows."""
-        import matplotlib
+    def _began(self) -> None:
+        """For the rate, which is of this process alone."""
+        self._steps, self._frames, self._started = 0, 0, time.monotonic()
 
+    def plot(self, path: Path) -> None:
+        """Where matplotlib is installed; the CSV file has everything it shows."""
+        try:
+            import matplotlib
+        except ImportError:
+            return
         matplotlib.use("Agg")
         from matplotlib import pyplot
 
@@ -104,7 +125,9 @@ class Logbook:
             return [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit()]
 
     def _write_all(self) -> None:
-        with self._path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self._names, restval="")
-            writer.writeheader()
-            writer.writerows(self._rows)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._names, restval="")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        with appearing_whole(self._path) as file:
+            file.write(text.getvalue().encode())

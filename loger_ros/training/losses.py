@@ -1,4 +1,4 @@
-"""The objective: points, relative poses within and across chunks, confidence.
+"""The objective: points, where they are in the world, relative poses within and across chunks, confidence.
 
 Everything is compared in metres. A network that sees the ground from a robot is to speak in heights of its
 camera; elsewhere, and with ``metric`` off, one free scale per sample is taken out first. It is one for all
@@ -44,7 +44,7 @@ def _view(prediction: Prediction) -> _View:
     points, confidence, poses = prediction.local_points, prediction.confidence, prediction.camera_poses
     if points is None or confidence is None or poses is None:
         raise ValueError("training needs all outputs of the model: points, confidence and poses")
-    return _View(points, confidence, poses)
+    return _View(points.float(), confidence.float(), poses.float())
 
 
 def objective(predictions: list[Prediction], batches: list[Batch], stage: Stage, metric: bool) -> Report:
@@ -67,6 +67,9 @@ def objective(predictions: list[Prediction], batches: list[Batch], stage: Stage,
         chained, true = chain(poses, stage.overlap), whole([batch.poses for batch in batches], stage.overlap)
         parts["chained"] = pose_loss(chained, true, stage, nearest=poses[0].shape[1])
         loss = loss + stage.chained_weight * parts["chained"]
+    if stage.global_weight:
+        parts["global"] = global_points_loss(views, truths, poses, batches, scale, stage.overlap)
+        loss = loss + stage.global_weight * parts["global"]
     if stage.length_weight:
         parts["length"] = length_loss(poses, batches)
         loss = loss + stage.length_weight * parts["length"]
@@ -107,6 +110,34 @@ def _point_losses(views: list[_View], truths: list[Tensor], scale: Tensor) -> tu
         deserved = (relative.detach().norm(dim=-1) < _GOOD) & valid
         confidences.append(F.binary_cross_entropy_with_logits(view.confidence[..., 0], deserved.float()))
     return torch.stack(points).mean(), torch.stack(confidences).mean()
+
+
+def global_points_loss(
+    views: list[_View],
+    truths: list[Tensor],
+    poses: list[Tensor],
+    batches: list[Batch],
+    scale: Tensor,
+    overlap: int,
+) -> Tensor:
+    """|error| / depth of the points where the joined poses of the sample put them, seen from its first frame.
+
+    poses: of the chunks, in metres already.
+    """
+    placed, true = chain(poses, overlap), whole([batch.poses for batch in batches], overlap)
+    points = whole([view.points * scale.view(-1, 1, 1, 1, 1) for view in views], overlap)
+    truth = whole(truths, overlap)
+    valid = truth[..., 2].isfinite()
+    filled = torch.where(valid[..., None], truth, 1)
+    error = (_seen_from_first(placed, points) - _seen_from_first(true, filled)).abs().mean(-1)
+    return (error / filled[..., 2].clamp_min(0.05) * valid).sum() / valid.sum().clamp_min(1)
+
+
+def _seen_from_first(poses: Tensor, points: Tensor) -> Tensor:
+    """(B, L, 4, 4) and (B, L, H, W, 3) in each frame's camera → in that of the first."""
+    T_first_camera = _inverse(poses[:, :1]) @ poses
+    moved = points.flatten(2, 3) @ T_first_camera[..., :3, :3].mT + T_first_camera[..., None, :3, 3]
+    return moved.view(points.shape)
 
 
 def pose_loss(predicted: Tensor, true: Tensor, stage: Stage, nearest: int) -> Tensor:
@@ -174,7 +205,7 @@ def chain(poses: list[Tensor], overlap: int) -> Tensor:
 
 
 def whole(poses: list[Tensor], overlap: int) -> Tensor:
-    """The true poses of the same frames."""
+    """What belongs to the same frames, such as true poses."""
     return torch.cat([p[:, : p.shape[1] - overlap] for p in poses[:-1]] + [poses[-1]], 1)
 
 

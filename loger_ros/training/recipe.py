@@ -53,6 +53,7 @@ class Stage:
     rotation_weight: float = 20.0
     translation_weight: float = 10.0
     chained_weight: float = 0.0  # relative poses across chunks, joined as the stream joins them
+    global_weight: float = 0.0  # of points where the poses of the whole sample put them
     length_weight: float = 0.0  # of the way of a whole sample, where the unit is known
     rotation_softness: float = 0.5  # degrees below which errors count quadratically
     translation_softness: float = 0.01  # metres, or units of the scene where scale is free
@@ -83,6 +84,7 @@ class Recipe:
     ema: float = 0.999
     weight_decay: float = 0.02
     clip_gradient: float = 1.0
+    autocast: bool = False  # products of the network in bfloat16, for GPUs
     views: tuple[float, float] | None = None  # narrowest and widest camera to imitate, degrees across
     tilts: tuple[float, float] = (
         0.0,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
+import dataclasses
 import logging
 import os
 import time
@@ -15,12 +15,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from loger_ros.files import appearing_whole, locked
 from loger_ros.model import LoGeR, build_model, load_model
 from loger_ros.model.checkpoint import save_checkpoint
 from loger_ros.training.bank import Bank, make_bank
 from loger_ros.training.batches import draw
 from loger_ros.training.initialise import initialise, open_memory, take_over
-from loger_ros.training.logbook import Logbook
+from loger_ros.training.logbook import Logbook, Pending
 from loger_ros.training.optimisers import make_optimisers, set_rates
 from loger_ros.training.recipe import Recipe, Stage
 from loger_ros.training.student import Student
@@ -28,6 +29,7 @@ from loger_ros.training.validation import Examiner
 
 _log = logging.getLogger(__name__)
 SAVE_EVERY = 60.0  # seconds
+MOST_USELESS = 50  # steps in a row without a finite gradient
 _LOG_EVERY = 50  # steps
 _MATCHED_IMAGES = 128  # that patch filters are matched to
 
@@ -44,10 +46,10 @@ class Trainer:
         folder: Path,
         *,
         device: str = "cpu",
-        autocast: bool = False,
         start: str | Path | None = None,
         say: Callable[[str], object] = print,
     ) -> None:
+        self._began = time.monotonic()
         self.recipe, self.folder, self.say = recipe, folder, say
         self.rank, self.world = _rank_and_world()
         if self.world > 1 and not dist.is_initialized():
@@ -55,14 +57,13 @@ class Trainer:
         self.device = torch.device(device)
         if self.device.type == "cuda" and self.world > 1:
             self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-        self.autocast = autocast
         self.start = str(start or "")  # kept with the state
         if start is not None and (folder / "state.pt").exists():
             start = None
             say(f"{folder} goes on from its own state, not from the start")
         trained = load_model(start) if start is not None else None
         folder.mkdir(parents=True, exist_ok=True)
-        self.bank: Bank = make_bank(recipe.clips, self.device, folder / "cache")
+        self.bank: Bank = make_bank(recipe.clips, self.device, folder / "cache", self.rank, self.world)
         torch.manual_seed(recipe.seed)
         generator = torch.Generator().manual_seed(recipe.seed)
         model = build_model(recipe.model)
@@ -76,6 +77,8 @@ class Trainer:
         self.average = copy.deepcopy(self.student.model).requires_grad_(False)
         self.stage, self.step, self.frames = 0, 0, 0  # step within the stage, frames over all
         self.best = float("inf")  # of the validation
+        self.pending = Pending()  # what the log does not have yet
+        self._useless = 0  # steps without a finite gradient, up to now
         self.examiner = None
         if recipe.validation is not None and self.rank == 0:
             self.examiner = Examiner(recipe)
@@ -87,10 +90,24 @@ class Trainer:
         return sum(self._steps(stage) for stage in self.recipe.stages)
 
     def run(self, minutes: float) -> bool:
-        """Trains on; True when the recipe is finished, False when the time is over."""
-        deadline = time.monotonic() + 60 * minutes
+        """Trains on; True when the recipe is finished, False when the time since the beginning is over."""
+        if self.rank:
+            return self._train(minutes)
+        try:
+            lock = locked(self.folder / "lock")
+        except BlockingIOError:
+            raise ValueError(f"{self.folder} is trained by another process already") from None
+        try:
+            return self._train(minutes)
+        finally:
+            os.close(lock)
+
+    def _train(self, minutes: float) -> bool:
+        deadline = self._began + 60 * minutes
         saved = time.monotonic()
-        logbook = Logbook(self.folder / "log.csv", self._global_step()) if self.rank == 0 else None
+        logbook = None
+        if self.rank == 0:
+            logbook = Logbook(self.folder / "log.csv", self._global_step(), self.pending)
         learner: nn.Module = self.student
         if self.world > 1:
             learner = nn.parallel.DistributedDataParallel(self.student, find_unused_parameters=True)
@@ -106,7 +123,8 @@ class Trainer:
                 self.step += 1
                 self.frames += count * self.world
                 if logbook:
-                    logbook.add(values, count * self.world)
+                    if _finite(values["gradient"]):
+                        logbook.add(values, count * self.world)
                     if self._examination_due(count * self.world) or (last and self.step == total):
                         logbook.add_result(self._examine())
                     if self.step % _LOG_EVERY == 0 or self.step == total:
@@ -133,17 +151,16 @@ class Trainer:
             "step": self.step,
             "frames": self.frames,
             "best": self.best,
+            "world": self.world,
+            "pending": dataclasses.asdict(self.pending),
             "student": self.student.state_dict(),
             "average": self.average.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
         }
-        part = self.folder / "state.part"
-        with part.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.folder / "state.pt")
+        # The state last: a run that says it is finished has its model.
         write_checkpoint(self.average, self.folder / "model.safetensors", self.recipe.stream)
+        with appearing_whole(self.folder / "state.pt") as file:
+            torch.save(state, file)
 
     # ---- one step ---------------------------------------------------------------------------------
 
@@ -161,16 +178,23 @@ class Trainer:
         set_rates(self.optimisers, stage, progress)
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
-        low = torch.autocast(self.device.type, torch.bfloat16) if self.autocast else contextlib.nullcontext()
-        with low:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.autocast):
             report = learner(batch, stage, size)
         report.loss.backward()
         norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.recipe.clip_gradient)
         values = _numbers(report.parts | {"loss": report.loss.detach(), "gradient": norm})
-        if all(map(_finite, (values["loss"], values["gradient"]))):
+        if _finite(values["gradient"]):  # of all ranks together, so that all do the same
             for optimiser in self.optimisers:
                 optimiser.step()
             self._follow()
+            self._useless = 0
+        else:
+            self._useless += 1
+            if self._useless >= MOST_USELESS:
+                raise RuntimeError(
+                    f"{MOST_USELESS} steps in a row had no finite gradient: lower learning_rate and "
+                    f"muon_rate; {self.folder} has the state of before"
+                )
         return values, batch.images.shape[0] * length
 
     def _examination_due(self, count: int) -> bool:
@@ -239,8 +263,15 @@ class Trainer:
                 f"{path} was trained by another recipe: train into another folder, or give the recipe it had "
                 "(stages that have not begun may differ)"
             )
+        if state.get("world", self.world) != self.world:
+            raise ValueError(
+                f"{path} was trained by {state['world']} processes, which its steps are counted by, not by "
+                f"{self.world}: go on with as many, or begin another run with --start"
+            )
         self.stage, self.step, self.frames = state["stage"], state["step"], state["frames"]
-        self.best = state["best"]
+        self.pending = Pending(**state.get("pending", {}))
+        if before.validation == self.recipe.validation:
+            self.best = state["best"]
         self.start = state.get("start", self.start)
         self.student.load_state_dict(state["student"])
         self.average.load_state_dict(state["average"])
