@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 rclpy = pytest.importorskip("rclpy", reason="needs ROS 2")
 
@@ -27,16 +28,18 @@ from node_rig import (  # noqa: E402
     stamp_of,
     write_checkpoint,
 )
+from rcl_interfaces.srv import DescribeParameters  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2  # noqa: E402
 
 from loger_ros.config import StreamConfig  # noqa: E402
 from loger_ros.geometry import difference, exp_rotation, inverse, transform  # noqa: E402
 from loger_ros.mapping.journal import read_journal  # noqa: E402
-from loger_ros.mapping.point_files import read_ply  # noqa: E402
+from loger_ros.mapping.point_files import read_pcd, read_ply  # noqa: E402
 from loger_ros.mapping.trajectory_files import read_tum  # noqa: E402
 from loger_ros.model import load_model  # noqa: E402
 from loger_ros.ros import interface  # noqa: E402
 from loger_ros.ros.interface import NODE, PUBLISHED, SERVICES  # noqa: E402
+from loger_ros.ros.reference import entries  # noqa: E402
 from loger_ros.ros.transforms import mount  # noqa: E402
 from loger_ros.stream import Reconstructor  # noqa: E402
 from loger_ros.types import Frame, Update  # noqa: E402
@@ -236,6 +239,9 @@ def test_maps_and_trajectories_are_saved_inside_the_folder(node: SimpleNamespace
     assert str(node.folder / "out" / "map.ply") in answer.message
     assert f"{len(cloud)} points" in answer.message
     assert len(cloud) > 50
+    assert tester.set("output.map_file", "map.pcd") == ""
+    assert tester.trigger("save_map").success
+    assert torch.equal(read_pcd(node.folder / "out" / "map.pcd").colours, cloud.colours)
     answer = tester.trigger("save_trajectory")
     assert answer.success, answer.message
     assert "8 poses" in answer.message
@@ -256,6 +262,20 @@ def test_maps_and_trajectories_are_saved_inside_the_folder(node: SimpleNamespace
     assert "is the journal" in answer.message
     assert (node.folder / "out" / "journal.tum").read_text() == journal
     assert tester.set("output.trajectory_file", "trajectory.tum") == ""
+
+
+def test_parameters_describe_themselves(node: SimpleNamespace) -> None:
+    known = [entry for _, section in entries() for entry in section]
+    names = [entry.name for entry in known]
+    request = DescribeParameters.Request(names=names)
+    told = node.tester.call(DescribeParameters, f"/{NODE}/describe_parameters", request).descriptors
+    assert [descriptor.name for descriptor in told] == names
+    for entry, descriptor in zip(known, told, strict=True):
+        assert entry.description in descriptor.description
+        assert ("at any time" in descriptor.additional_constraints) == entry.live
+    ranges = {d.name: (*d.integer_range, *d.floating_point_range) for d in told}
+    assert ranges["cloud.min_confidence"][0].to_value == 1.0
+    assert ranges["queue.capacity"][0].from_value == 1
 
 
 def test_parameters_are_refused_with_the_reason(node: SimpleNamespace) -> None:

@@ -156,6 +156,8 @@ def test_two_cameras_compressed_in_simulated_time(
         tester.wait(lambda: len(odometry["front"]) == 10)
         tester.wait(lambda: tester.health("front").get("event_clock_jumped") == "1")
         assert "event_camera_changed" not in tester.health("front"), "it is the same lens, scaled"
+        assert tester.transition("shutdown")
+        assert tester.state() == "finalized"
         tester.process = None
         end(process)
     front, rear = odometry["front"], odometry["rear"]

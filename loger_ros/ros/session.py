@@ -62,7 +62,7 @@ class Session:
     def activate(self) -> None:
         self.worker = Worker(self.streams, self._wake_executor)
         for channel in self.channels:
-            channel.statistics.dropped["inactive"] += channel.stream.queue.clear()
+            channel.statistics.lost("inactive", channel.stream.queue.clear())
             channel.health.activated()
             channel.inputs = Inputs(
                 self._node,

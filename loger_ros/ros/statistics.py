@@ -25,6 +25,10 @@ class Statistics:
         self.last[what] = now
         self._arrivals[what].append(now)
 
+    def lost(self, cause: str, count: int) -> None:
+        if count:
+            self.dropped[cause] += count
+
     def took(self, what: str, seconds: float) -> None:
         self._values[what].append(seconds)
 

@@ -235,7 +235,7 @@ class CameraStream:
         """Memory, map and path begin anew, with the robot at the origin of the map; odometry goes on."""
         self._look_again = True
         self.intake.forget()
-        self.statistics.dropped["reset"] += self.queue.clear()
+        self.statistics.lost("reset", self.queue.clear())
         if self._recon is not None:
             self._recon.reset()
             self._recon = None
