@@ -16,7 +16,7 @@ def still(truth: np.ndarray) -> np.ndarray:
 
 
 def constant(truth: np.ndarray) -> np.ndarray:
-    """The best constant motion per frame, known from the truth."""
+    """The mean motion in every frame, known from the truth."""
     steps = inverse(truth[:-1]) @ truth[1:]
     mean = np.eye(4)
     mean[:3, :3] = nearest_rotation(steps[:, :3, :3].mean(0))
