@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from loger_ros.training.batches import Batch, draw
 from loger_ros.training.initialise import initialise, open_memory
 from loger_ros.training.losses import (
     chain,
+    drift_loss,
     length_loss,
     objective,
     pose_loss,
@@ -30,8 +32,9 @@ from loger_ros.types import Camera, Prediction
 from loger_ros.world.ways.trajectories import Mount
 
 STAGE = Stage(
-    "test", 100, 10, (4,), length=7, overlap=1, chained_weight=1.0, global_weight=1.0, length_weight=1.0
-)
+    "test", 100, 10, (4,), length=7, overlap=1,
+    chained_weight=1.0, global_weight=1.0, length_weight=1.0, drift_weight=1.0,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +67,16 @@ def chunks(batch: Batch) -> list[Batch]:
 def test_the_truth_costs_nothing(bank, metric, scale):
     parts = chunks(sample(bank))
     report = objective([perfect(part, scale) for part in parts], parts, STAGE, metric)
-    for name in ("points", "pose", "chained", "global", "length", "rotation / still", "translation / still"):
+    for name in (
+        "points",
+        "pose",
+        "chained",
+        "global",
+        "length",
+        "drift",
+        "rotation / still",
+        "translation / still",
+    ):
         assert report.parts[name] < 2e-3, name
 
 
@@ -151,6 +163,27 @@ def test_a_length_is_wrong_by_the_whole_way(bank):
     assert length_loss([longer[:, :4], longer[:, 3:]], parts) == pytest.approx(0.1, abs=0.01)
     free = [dataclasses.replace(part, unit=torch.zeros(6)) for part in parts]
     assert length_loss([longer[:, :4], longer[:, 3:]], free) == 0
+
+
+def test_what_goes_to_one_side_in_every_step_costs_more_than_what_goes_to_and_fro(bank):
+    """A hundredth of a radian per step about the vertical, or a centimetre to the right."""
+    batch = sample(bank)
+    turn, move = torch.eye(4), torch.eye(4)
+    turn[0, 0] = turn[2, 2] = math.cos(0.01)
+    turn[0, 2], turn[2, 0] = math.sin(0.01), -math.sin(0.01)
+    move[0, 3] = 0.01
+    exact = dataclasses.replace(STAGE, rotation_softness=1e-4, translation_softness=1e-5)
+    for error, weight in ((turn, STAGE.rotation_weight), (move, STAGE.translation_weight)):
+        steps = torch.linalg.inv(batch.poses[:, :-1]) @ batch.poses[:, 1:]
+        steady, swaying = [batch.poses[:, 0]], [batch.poses[:, 0]]
+        for number, step in enumerate(steps.unbind(1)):
+            steady.append(steady[-1] @ step @ error)
+            swaying.append(swaying[-1] @ step @ (error if number % 2 else torch.linalg.inv(error)))
+        one, both = (torch.stack(poses, 1) for poses in (steady, swaying))
+        parts = chunks(batch)
+        costs = [float(drift_loss([poses[:, :4], poses[:, 3:]], parts, exact)) for poses in (one, both)]
+        assert costs[0] > 0.5 * 0.01 * weight
+        assert costs[1] < 0.2 * costs[0]
 
 
 def test_the_scale_of_a_sample_is_one_for_its_chunks(bank):

@@ -22,6 +22,7 @@ _FARTHEST = 60.0  # metres; beyond, depth is not learnt
 _GOOD = 0.1  # relative error of a point below which it deserves confidence
 _SHORT = 0.05  # metres; of a shorter way, the length hardly matters
 _EXACT = 0.005  # relative error of a length below which it counts quadratically
+_STEADIER = 8.0  # times as small as a step's are errors that count quadratically in the mean of many steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +74,9 @@ def objective(predictions: list[Prediction], batches: list[Batch], stage: Stage,
     if stage.length_weight:
         parts["length"] = length_loss(poses, batches)
         loss = loss + stage.length_weight * parts["length"]
+    if stage.drift_weight:
+        parts["drift"] = drift_loss(poses, batches, stage)
+        loss = loss + stage.drift_weight * parts["drift"]
     with torch.no_grad():
         parts |= ratios(poses, batches)
     return Report(loss, {name: value.detach() for name, value in parts.items()})
@@ -177,6 +181,24 @@ def length_loss(predicted: list[Tensor], batches: list[Batch]) -> Tensor:
         way = way + distance.sum(1)
     error = _soft((excess / (way + _SHORT)).square(), _EXACT)
     return (error * known).sum() / known.sum().clamp_min(1)
+
+
+def drift_loss(predicted: list[Tensor], batches: list[Batch], stage: Stage) -> Tensor:
+    """The mean error of a sample's steps, a vector: what goes to one side in all of them adds up over a way.
+
+    Beside the noise of single steps it is small, but the noise averages out.
+    """
+    step, true = (
+        torch.cat([_steps(poses) for poses in chunks], 1)
+        for chunks in (predicted, [batch.poses for batch in batches])
+    )
+    error = step[..., :3, :3].mT @ true[..., :3, :3]
+    turns = ((error - error.mT) / 2)[..., (2, 0, 1), (1, 2, 0)]  # (B, L - 1, 3) radians, small
+    turn = turns.mean(1).square().sum(-1)
+    move = (step - true)[..., :3, 3].mean(1).square().sum(-1)
+    turned = _soft(turn, stage.rotation_softness * torch.pi / 180 / _STEADIER)
+    moved = _soft(move, stage.translation_softness / _STEADIER)
+    return (stage.rotation_weight * turned + stage.translation_weight * moved).mean()
 
 
 def relative_poses(poses: Tensor) -> Tensor:

@@ -55,6 +55,7 @@ class Stage:
     chained_weight: float = 0.0  # relative poses across chunks, joined as the stream joins them
     global_weight: float = 0.0  # of points where the poses of the whole sample put them
     length_weight: float = 0.0  # of the way of a whole sample, where the unit is known
+    drift_weight: float = 0.0  # of the mean error of all steps of a sample
     rotation_softness: float = 0.5  # degrees below which errors count quadratically
     translation_softness: float = 0.01  # metres, or units of the scene where scale is free
     attention_weight: float = 1.0  # training aid: attention follows true correspondences
