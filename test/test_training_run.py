@@ -15,13 +15,11 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from torch.nn.functional import avg_pool2d, interpolate
 
 import loger_ros
 from loger_ros.files import locked
-from loger_ros.model import CheckpointError, build_model, load_model
+from loger_ros.model import CheckpointError, load_model
 from loger_ros.training import trainer
-from loger_ros.training.initialise import take_over
 from loger_ros.training.recipe import Recipe, RecipeError
 from loger_ros.training.student import Student
 from loger_ros.training.trainer import Trainer
@@ -201,43 +199,6 @@ def test_a_run_begins_with_the_weights_of_another(uninterrupted, tmp_path):
     trained = load_file(uninterrupted / "model.safetensors")
     ours = before.average.state_dict()
     assert all(torch.equal(ours[name], trained[name]) for name in trained)
-
-
-@torch.no_grad()
-def test_patches_of_another_size_see_and_draw_the_same(uninterrupted):
-    small = load_model(uninterrupted / "model.safetensors")
-    config = dataclasses.replace(
-        small.config, patch_size=14, encoder=dataclasses.replace(small.config.encoder, img_size=56)
-    )
-    large = build_model(config)
-    take_over(large, small)
-    image = torch.rand(1, 3, 3, 4, generator=torch.Generator().manual_seed(0))
-    seen, twice = (interpolate(image, size, mode="bicubic", antialias=True) for size in ((21, 28), (42, 56)))
-    a, b = (model.encoder.patch_embed.proj(x) for model, x in ((small, seen), (large, twice)))
-    assert (a - b).norm() < 0.1 * a.norm()
-    tokens = torch.rand(1, 12, 32, generator=torch.Generator().manual_seed(1)) - 0.5
-    a, b = (model.point_head(tokens, 3, 4) for model in (small, large))
-    b = avg_pool2d(b.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
-    assert (a - b).norm() < 0.35 * a.norm()
-
-
-def test_a_model_of_other_sizes_is_no_start(uninterrupted):
-    model = load_model(uninterrupted / "model.safetensors")
-    config = model.config
-    for other, reason in (
-        (dataclasses.replace(config, ttt_head_dim=32), "ttt_head_dim differs"),
-        (dataclasses.replace(config, ttt_pre_norm=not config.ttt_pre_norm), "ttt_pre_norm differs"),
-        (
-            dataclasses.replace(config, decoder=dataclasses.replace(config.decoder, num_heads=1)),
-            "decoder.num_heads differs",
-        ),
-        (
-            dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, img_size=56)),
-            "another number of patches",
-        ),
-    ):
-        with pytest.raises(ValueError, match=reason):
-            take_over(build_model(other), model)
 
 
 def test_what_a_run_started_from_is_looked_at_first_and_once(uninterrupted, recipe_file, tmp_path):

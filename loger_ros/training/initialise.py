@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from loger_ros.model import LoGeR
 from loger_ros.model.blocks import Block
@@ -51,47 +49,6 @@ def initialise(model: LoGeR, images: Tensor, generator: torch.Generator) -> None
 
 
 @torch.no_grad()
-def take_over(model: LoGeR, trained: LoGeR) -> None:
-    """The weights of a trained model of the same sizes. Patches may differ in size: they are resampled."""
-    others = _entries(trained.config.to_dict()).items() ^ _entries(model.config.to_dict()).items()
-    differing = {name for name, _ in others} - {"patch_size", "encoder.img_size"}
-    if differing:
-        raise ValueError(f"the model to start from does not fit the recipe: {min(differing)} differs")
-    theirs = trained.state_dict()
-    ratio = trained.config.patch_size / model.config.patch_size
-    for name, own in model.state_dict().items():
-        other = theirs[name]
-        if name == "encoder.patch_embed.proj.weight":
-            other = _resampled(other, model.config.patch_size) * ratio**2  # as many times fewer pixels
-        elif name.startswith(("point_head.proj.", "conf_head.proj.")):
-            patches = other.unflatten(0, (-1, trained.config.patch_size, trained.config.patch_size))
-            patches = patches.movedim((1, 2), (-2, -1))  # channels, (inputs,) rows, columns
-            other = _resampled(patches, model.config.patch_size).movedim((-2, -1), (1, 2)).flatten(0, 2)
-        if other.shape != own.shape:
-            raise ValueError(
-                f"the model to start from has another number of patches: {name} is {tuple(other.shape)}, "
-                f"expected {tuple(own.shape)}"
-            )
-        own.copy_(other)
-
-
-def _entries(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Sections flattened; values as text, so that they can stand in sets."""
-    entries: dict[str, str] = {}
-    for name, value in values.items():
-        inner = isinstance(value, Mapping)
-        entries |= _entries(value, f"{prefix}{name}.") if inner else {prefix + name: repr(value)}
-    return entries
-
-
-def _resampled(patches: Tensor, size: int) -> Tensor:
-    """(..., rows, columns) → (..., size, size)"""
-    flat = patches.float().reshape(1, -1, *patches.shape[-2:])
-    resized = interpolate(flat, (size, size), mode="bicubic", antialias=True)
-    return resized.reshape(*patches.shape[:-2], size, size)
-
-
-@torch.no_grad()
 def open_memory(model: LoGeR, *, window: bool, fast_weights: bool, gate: float) -> None:
     """Before a memory is used for the first time: its gates open, so that it can be learnt at all.
 
@@ -108,6 +65,15 @@ def open_memory(model: LoGeR, *, window: bool, fast_weights: bool, gate: float) 
         for layer in cast("list[FastWeightLayer]", model.ttt_layers):
             layer.c_proj.weight.zero_()
         _open(model.ttt_gate_projs, 1.0)
+
+
+@torch.no_grad()
+def shut_memory(model: LoGeR, *, window: bool, fast_weights: bool) -> None:
+    """What is not trained along with the rest says nothing, until it is opened again."""
+    if window:
+        _open(model.swa_gate_projs, 0.0)
+    if fast_weights:
+        _open(model.ttt_gate_projs, 0.0)
 
 
 def _shut(gates: nn.ModuleList) -> bool:

@@ -20,11 +20,12 @@ from loger_ros.model import LoGeR, build_model, load_model
 from loger_ros.model.checkpoint import save_checkpoint
 from loger_ros.training.bank import Bank, make_bank
 from loger_ros.training.batches import draw
-from loger_ros.training.initialise import initialise, open_memory, take_over
+from loger_ros.training.initialise import initialise, open_memory, shut_memory
 from loger_ros.training.logbook import Logbook, Pending
 from loger_ros.training.optimisers import make_optimisers, set_rates
 from loger_ros.training.recipe import Recipe, Stage
 from loger_ros.training.student import Student
+from loger_ros.training.take_over import take_over
 from loger_ros.training.validation import Examiner
 
 _log = logging.getLogger(__name__)
@@ -71,7 +72,9 @@ class Trainer:
         images = self.bank.rgb[clips.to(self.device), 0].float().cpu() / 255
         initialise(model, images, generator)
         if trained is not None:
-            take_over(model, trained)
+            take_over(model, trained, generator)
+            first = recipe.stages[0]
+            shut_memory(model, window=not first.sliding_window, fast_weights=not first.fast_weights)
         self._open_memory(model, recipe.stages[0])
         self.student = Student(model, recipe).to(self.device)
         self.average = copy.deepcopy(self.student.model).requires_grad_(False)

@@ -1,0 +1,109 @@
+"""A model begins with the weights of a trained one: of as many patches, maybe finer, or twice as wide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from loger_ros.model import LoGeR
+from loger_ros.model.layers import Linear
+
+_WIDTHS = ("encoder.dim", "encoder.num_heads", "decoder.dim", "decoder.num_heads")
+_FINER = 0.5  # of the new patch filters beside those that were trained
+_APART = 0.5  # of a weight's deviation, by which two copies of an input differ in weight
+
+
+@torch.no_grad()
+def take_over(model: LoGeR, trained: LoGeR, generator: torch.Generator) -> None:
+    """Patches may differ in size: they are resampled. Twice as wide, with heads as wide as before, every
+    feature is there twice.
+
+    Then each layer hears half of either copy, so the model says what it said. Copies that stay alike would
+    learn alike: one sees the finer filters of ``model`` added, the other subtracted, and layers listen to
+    one a little more and as much less to the other.
+    """
+    differing = _differing(trained, model)
+    doubled = (
+        differing >= set(_WIDTHS)
+        and not model.config.use_momentum
+        and all(new == 2 * old for old, new in (_both(trained, model, name) for name in _WIDTHS))
+    )
+    differing -= {"patch_size", "encoder.img_size", *(_WIDTHS if doubled else ())}
+    if differing:
+        raise ValueError(f"the model to start from does not fit the recipe: {min(differing)} differs")
+    theirs = trained.state_dict()
+    ratio = trained.config.patch_size / model.config.patch_size
+    linear = {name for name, module in model.named_modules() if isinstance(module, Linear)}
+    for name, own in model.state_dict().items():
+        other = theirs[name]
+        if name == "encoder.patch_embed.proj.weight":
+            other = _resampled(other, model.config.patch_size) * ratio**2  # as many times fewer pixels
+        elif name.startswith(("point_head.proj.", "conf_head.proj.")):
+            patches = other.unflatten(0, (-1, trained.config.patch_size, trained.config.patch_size))
+            patches = patches.movedim((1, 2), (-2, -1))  # channels, (inputs,) rows, columns
+            other = _resampled(patches, model.config.patch_size).movedim((-2, -1), (1, 2)).flatten(0, 2)
+        if doubled and name.startswith("encoder.patch_embed.proj."):
+            finer = _FINER * own[len(other) :]
+            other = torch.cat([other + finer, other - finer])
+        elif doubled:
+            layer, _, kind = name.rpartition(".")
+            other = _twice(other, own.shape, layer, layer in linear and kind == "weight", generator)
+        if other.shape != own.shape:
+            raise ValueError(
+                f"the model to start from has another number of patches: {name} is {tuple(other.shape)}, "
+                f"expected {tuple(own.shape)}"
+            )
+        own.copy_(other)
+
+
+def _twice(
+    weight: Tensor, shape: torch.Size, layer: str, product: bool, generator: torch.Generator
+) -> Tensor:
+    """Along the axes that are twice as long in ``shape``. product: the second axis is summed over."""
+    for axis, (old, new) in enumerate(zip(weight.shape, shape, strict=True)):
+        if new != 2 * old:
+            continue
+        parts = _parts(layer, axis)
+        copies = torch.stack(2 * [weight.unflatten(axis, (parts, -1))], axis + 1)
+        if product and axis == 1:
+            noise = torch.randn(copies.select(axis + 1, 0).shape, generator=generator)
+            noise *= _APART * weight.std()
+            copies = (copies + torch.stack([noise, -noise], axis + 1)) / 2
+        weight = copies.flatten(axis, axis + 2)
+    return weight
+
+
+def _parts(layer: str, axis: int) -> int:
+    """How many vectors lie one after the other along an axis, each of which is doubled by itself."""
+    if axis == 0 and layer.endswith(("qkv", "lr_fc")):
+        return 3
+    return 2 if axis == 1 and layer.endswith("projects") else 1  # states of the last two blocks
+
+
+def _differing(a: LoGeR, b: LoGeR) -> set[str]:
+    return {name for name, _ in _entries(a.config.to_dict()).items() ^ _entries(b.config.to_dict()).items()}
+
+
+def _both(a: LoGeR, b: LoGeR, name: str) -> tuple[int, int]:
+    section, field = name.split(".")
+    return tuple(getattr(getattr(model.config, section), field) for model in (a, b))  # type: ignore[return-value]
+
+
+def _entries(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Sections flattened; values as text, so that they can stand in sets."""
+    entries: dict[str, str] = {}
+    for name, value in values.items():
+        inner = isinstance(value, Mapping)
+        entries |= _entries(value, f"{prefix}{name}.") if inner else {prefix + name: repr(value)}
+    return entries
+
+
+def _resampled(patches: Tensor, size: int) -> Tensor:
+    """(..., rows, columns) → (..., size, size)"""
+    flat = patches.float().reshape(1, -1, *patches.shape[-2:])
+    resized = interpolate(flat, (size, size), mode="bicubic", antialias=True)
+    return resized.reshape(*patches.shape[:-2], size, size)
