@@ -21,8 +21,8 @@ bench:  ## measure this machine; WHAT=clouds, model (a GPU helps), node, reading
 
 train:  ## make the checkpoint that ships, in some hours; run again, it goes on where it stopped
 	@$(RUN) loger train config/training/tiny_first.yaml --out out/train/first
-	@$(RUN) loger train config/training/tiny_second.yaml --start out/train/first/best.safetensors --out out/train/second
-	@$(RUN) loger train config/training/tiny.yaml --start out/train/second/model.safetensors --out out/train/tiny
+	@$(RUN) loger train config/training/tiny_second.yaml --from out/train/first/best.safetensors --out out/train/second
+	@$(RUN) loger train config/training/tiny.yaml --from out/train/second/model.safetensors --out out/train/tiny
 
 doctor:  ## what this machine has, and what it lacks
 	@$(RUN) loger doctor

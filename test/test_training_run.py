@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import dataclasses
 import os
@@ -17,6 +18,7 @@ import yaml
 from safetensors.torch import load_file
 
 import loger_ros
+from loger_ros.cli import train
 from loger_ros.files import locked
 from loger_ros.model import CheckpointError, load_model
 from loger_ros.training import trainer
@@ -199,6 +201,20 @@ def test_a_run_begins_with_the_weights_of_another(uninterrupted, tmp_path):
     trained = load_file(uninterrupted / "model.safetensors")
     ours = before.average.state_dict()
     assert all(torch.equal(ours[name], trained[name]) for name in trained)
+
+
+def test_torchrun_leaves_our_options_to_us():
+    """Its parser takes every option that begins like one of its own, wherever it stands."""
+    from torch.distributed.run import parse_args
+
+    own = argparse.ArgumentParser()
+    train.add_arguments(own)
+    words = ["train", "recipe.yaml"]
+    for action in own._actions:
+        words += [
+            option for option in action.option_strings if option.startswith("--") and action.dest != "help"
+        ]
+    assert parse_args(["-m", "loger_ros", *words]).training_script_args == words
 
 
 def test_what_a_run_started_from_is_looked_at_first_and_once(uninterrupted, recipe_file, tmp_path):

@@ -15,7 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, required=True, help="folder of the run; an unfinished one goes on"
     )
     parser.add_argument(
-        "--start",
+        "--from",
+        dest="start",
         help="tiny, or the path of a checkpoint: a new run begins with its weights, not random ones",
     )
     parser.add_argument(

@@ -269,7 +269,7 @@ class Trainer:
         if state.get("world", self.world) != self.world:
             raise ValueError(
                 f"{path} was trained by {state['world']} processes, which its steps are counted by, not by "
-                f"{self.world}: go on with as many, or begin another run with --start"
+                f"{self.world}: go on with as many, or begin another run with --from"
             )
         self.stage, self.step, self.frames = state["stage"], state["step"], state["frames"]
         self.pending = Pending(**state.get("pending", {}))
