@@ -117,11 +117,19 @@ def test_the_command_writes_the_table(tmp_path, capsys):
         "against zero motion",
         "essential matrix, 16 wide",
         "drift with memory",
+        "chunks of 2, 4, 8 frames, all sequences",
+        "short last chunks against",
+        "its median",
         "1 thread",
     ):
         assert wanted in table
     result = json.loads((tmp_path / "out/table.json").read_text())["6-DoF"]
-    assert set(result["chunks"]) == {"2", "3", "4", "6", "8", "12", "16"}
+    chunks = result["chunks"]
+    assert set(chunks["one of each set"]) == {"2", "3", "4", "6", "8", "12", "16"}
+    assert set(chunks["all"]) == {"2", "4", "8"}
+    assert [len(row["films"]) for row in chunks["all"].values()] == [4, 4, 4]
+    assert list(chunks["one of each set"]["8"]["films"]) == ["handheld 0"]
+    assert chunks["all"]["4"] == result["accuracy"], "what is known already is not measured again"
     assert len(result["memory"]["films"]) == 2
     assert "handheld 0 (40 frames)" in capsys.readouterr().out
     again = [*options[:4], "--parts", "accuracy", "baselines", *where, "--out", str(tmp_path / "again")]

@@ -91,6 +91,7 @@ class Examination:
 
     def run(self) -> None:
         from loger_ros.evaluation.assessment import examine
+        from loger_ros.evaluation.assessment.opponents import baselines
 
         args, parts = self.args, set(self.args.parts)
         self.say(self.result["how"])
@@ -103,9 +104,11 @@ class Examination:
                 self._keep(world, "accuracy", examine.accuracy(self.model, own, self.say, **self.changes))
             if "baselines" in parts:
                 known = self._known_baselines(world, own)
-                self._keep(world, "baselines", known or examine.baselines(own, self.say))
+                self._keep(world, "baselines", known or baselines(own, self.say))
             if "chunks" in parts:
-                self._keep(world, "chunks", examine.chunk_sizes(self.model, some, self.say, **self.changes))
+                known = self.result.get(world, {}).get("accuracy")
+                found = examine.chunk_sizes(self.model, own, some, self.say, known, **self.changes)
+                self._keep(world, "chunks", found)
             if "tails" in parts:
                 self._keep(world, "tails", examine.tails(self.model, some, self.say, **self.changes))
             if "speed" in parts:

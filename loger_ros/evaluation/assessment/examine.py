@@ -1,28 +1,27 @@
-"""The whole examination of a model: accuracy against every baseline, chunks, tails, memory, drift and speed.
+"""The examination of a model by itself: accuracy, chunks, tails, memory, drift and speed.
 
 Each part returns plain numbers, ready for JSON; ``report`` makes the page.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from loger_ros.evaluation.assessment.assess import Score, assess, drift, ride, score, stream_settings
+from loger_ros.evaluation.assessment.assess import assess, drift, ride, score, stream_settings
 from loger_ros.evaluation.assessment.films import Film
-from loger_ros.evaluation.assessment.guesses import arc, constant, still
-from loger_ros.evaluation.classical import essential_odometry, floor_odometry
+from loger_ros.evaluation.assessment.scores import Say, only, scores
 from loger_ros.evaluation.trajectory import absolute_error, path_length, step_errors
 from loger_ros.model import LoGeR
 from loger_ros.stream import Reconstructor
 
 CHUNK_SIZES = (2, 3, 4, 6, 8, 12, 16)
+GOAL_SIZES = (2, 4, 8)  # through which all sequences go
 LENGTHS = (100, 200, 500, 1000, 2000)
 MEMORIES = {  # name → fast weights, sliding window
     "both": (True, True),
@@ -31,7 +30,6 @@ MEMORIES = {  # name → fast weights, sliding window
     "neither": (False, False),
 }
 STEMS = 8  # places in a film at which a short tail is tried
-Say = Callable[[str], object]
 
 
 def worlds(films: Iterable[Film]) -> dict[str, list[Film]]:
@@ -42,44 +40,33 @@ def worlds(films: Iterable[Film]) -> dict[str, list[Film]]:
     return sorted_films
 
 
-def judged(world: str) -> str:
-    return "ate_se3" if world == "robot" else "ate_sim3"
-
-
 def accuracy(model: LoGeR, films: list[Film], say: Say, **changes: Any) -> dict[str, Any]:
-    return _scores(films, lambda film: assess(model, film, **changes), "model", say)
+    return scores(films, lambda film: assess(model, film, **changes), "model", say)
 
 
-def baselines(films: list[Film], say: Say) -> dict[str, dict[str, Any]]:
-    """By name; a baseline that does not suit a motion leaves its films out."""
-    found = {
-        "zero motion": _scores(films, lambda film: _posed(still(film.T_world_camera), film), "zero", say),
-        "constant motion": _scores(
-            films, lambda film: _posed(constant(film.T_world_camera), film), "constant", say
-        ),
-        "best-fit arc": _scores(films, _arc, "arc", say),
-    }
-    robots = [film for film in films if film.robot]
-    for fine in (False, True):
-        width = films[0].width * (2 if fine else 1)
-        if robots:
-            found[f"KLT + floor plane, {width} wide"] = _scores(
-                robots, partial(_floor, fine=fine), f"floor {width}", say
-            )
-        found[f"KLT + essential matrix, {width} wide"] = _scores(
-            films, partial(_essential, fine=fine), f"essential {width}", say
-        )
-    return found
+def chunk_sizes(
+    model: LoGeR,
+    films: list[Film],
+    some: list[Film],
+    say: Say,
+    known: dict[str, Any] | None = None,
+    **changes: Any,
+) -> dict[str, dict[str, Any]]:
+    """``some``: these of the films through every size; all of them through the sizes of the goal.
 
-
-def chunk_sizes(model: LoGeR, films: list[Film], say: Say, **changes: Any) -> dict[str, dict[str, Any]]:
-    changes.pop("chunk_size", None)
-
-    def scores(size: int) -> dict[str, Any]:
-        judge = partial(assess, model, chunk_size=size, **changes)
-        return _scores(films, judge, f"chunks of {size}", say)
-
-    return {str(size): scores(size) for size in CHUNK_SIZES}
+    known: the accuracy of the films with the size of the settings, which is not measured again.
+    """
+    usual = stream_settings(model, films[0], **changes).chunk_size
+    everywhere: dict[str, Any] = {}
+    one_of_each: dict[str, Any] = {}
+    for size in CHUNK_SIZES:
+        judge = partial(assess, model, **changes | {"chunk_size": size})
+        if size not in GOAL_SIZES:
+            one_of_each[str(size)] = scores(some, judge, f"chunks of {size}", say)
+            continue
+        whole = known if known and size == usual else scores(films, judge, f"chunks of {size}", say)
+        everywhere[str(size)], one_of_each[str(size)] = whole, only(whole, some)
+    return {"all": everywhere, "one of each set": one_of_each}
 
 
 def tails(model: LoGeR, films: list[Film], say: Say, **changes: Any) -> list[dict[str, Any]]:
@@ -175,50 +162,6 @@ def speed(model: LoGeR, film: Film, threads: Iterable[int], say: Say, **changes:
 
 
 # ---- parts of parts -------------------------------------------------------------------------------
-
-
-def _scores(films: list[Film], judge: Callable[[Film], Score], name: str, say: Say) -> dict[str, Any]:
-    """Of each film, and the means over the films."""
-    started = time.process_time()
-    scores = {film.name: dataclasses.asdict(judge(film)) for film in films}
-    seconds = time.process_time() - started
-    fields = [field.name for field in dataclasses.fields(Score)]
-    mean = {field: float(np.mean([row[field] for row in scores.values()])) for field in fields}
-    frames = sum(len(film) for film in films)
-    say(
-        f"{name}: {len(films)} films, ATE {mean['ate_se3']:.2f} % SE(3), {mean['ate_sim3']:.2f} % Sim(3), "
-        f"{mean['rotation']:.3f} degrees per frame, depth {mean['depth']:.3f}; "
-        f"{frames / max(seconds, 1e-9):.0f} frames/s"
-    )
-    return {"mean": mean, "films": scores}
-
-
-def _posed(poses: np.ndarray, film: Film) -> Score:
-    return score(poses, film.T_world_camera, metric=True)
-
-
-def _arc(film: Film) -> Score:
-    found = score(arc(film.T_world_camera), film.T_world_camera, metric=True)
-    return dataclasses.replace(found, rotation=float("nan"), translation=float("nan"), end=float("nan"))
-
-
-def _floor(film: Film, fine: bool) -> Score:
-    assert film.height is not None
-    assert film.pitch is not None
-    images, matrix = _seen(film, fine)
-    poses = floor_odometry(images, matrix, film.height, film.pitch)
-    return score(poses, film.T_world_camera, metric=True)
-
-
-def _essential(film: Film, fine: bool) -> Score:
-    return score(essential_odometry(*_seen(film, fine)), film.T_world_camera, metric=False)
-
-
-def _seen(film: Film, fine: bool) -> tuple[np.ndarray, np.ndarray]:
-    if not fine:
-        return film.images, film.matrix
-    assert film.fine is not None
-    return film.fine, film.fine_matrix
 
 
 def _paired(rows: list[dict[str, Any]]) -> dict[str, Any]:

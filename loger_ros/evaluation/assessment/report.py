@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from loger_ros.evaluation.assessment.examine import LENGTHS, MEMORIES, judged
+from loger_ros.evaluation.assessment.examine import LENGTHS, MEMORIES
+from loger_ros.evaluation.assessment.scores import judged
 
 GOALS = {  # robot, 6-DoF
     "ATE, % of path": (0.4, 1.5),
@@ -14,7 +15,8 @@ GOALS = {  # robot, 6-DoF
 }
 BLIND = {"robot": 10.0, "6-DoF": 5.0}  # times better than what does not look
 CLASSICAL = 2.0
-SPREAD = 1.5  # worst chunk size against the best
+SPREAD = 1.5  # worst chunk size against the best, and short last chunks against the same steps in a stream
+GOAL_SIZE = 8  # the largest chunk that the checkpoint that ships has to be good at
 PAYS = 0.25  # reduction of drift by memory
 FRAMES_PER_SECOND = 60.0
 COLUMNS = {
@@ -63,12 +65,14 @@ def _goals(result: dict[str, Any]) -> str:
                 wanted = CLASSICAL if "KLT" in name else BLIND[world]
                 times = _times(world, name, baseline, found["accuracy"])
                 add(f"ATE against {name}", world, f"≥ {wanted:.0f} x", f"{times:.1f} x", times >= wanted)
-        if "chunks" in found:
-            errors = [row["mean"][judged(world)] for row in found["chunks"].values()]
+        for name, sizes in _spreads(found.get("chunks", {})).items():
+            errors = [row["mean"][judged(world)] for row in sizes.values()]
             spread = max(errors) / min(errors)
-            sizes = list(found["chunks"])
-            name = f"ATE of chunks of {sizes[0]} to {sizes[-1]} frames, worst against best"
             add(name, world, f"≤ {SPREAD} x", f"{spread:.2f} x", spread <= SPREAD)
+        if found.get("tails"):
+            name = "turn of short last chunks against the same steps in a stream"
+            worse = _tail_ratio(found["tails"])
+            add(name, world, f"≤ {SPREAD} x", f"{worse:.2f} x", worse <= SPREAD)
         if found.get("memory"):
             paired = found["memory"]["paired"]["ate, both against neither"]
             name = "drift with memory against without"
@@ -91,8 +95,30 @@ def _times(world: str, name: str, baseline: dict[str, Any], own: dict[str, Any])
     return float(sum(row[measure] for row in films.values()) / max(mine, 1e-12))
 
 
+def _spreads(chunks: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Which sizes are held against each other, by the name of the row."""
+    if not chunks:
+        return {}
+    everywhere, some = chunks["all"], chunks["one of each set"]
+    near = {size: row for size, row in some.items() if int(size) <= GOAL_SIZE}
+    return {
+        f"ATE of chunks of {', '.join(everywhere)} frames, all sequences, worst against best": everywhere,
+        f"chunks of {', '.join(near)} frames, one sequence of each set": near,
+        f"the same, and of {', '.join(size for size in some if size not in near)}": some,
+    }
+
+
+def _tail_ratio(tails: list[dict[str, Any]]) -> float:
+    """Over all tails, every one counting once."""
+    short, middle = (
+        sum(row[name] * row["tails"] for row in tails) for name in ("rotation", "rotation in the middle")
+    )
+    return float(short / max(middle, 1e-12))
+
+
 def _accuracy(world: str, found: dict[str, Any]) -> str:
     rows = [["**model**", *_cells(found["accuracy"]["mean"]), ""]]
+    rows.append(["its median", *_cells(found["accuracy"]["median"]), ""])
     for name, baseline in found.get("baselines", {}).items():
         times = _times(world, name, baseline, found["accuracy"])
         rows.append([name, *_cells(baseline["mean"]), f"{times:.1f} x"])
@@ -109,14 +135,18 @@ def _accuracy(world: str, found: dict[str, Any]) -> str:
 
 
 def _chunks(world: str, chunks: dict[str, Any]) -> str:
-    best = min(row["mean"][judged(world)] for row in chunks.values())
-    rows = [
-        [size, *_cells(row["mean"]), f"{row['mean'][judged(world)] / best:.2f} x"]
-        for size, row in chunks.items()
-    ]
-    films = next(iter(chunks.values()))["films"]
     heads = [title for title, _ in COLUMNS.values()]
-    return f"On {', '.join(films)}.\n\n" + _table(["frames", *heads, "ATE against the best"], rows)
+    parts = []
+    for found in chunks.values():
+        best = min(row["mean"][judged(world)] for row in found.values())
+        rows = [
+            [size, *_cells(row["mean"]), f"{row['mean'][judged(world)] / best:.2f} x"]
+            for size, row in found.items()
+        ]
+        films = next(iter(found.values()))["films"]
+        parts.append(f"Means on {', '.join(films)}.")
+        parts.append(_table(["frames", *heads, "ATE against the best"], rows))
+    return "\n\n".join(parts)
 
 
 def _tails(tails: list[dict[str, Any]]) -> str:
