@@ -287,6 +287,17 @@ def test_what_lies_beyond_the_formula_of_a_lens_is_black_and_not_seen_twice():
     assert shown[inside & (angle.reshape(42, 56) < np.radians(45))].mean() > 0.95
 
 
+@pytest.mark.parametrize("size", [(8, 6), (16, 12), (28, 20), (56, 42)])
+def test_a_view_looks_at_its_part_of_the_image_alone(size):
+    """What is around it may be there or not."""
+    image = np.random.default_rng(0).integers(0, 256, (168, 224, 3), dtype=np.uint8)
+    camera = Camera(224, 168, np.array([[150.0, 0, 111.5], [0, 150.0, 83.5], [0, 0, 1]]))
+    wider = Camera(320, 232, np.array([[150.0, 0, 143.5], [0, 150.0, 115.5], [0, 0, 1]]))
+    around = np.full((232, 320, 3), 77, np.uint8)
+    around[32:200, 32:256] = image
+    np.testing.assert_array_equal(View(camera, size, 60)(image), View(wider, size, 60)(around))
+
+
 def test_a_view_behind_the_camera_has_no_depth():
     _, camera = robot_camera(45)
     view = View(replace(camera, distortion=()), (56, 56), 125, pitch=10)

@@ -12,7 +12,8 @@ from loger_ros.config import NO_PITCH
 from loger_ros.stream.lens import is_fisheye, rays, reach, scaled
 from loger_ros.types import Camera
 
-_FINER = 2  # pixels looked up per pixel of a view, in each direction, at least; less than twice as many
+_LEFT = 2  # times the resolution of a view that halving leaves, at least; less than twice as much
+_APART = 1.6  # pixels between two places that are looked up, at most: more would be seen as flicker
 _NOWHERE = -10  # pixel; outside of every image
 _FARTHEST_TURN = 40.0  # degrees; a camera that looks to the ground or up is left as it is
 
@@ -37,24 +38,25 @@ class View:
         self.camera = Camera(
             width, height, matrix, R_base_camera=None if mounted is None else mounted @ self.turn.T
         )
-        # Halved to a few times the wanted size, looked up as finely as that, then averaged.
+        # Halved to a few times the wanted size, looked up nearly as finely as that, then averaged.
         excess = max(source.matrix[0, 0], source.matrix[1, 1]) / focal
         most = min(source.width, source.height).bit_length() - 1
-        self._halvings = min(most, math.floor(math.log2(max(1.0, excess / _FINER))))
+        self._halvings = min(most, math.floor(math.log2(max(1.0, excess / _LEFT))))
         small = source.width >> self._halvings, source.height >> self._halvings
-        self._even = small[0] << self._halvings, small[1] << self._halvings  # exact halves cost a quarter
-        halved = scaled(replace(source, width=self._even[0], height=self._even[1]), small)
-        self._finer = min(2 * _FINER, max(1, round(excess / 2**self._halvings)))
+        even = small[0] << self._halvings, small[1] << self._halvings  # exact halves cost a quarter
+        halved = scaled(replace(source, width=even[0], height=even[1]), small)
+        self._finer = max(1, math.ceil(excess / 2**self._halvings / _APART))
         fine = (width * self._finer, height * self._finer)
         self._size = size
         self._maps = _maps_of(halved, scaled(self.camera, fine), self.turn)
+        self._seen = _cut_to_what_is_seen(self._maps[0], small, self._halvings)
         self._coarse_maps = _maps_of(source, self.camera, self.turn, cv2.CV_32FC1)  # others round down
         # depth along the new axis per depth along the old one
         ahead = rays(self.camera, self.turn)[..., 2]
         self._stretch = np.where(ahead > 0, 1 / np.where(ahead > 0, ahead, 1), np.inf).astype(np.float32)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        image = image[: self._even[1], : self._even[0]]
+        image = image[self._seen]
         for _ in range(self._halvings):
             image = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         seen = cv2.remap(image, *self._maps, cv2.INTER_LINEAR)
@@ -83,6 +85,18 @@ def turn_to(source: Camera, pitch: float) -> np.ndarray:
         return np.eye(3)
     turn = attitude(source.R_base_camera, pitch).T @ source.R_base_camera
     return turn if (np.trace(turn) - 1) / 2 >= math.cos(math.radians(_FARTHEST_TURN)) else np.eye(3)
+
+
+def _cut_to_what_is_seen(places: np.ndarray, size: tuple[int, int], halvings: int) -> tuple[slice, slice]:
+    """The part of the image, before it is halved to ``size``, that is looked up; places count from there on.
+
+    places (h, w, 2): x and y of the first of the pixels that are interpolated between. Changed in place.
+    """
+    first = np.clip(places.min((0, 1)).astype(int), 0, np.array(size) - 1)
+    end = np.clip(places.max((0, 1)) + 2, first + 1, size)
+    places -= first.astype(places.dtype)
+    (left, top), (right, bottom) = (first << halvings).tolist(), (end << halvings).tolist()
+    return slice(top, bottom), slice(left, right)
 
 
 def _maps_of(
