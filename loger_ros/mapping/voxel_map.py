@@ -65,19 +65,24 @@ class VoxelMap:
 
     def _voxels(self, cloud: Cloud) -> tuple[Tensor, Tensor, Tensor]:
         """→ keys (k,) that differ, counts (k,) and means (k, 7) of the points in each."""
-        values = torch.cat([cloud.points, cloud.colours.float(), cloud.confidence[:, None]], 1)
+        # In columns: what is looked through again and again then lies together.
+        values = torch.cat([cloud.points.T, cloud.colours.T.float(), cloud.confidence[None]])  # (7, n)
         values = values.to(self._means)
-        scaled = values[:, :3].T.double() / self._config.voxel_size  # (3, n)
-        inside = ((scaled >= -HALF) & (scaled < HALF)).all(0) & values[:, 6].isfinite()
-        if not inside.all():
-            values, scaled = values[inside], scaled[:, inside]
+        scaled = values[:3].double() / self._config.voxel_size
+        if not (bool((scaled.abs() < HALF).all()) and bool(values[6].sum().isfinite())):
+            inside = ((scaled >= -HALF) & (scaled < HALF)).all(0) & values[6].isfinite()
+            values, scaled = values[:, inside], scaled[:, inside]
         corner = scaled.floor()
-        values[:, :3] = (scaled - corner).T.float()
+        values[:3] = scaled - corner
         x, y, z = corner.long() + HALF
         packed = (x << 2 * AXIS_BITS) | (y << AXIS_BITS) | z
-        keys, voxel, counts = packed.unique(return_inverse=True, return_counts=True)
-        sums = values.new_zeros(len(keys), 7).index_add_(0, voxel, values)
-        return keys, counts.float(), sums / counts[:, None]
+        # Neighbouring pixels often see one voxel: of such a row only the first has to be sorted.
+        packed, row = packed.unique_consecutive(return_inverse=True)
+        keys, voxel = packed.unique(return_inverse=True)
+        voxel = voxel[row]
+        counts = voxel.bincount(minlength=len(keys)).float()
+        sums = values.new_zeros(7, len(keys)).index_add_(1, voxel, values)
+        return keys, counts, (sums / counts).T
 
     def _corners(self, keys: Tensor) -> Tensor:
         """(k,) → (k, 3) float64 indices along x, y, z."""
