@@ -13,8 +13,9 @@ from networks import small_model
 from loger_ros.cli import main
 from loger_ros.config import StreamConfig
 from loger_ros.evaluation.assessment.assess import assess, drift, ride, score, stream_settings
-from loger_ros.evaluation.assessment.films import Film, film, set_films
+from loger_ros.evaluation.assessment.films import Film, film, set_films, without_border
 from loger_ros.evaluation.assessment.guesses import arc, constant, still
+from loger_ros.evaluation.assessment.opponents import baselines
 from loger_ros.evaluation.trajectory import absolute_error, path_length, step_errors
 from loger_ros.training.trainer import write_checkpoint
 from loger_ros.world import SequenceSpec, generate
@@ -176,3 +177,31 @@ def test_a_film_is_shown_at_the_angle_that_the_network_was_taught(short):
     assert np.degrees(np.arcsin(down.turn[2, 1])) == pytest.approx(10)
     nearer = down.depth[:, 6, 4:12] / wide.depth[:, 6, 4:12]
     assert np.median(nearer) < 0.95, "it looks further down"
+
+
+def test_the_border_of_a_view_is_left_out():
+    rows, columns = np.mgrid[:20, :30]
+    assert without_border(np.ones((20, 30), bool)) == (slice(0, 20), slice(0, 30))
+    assert without_border((rows >= 3) & (columns < 25)) == (slice(3, 20), slice(0, 25))
+    inside = without_border(np.abs(columns - 15) + rows < 16)  # a triangle on its base
+    assert (np.abs(columns - 15) + rows < 16)[inside].all()
+    assert (inside[0].stop - inside[0].start) * (inside[1].stop - inside[1].start) > 100
+    assert without_border(np.zeros((4, 4), bool)) == (slice(0), slice(0))
+
+
+def test_classical_odometry_makes_metres_of_what_the_network_sees():
+    spec = SequenceSpec(
+        "rooms", "robot", 36, width=192, height=144, hfov=64, camera_height=0.5, camera_pitch=16
+    )
+    sequence = generate(spec, seed=31)
+    taught = StreamConfig(field_of_view=70, pitch=10)
+    cut = film("cut", sequence, (96, 72), fine=True, taught=taught)
+    assert cut.seen_pitch == pytest.approx(10)
+    assert not cut.seen[:, :3].any(), "the lens did not see so far up"
+    assert cut.seen[0][cut.clear].min(-1).min() > 0
+    assert cut.clear[0].start > 3
+    said: list[str] = []
+    found = baselines([cut], said.append)
+    own, whole = (found[f"KLT + floor plane, {look}"]["mean"] for look in ("the network's view", "96 wide"))
+    assert own["ate_se3"] < 4
+    assert own["rotation"] < 2 * whole["rotation"] + 0.05

@@ -33,6 +33,9 @@ class Film:
     matrix: np.ndarray  # (3, 3) intrinsics of ``images``
     images: np.ndarray  # (F, H, W, 3) uint8, as the camera sees them
     seen: np.ndarray  # (F, H, W, 3) uint8, at the angle of view and the pitch that the network was taught
+    seen_matrix: np.ndarray  # (3, 3) intrinsics of ``seen``
+    seen_pitch: float | None  # degrees downwards
+    clear: tuple[slice, slice]  # rows and columns of ``seen`` that have no black border
     depth: (
         np.ndarray
     )  # (F, H, W) float32 metres of ``seen``, infinite in the sky and beyond the camera's view
@@ -76,12 +79,19 @@ def film(
         raise ValueError(f"{sequence.camera.width}x{sequence.camera.height} is no multiple of {size}")
     images, depth, greys, seen = [], [], [], []
     whole, mount = sequence.camera, sequence.mount
+    matrix = whole.resized(*size).matrix()
     view, turn = None, np.eye(4)
+    seen_matrix, seen_pitch = matrix, None if mount is None else mount.pitch
+    clear = slice(0, size[1]), slice(0, size[0])
     if taught.field_of_view:
         mounted = mount.transform()[:3, :3] if mount else None
         camera = Camera(whole.width, whole.height, whole.matrix(), R_base_camera=mounted)
         view = View(camera, size, taught.field_of_view, taught.pitch)
         turn[:3, :3] = view.turn
+        white = view(np.full((whole.height, whole.width), 255, np.uint8))
+        seen_matrix, clear = view.camera.matrix, without_border(white == 255)
+        if view.camera.R_base_camera is not None:
+            seen_pitch = float(np.degrees(np.arcsin(-view.camera.R_base_camera[2, 2])))
     weights = torch.tensor([0.299, 0.587, 0.114], device=device)
     count = min(frames or len(sequence), len(sequence))
     for start in range(0, count, BATCH):
@@ -105,15 +115,37 @@ def film(
         None if mount is None else mount.height,
         None if mount is None else mount.pitch,
         turn,
-        sequence.camera.resized(*size).matrix(),
+        matrix,
         coarse,
         np.stack(seen) if seen else coarse,
+        seen_matrix,
+        seen_pitch,
+        clear,
         np.stack(depth),
         sequence.camera.matrix(),
         torch.cat(greys).numpy() if fine else None,
         sequence.T_world_camera[:count],
         sequence.stamps[:count],
     )
+
+
+def without_border(seen: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of the largest part of an image that a camera sees everywhere.
+
+    seen (H, W) bool: what it sees of each row is in one piece.
+    """
+    width, some = seen.shape[1], seen.any(1)
+    left = np.where(some, seen.argmax(1), width)
+    right = np.where(some, width - seen[:, ::-1].argmax(1), 0)
+    most, best = 0, (slice(0), slice(0))
+    for top in range(len(seen)):
+        lefts, rights = np.maximum.accumulate(left[top:]), np.minimum.accumulate(right[top:])
+        areas = (rights - lefts) * np.arange(1, len(lefts) + 1)
+        last = int(np.argmax(areas))
+        if areas[last] > most:
+            most = int(areas[last])
+            best = slice(top, top + last + 1), slice(int(lefts[last]), int(rights[last]))
+    return best
 
 
 def set_films(

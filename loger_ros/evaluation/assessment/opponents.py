@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,7 +14,7 @@ from loger_ros.evaluation.assessment.assess import Score, score
 from loger_ros.evaluation.assessment.films import Film
 from loger_ros.evaluation.assessment.guesses import arc, constant, still
 from loger_ros.evaluation.assessment.scores import Say, scores
-from loger_ros.evaluation.classical import essential_odometry, floor_odometry
+from loger_ros.evaluation.classical import essential_odometry, floor_odometry, settings_for
 
 
 def baselines(films: list[Film], say: Say) -> dict[str, dict[str, Any]]:
@@ -24,17 +26,46 @@ def baselines(films: list[Film], say: Say) -> dict[str, dict[str, Any]]:
         ),
         "best-fit arc": scores(films, _arc, "arc", say),
     }
+    width = films[0].width
+    looks = {f"{width} wide": _whole, f"{2 * width} wide": _fine}
+    if any(film.seen is not film.images for film in films):
+        looks["the network's view"] = _cut
     robots = [film for film in films if film.robot]
-    for fine in (False, True):
-        width = films[0].width * (2 if fine else 1)
+    for where, look in looks.items():
         if robots:
-            found[f"KLT + floor plane, {width} wide"] = scores(
-                robots, partial(_floor, fine=fine), f"floor {width}", say
-            )
-        found[f"KLT + essential matrix, {width} wide"] = scores(
-            films, partial(_essential, fine=fine), f"essential {width}", say
-        )
+            name = f"KLT + floor plane, {where}"
+            found[name] = scores(robots, partial(_floor, look), name, say)
+        name = f"KLT + essential matrix, {where}"
+        found[name] = scores(films, partial(_essential, look), name, say)
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What a classical method is given of a film."""
+
+    images: np.ndarray  # (F, h, w, 3) or (F, h, w) uint8
+    matrix: np.ndarray  # (3, 3)
+    pitch: float | None  # degrees downwards
+    T_look_camera: np.ndarray  # (4, 4)
+    width: int  # of the image that these are a part of, by which the settings are chosen
+
+
+def _whole(film: Film) -> Look:
+    return Look(film.images, film.matrix, film.pitch, np.eye(4), film.width)
+
+
+def _fine(film: Film) -> Look:
+    assert film.fine is not None
+    return Look(film.fine, film.fine_matrix, film.pitch, np.eye(4), film.fine.shape[2])
+
+
+def _cut(film: Film) -> Look:
+    """The very pixels that the network gets, less the black border, whose edge would be full of corners."""
+    rows, columns = film.clear
+    matrix = film.seen_matrix.copy()
+    matrix[:2, 2] -= columns.start, rows.start
+    return Look(film.seen[:, rows, columns], matrix, film.seen_pitch, film.turn, film.width)
 
 
 def _posed(poses: np.ndarray, film: Film) -> Score:
@@ -46,20 +77,16 @@ def _arc(film: Film) -> Score:
     return dataclasses.replace(found, rotation=float("nan"), translation=float("nan"), end=float("nan"))
 
 
-def _floor(film: Film, fine: bool) -> Score:
+def _floor(look: Callable[[Film], Look], film: Film) -> Score:
+    given = look(film)
     assert film.height is not None
-    assert film.pitch is not None
-    images, matrix = _seen(film, fine)
-    poses = floor_odometry(images, matrix, film.height, film.pitch)
-    return score(poses, film.T_world_camera, metric=True)
+    assert given.pitch is not None
+    settings = settings_for(given.width, floor=True)
+    poses = floor_odometry(given.images, given.matrix, film.height, given.pitch, settings)
+    return score(poses @ given.T_look_camera, film.T_world_camera, metric=True)
 
 
-def _essential(film: Film, fine: bool) -> Score:
-    return score(essential_odometry(*_seen(film, fine)), film.T_world_camera, metric=False)
-
-
-def _seen(film: Film, fine: bool) -> tuple[np.ndarray, np.ndarray]:
-    if not fine:
-        return film.images, film.matrix
-    assert film.fine is not None
-    return film.fine, film.fine_matrix
+def _essential(look: Callable[[Film], Look], film: Film) -> Score:
+    given = look(film)
+    poses = essential_odometry(given.images, given.matrix, settings_for(given.width, floor=False))
+    return score(poses @ given.T_look_camera, film.T_world_camera, metric=False)
