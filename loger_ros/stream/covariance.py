@@ -85,9 +85,9 @@ class Uncertainty:
         """S (6, 6): the prior, outweighed and at last forgotten for what was seen."""
         path = float(np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=-1).sum())
         prior = np.repeat([PRIOR_TRANSLATION * path, PRIOR_ROTATION], 3) ** 2
-        seen = 0.0 if self.moment is None else self.moment
         total = self.prior_weight + self.weight
-        return (self.prior_weight * np.diag(prior) + seen) / total + LEAST**2 * np.eye(6)
+        noise = np.diag(self.prior_weight / total * prior + LEAST**2)
+        return noise if self.moment is None else noise + self.moment / total
 
     def _joined(self, T_map_join: np.ndarray, added: np.ndarray) -> Uncertainty:
         if self.T_map_join is None or self.at_join is None:

@@ -37,8 +37,10 @@ class Answer:
         poses = self.T_chunk_camera.copy()
         poses[:, :3, :3] = turns[0].T @ poses[:, :3, :3] @ turns
         poses[:, :3, 3] = poses[:, :3, 3] @ turns[0]
-        back = torch.from_numpy(turns).to(self.local_points)  # p_camera = turnᵀ p_view, as rows: p turn
-        points = (self.local_points.flatten(1, 2) @ back).view_as(self.local_points)
+        back = torch.from_numpy(turns).to(self.local_points).mT
+        # As columns: as rows the product takes several times as long on a CPU.
+        points = (back @ self.local_points.flatten(1, 2).mT).mT
+        points = points.unflatten(1, self.local_points.shape[1:3])
         return replace(self, T_chunk_camera=poses, local_points=points)
 
 

@@ -175,4 +175,4 @@ def _require_patches(width: int, height: int, patch: int) -> None:
 def network_input(images: list[Tensor], device: torch.device) -> Tensor:
     """n images (H, W, 3) uint8 → (1, n, 3, H, W) float32 in [0, 1]."""
     stacked = images[0][None] if len(images) == 1 else torch.stack(images)
-    return stacked.to(device, non_blocking=True).permute(0, 3, 1, 2).div(255)[None]
+    return stacked.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)[None]

@@ -252,7 +252,7 @@ class Reconstructor:
             state.placements = (*state.placements, state.placement)
         final = update.final_count
         state.shared = update[final:].owned() if final < count else None
-        self._settle(update[:final])
+        self._settle(update, final)
         return update
 
     def _preview(self) -> list[Update]:
@@ -367,18 +367,19 @@ class Reconstructor:
             return []
         self._state.shared = None
         settled = replace(shared, frames=tuple(replace(frame, final=True) for frame in shared.frames))
-        self._settle(settled)
+        self._settle(settled, len(settled.frames))
         return [settled]
 
-    def _settle(self, final: Update) -> None:
-        state = self._state
-        if not final.frames:
+    def _settle(self, update: Update, final: int) -> None:
+        """The first ``final`` frames."""
+        state, frames = self._state, update.frames[:final]
+        if not frames:
             return
-        state.last_pose = final.frames[-1].T_map_camera
+        state.last_pose = frames[-1].T_map_camera
         if self._record:
-            self._record.append(final.frames)
+            self._record.append(frames)
         if self._keep_results:
-            state.parts = (*state.parts, Part.of(final))
+            state.parts = (*state.parts, Part.of(update[:final]))
 
     def _fresh_state(self) -> State:
         return State(
