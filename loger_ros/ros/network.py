@@ -13,6 +13,8 @@ from torch.nn.functional import silu
 from loger_ros.model import load_model
 from loger_ros.ros.config import NetworkConfig
 
+LOOKED_AT = 0.5  # s between looks at the gates
+
 
 @dataclass
 class Work:
@@ -32,6 +34,7 @@ class WatchedModel:
         self._gates: dict[str, Tensor] = {}  # the newest answer of each kind
         # How much the newest chunk took from each memory: mean magnitude of the gates of the last layer.
         self.gate_means: dict[str, float] = {}
+        self._looked = float("-inf")  # monotonic
         for kind, gates in (("fast_weights", "ttt_gate_projs"), ("sliding_window", "swa_gate_projs")):
             for layer in getattr(model, gates, ()):
                 layer.register_forward_hook(self._remember(kind))
@@ -45,7 +48,9 @@ class WatchedModel:
     def step(self, *arguments: Any, **options: Any) -> Any:
         answer = self._timed(self._model.step, arguments, options)
         # Read here: whoever reads from a GPU waits for it, and who looks after the node must never wait.
-        self.gate_means = {kind: float(silu(gates).abs().mean()) for kind, gates in self._gates.items()}
+        if time.monotonic() - self._looked > LOOKED_AT:
+            self.gate_means = {kind: float(silu(gates).abs().mean()) for kind, gates in self._gates.items()}
+            self._looked = time.monotonic()
         return answer
 
     def _timed(self, function: Any, arguments: Any, options: Any) -> Any:

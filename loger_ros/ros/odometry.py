@@ -81,11 +81,16 @@ class Odometer:
         else:
             self.T_map_world = T_map_base @ inverse(self._last.T_world_base)
 
-    def in_map(self, frames: Sequence[PosedFrame]) -> tuple[np.ndarray, np.ndarray]:
-        """The robot at those frames: poses (n, 4, 4), and covariances (n, 6, 6) in the axes of the map."""
+    def in_map(self, frames: Sequence[PosedFrame]) -> np.ndarray:
+        """(n, 4, 4): the robot at those frames."""
         T_world_base = _poses(frames) @ self._T_camera_base
-        poses = self._world(T_world_base[0]) @ T_world_base
-        return poses, self._covariances(frames, poses)
+        return self._world(T_world_base[0]) @ T_world_base
+
+    def covariances(self, frames: Sequence[PosedFrame], poses: np.ndarray) -> np.ndarray:
+        """(n, 6, 6): of the robot at those frames, in the axes that see it at ``poses`` (n, 4, 4)."""
+        to_camera = _turn(np.swapaxes(_poses(frames)[:, :3, :3], -1, -2))
+        carry = _turn(poses[:, :3, :3]) @ self._carry @ to_camera
+        return carry @ np.array([frame.covariance for frame in frames]) @ np.swapaxes(carry, -1, -2)
 
     def _go(self, frames: Sequence[PosedFrame], last: _Last | None, noise: np.ndarray) -> list[Motion]:
         """last: where the robot was before the first of them. noise (6, 6): of one pose, in camera axes."""
@@ -102,7 +107,7 @@ class Odometer:
         if not connected:
             twists[0], twist_covariances[0] = 0, UNKNOWN * np.eye(6)
         T_map_odom = self._world(T_world_base[0]) @ T_world_base @ inverse(T_odom_base)
-        covariances = self._covariances(frames, T_odom_base)
+        covariances = self.covariances(frames, T_odom_base)
         self._last = _Last(frames[-1].stamp, frames[-1].segment, T_world_base[-1], T_odom_base[-1])
         columns = zip(
             stamps[1:].tolist(), T_odom_base, T_map_odom, covariances, twists, twist_covariances, strict=True
@@ -125,12 +130,6 @@ class Odometer:
         moved = exp_rotation(-turned / 2) @ steps[:, :3, 3:]
         twists = np.concatenate([moved[..., 0], turned], axis=1) / seconds
         return twists, 2 * self._carry @ noise @ self._carry.T / seconds[..., None] ** 2
-
-    def _covariances(self, frames: Sequence[PosedFrame], poses: np.ndarray) -> np.ndarray:
-        """The cameras' covariances in world axes → the base's in the axes that see it at ``poses``."""
-        to_camera = _turn(np.swapaxes(_poses(frames)[:, :3, :3], -1, -2))
-        carry = _turn(poses[:, :3, :3]) @ self._carry @ to_camera
-        return carry @ np.array([frame.covariance for frame in frames]) @ np.swapaxes(carry, -1, -2)
 
 
 def _poses(frames: Sequence[PosedFrame]) -> np.ndarray:

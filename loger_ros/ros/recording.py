@@ -48,7 +48,7 @@ class Recording:
     def append(self, frames: Sequence[PosedFrame]) -> None:
         if self._journal.mark()[0] > self._limit:
             self._rotate()
-        poses = self._odometer.in_map(frames)[0] if frames else ()
+        poses = self._odometer.in_map(frames) if frames else ()
         self._journal.append(
             [
                 replace(frame, T_map_camera=pose, segment=frame.segment + self._laps)

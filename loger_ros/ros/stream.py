@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from loger_ros.ros.statistics import Statistics
 from loger_ros.ros.transforms import Mounting
 from loger_ros.stream import FrameQueue, Reconstructor
 from loger_ros.stream.lens import same_lens, scaled
-from loger_ros.types import Camera, Frame, Update
+from loger_ros.types import Camera, Frame, PosedFrame, Update
 
 COLLECTED = 6  # frames that go into the map together
 
@@ -80,7 +80,7 @@ class CameraStream:
     # ---- the worker's side ------------------------------------------------------------------------
 
     def step(self) -> bool:
-        """Works on the oldest frame that waits, if there is one."""
+        """Works on the oldest frame that waits, if there is one; → are there more?"""
         frame = self.queue.get(timeout=0)
         if frame is not None:
             with self._failures_told(frame.stamp):
@@ -90,7 +90,7 @@ class CameraStream:
                 self.outputs.taken(frame.stamp)
             if (self._map_changed or self._unmapped) and self.outputs.map_due():
                 self._publish_map()
-        return frame is not None
+        return len(self.queue) > 0
 
     @contextmanager
     def _failures_told(self, stamp: int) -> Iterator[None]:
@@ -187,14 +187,10 @@ class CameraStream:
                 self.statistics.happened("odometry")
         final = update[: update.final_count]
         if final.frames:
-            for frame, pose, covariance in zip(
-                final.frames, *self._odometer.in_map(final.frames), strict=True
-            ):
-                if not late:
-                    self.outputs.pose(frame.stamp, pose, covariance)
+            if not late:
+                self._send_poses(final.frames)
             self._add_to_map(final)
             if not late:
-                self.outputs.path()
                 self._send_points(final)
         if update.frames and not late:
             camera = self._recon.camera if self._recon else None
@@ -208,6 +204,13 @@ class CameraStream:
         self._unmapped += self._pace.due(final)
         if len(self._unmapped) >= COLLECTED:
             self._map_collected()
+
+    def _send_poses(self, frames: Sequence[PosedFrame]) -> None:
+        poses = self._odometer.in_map(frames)
+        covariances = self._odometer.covariances(frames, poses)
+        for frame, pose, covariance in zip(frames, poses, covariances, strict=True):
+            self.outputs.pose(frame.stamp, pose, covariance)
+        self.outputs.path()
 
     def _send_points(self, final: Update) -> None:
         T_map_world = self._odometer.T_map_world

@@ -17,7 +17,7 @@ class Served(Protocol):
     """One camera's stream, as the worker sees it."""
 
     def step(self) -> bool:
-        """Work on one frame, if there is one. Raises nothing."""
+        """Work on one frame, if there is one; are there more? Raises nothing."""
         ...
 
 
@@ -117,12 +117,12 @@ class Worker:
         while not self._stopping:
             self._news.clear()
             self._since = time.monotonic()
-            worked = self._answer()
+            more = self._answer()
             for stream in self._streams:
                 self._since = time.monotonic()
-                worked |= stream.step()
+                more |= stream.step()
             self._since = None
-            if not worked:
+            if not more:
                 self._news.wait(IDLE)
 
     def _answer(self) -> bool:
