@@ -29,16 +29,25 @@ def nearest_rotation(matrix: np.ndarray) -> np.ndarray:
 def quaternion(rotation: np.ndarray) -> np.ndarray:
     """(..., 3, 3) → (..., 4) as x, y, z, w with w >= 0."""
     r = np.asarray(rotation, dtype=float)
-    trace = np.trace(r, axis1=-2, axis2=-1)[..., None, None]
-    outer = np.empty((*r.shape[:-2], 4, 4))  # 4 q qᵀ; its longest row divides by no small number
-    outer[..., :3, :3] = r + np.swapaxes(r, -1, -2) + (1 - trace) * np.eye(3)
-    outer[..., 3, :3] = r[..., [2, 0, 1], [1, 2, 0]] - r[..., [1, 2, 0], [2, 0, 1]]
-    outer[..., :3, 3] = outer[..., 3, :3]
-    outer[..., 3, 3] = 1 + trace[..., 0, 0]
-    pivot = np.argmax(np.diagonal(outer, axis1=-2, axis2=-1), axis=-1)
-    q = np.take_along_axis(outer, pivot[..., None, None], axis=-2)[..., 0, :]
-    q = q / np.linalg.norm(q, axis=-1, keepdims=True)
-    return np.where(q[..., 3:] < 0, -q, q)
+    outer = r.reshape(-1, 9) @ _OUTER_BY_ENTRY + _OUTER_OF_ZERO
+    longest = outer[:, ::5].argmax(-1)  # of its rows, which divides by no small number
+    q = outer.reshape(-1, 4, 4)[np.arange(len(outer)), longest]
+    q /= np.linalg.norm(q, axis=-1, keepdims=True)
+    return np.where(q[:, 3:] < 0, -q, q).reshape(*r.shape[:-2], 4)
+
+
+def _outer(r: np.ndarray) -> np.ndarray:
+    """Of rotations (n, 3, 3), 4 q qᵀ as (n, 16), which is linear in their entries."""
+    trace = np.trace(r, axis1=-2, axis2=-1)[:, None, None]
+    outer = np.empty((len(r), 4, 4))
+    outer[:, :3, :3] = r + np.swapaxes(r, -1, -2) + (1 - trace) * np.eye(3)
+    outer[:, 3, :3] = outer[:, :3, 3] = r[:, [2, 0, 1], [1, 2, 0]] - r[:, [1, 2, 0], [2, 0, 1]]
+    outer[:, 3, 3] = 1 + trace[:, 0, 0]
+    return outer.reshape(-1, 16)
+
+
+_OUTER_OF_ZERO = _outer(np.zeros((1, 3, 3)))
+_OUTER_BY_ENTRY = _outer(np.eye(9).reshape(9, 3, 3)) - _OUTER_OF_ZERO  # (9, 16)
 
 
 def rotation_of(quaternion: np.ndarray) -> np.ndarray:
