@@ -94,6 +94,7 @@ def test_each_effect_does_its_own() -> None:
     assert (exposure[1:] - exposure[:-1]).abs().max() < 0.06  # slow
     corner, middle = seen(vignetting=0.4)[0, 0, 0, 0], seen(vignetting=0.4)[0, 12, 16, 0]
     assert corner / middle == pytest.approx(0.6, abs=0.03)
+    assert seen(dimness=0.75).mean().item() == pytest.approx(0.1, abs=0.005)
     rows = seen(flicker=0.1)[..., 0].mean(2)
     assert rows.std(1).min() > 0.01
     assert (rows[1:] - rows[:-1]).abs().max() > 0.01  # it rolls

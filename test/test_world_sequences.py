@@ -155,6 +155,7 @@ def test_walkers_walk_clear_of_the_camera() -> None:
         ("hfov", 300.0),
         ("camera_height", 7.0),
         ("camera_pitch", 90.0),
+        ("camera_shake", 9.0),
         ("movers", -1),
     ],
 )

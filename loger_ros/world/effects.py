@@ -17,6 +17,7 @@ class Effects:
     noise: float = 0.0  # deviation of the pixel noise at full light, 0..1
     blur: float = 0.0  # share of the frame interval during which the shutter is open
     vignetting: float = 0.0  # loss of light in the corners, 0..1
+    dimness: float = 0.0  # share of the light that is missing, 0..1; the noise stays that of the sensor
     flicker: float = 0.0  # depth of the brightness bands that roll over the image under mains light, 0..1
 
     def __post_init__(self) -> None:
@@ -52,7 +53,7 @@ def develop(light: Tensor, effects: Effects, frames: Tensor, seed: int) -> Tenso
         rows = torch.arange(height, device=light.device, dtype=torch.float64) / height
         phase = FLICKER_BANDS * rows + FLICKER_ROLL * frames[:, None].double()
         light = light * (1 + effects.flicker * torch.sin(2 * torch.pi * phase)).float()[:, None, :, None]
-    light = light.clamp(0, 1)
+    light = (light * (1 - effects.dimness)).clamp(0, 1)
     if effects.noise:
         level = effects.noise * (0.15 + 0.85 * light).sqrt()  # read noise and shot noise
         light = (light + level * pixel_noise((3, height, width), frames, seed)).clamp(0, 1)
