@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from loger_ros.evaluation.assessment.films import Film
     from loger_ros.model import LoGeR
 
-PARTS = ("accuracy", "baselines", "chunks", "tails", "memory", "speed")
+PARTS = ("accuracy", "baselines", "chunks", "tails", "outside", "memory", "speed")
 LEAST_FRAMES = 40
 LONG_SEED = 9200  # of the long ways that memory is judged on
 
@@ -111,6 +111,8 @@ class Examination:
                 self._keep(world, "chunks", found)
             if "tails" in parts:
                 self._keep(world, "tails", examine.tails(self.model, some, self.say, **self.changes))
+            if "outside" in parts and world == "robot":
+                self._keep(world, "outside", self._outside())
             if "speed" in parts:
                 rates = examine.speed(self.model, some[0], args.speed_threads, self.say, **self.changes)
                 self._keep(world, "speed", rates)
@@ -156,6 +158,20 @@ class Examination:
         motion = "robot" if world == "robot" else "handheld"
         count, frames = self.args.memory_sequences, self.args.memory_frames
         return long_films(motion, count, frames, self.size, self.args.device, seed, self.taught)
+
+    def _outside(self) -> dict[str, Any]:
+        from loger_ros.evaluation.assessment.outside import FRAMES, SEED, outside
+
+        return outside(
+            self.model,
+            self.size,
+            self.args.device,
+            self.taught,
+            self.say,
+            seed=SEED + sum(self.args.fresh_seeds or []),
+            frames=min(FRAMES, self.args.frames or FRAMES),
+            **self.changes,
+        )
 
     def _keep(self, world: str, part: str, found: Any) -> None:
         from loger_ros.evaluation.assessment.report import page

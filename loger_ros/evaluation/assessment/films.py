@@ -162,9 +162,9 @@ def set_films(
     own_seed, specs = NAMED_SETS[name]
     for index, spec in enumerate(specs):
         if seed is None:
-            sequence = generate(_sized(spec, size), own_seed, index)
+            sequence = generate(sized(spec, size), own_seed, index)
         else:
-            sequence = _generated(_sized(spec, size), seed, index)
+            sequence = _generated(sized(spec, size), seed, index)
         suffix = "" if seed is None else f", seed {seed}"
         yield film(
             f"{name} {index}{suffix}",
@@ -192,7 +192,7 @@ def long_films(
     for index in range(count):
         place = places[index % len(places)]
         spec = SequenceSpec(place, motion, frames=frames, split="test", effects=mild)
-        sequence = _generated(_sized(spec, size), seed, index)
+        sequence = _generated(sized(spec, size), seed, index)
         name = f"{place} {motion}, seed {seed}, {index}"
         yield film(name, sequence, size, device, fine=False, taught=taught)
 
@@ -205,5 +205,5 @@ def _generated(spec: SequenceSpec, seed: int, index: int) -> Sequence:
     raise ValueError(f"no way found for {spec} with {ATTEMPTS} seeds from {seed} on")
 
 
-def _sized(spec: SequenceSpec, size: tuple[int, int]) -> SequenceSpec:
+def sized(spec: SequenceSpec, size: tuple[int, int]) -> SequenceSpec:
     return replace(spec, width=OVERSAMPLED * size[0], height=OVERSAMPLED * size[1])

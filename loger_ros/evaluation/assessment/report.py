@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from loger_ros.evaluation.assessment.examine import LENGTHS, MEMORIES
+from loger_ros.evaluation.assessment.outside import INSIDE
 from loger_ros.evaluation.assessment.scores import judged
 
 GOALS = {  # robot, 6-DoF
@@ -39,6 +40,8 @@ def page(result: dict[str, Any]) -> str:
             parts += [f"## {world}: chunk sizes", _chunks(world, found["chunks"])]
         if "tails" in found:
             parts += [f"## {world}: short last chunks", _tails(found["tails"])]
+        if "outside" in found:
+            parts += [f"## {world}: outside of the training range", _outside(world, found["outside"])]
         if found.get("memory"):
             parts += [f"## {world}: memory and drift", _memory(found["memory"])]
         if "speed" in found:
@@ -163,6 +166,21 @@ def _tails(tails: list[dict[str, Any]]) -> str:
     ]
     heads = ["new frames", "°/frame", "same steps in a stream", "m/frame", "same steps in a stream", "tails"]
     return _table(heads, rows)
+
+
+def _outside(world: str, conditions: dict[str, Any]) -> str:
+    inside = conditions[INSIDE]["mean"][judged(world)]
+    rows = [
+        [name, *_cells(row["mean"]), f"{row['mean'][judged(world)] / max(inside, 1e-12):.1f} x"]
+        for name, row in conditions.items()
+    ]
+    films = conditions[INSIDE]["films"]
+    frames = next(iter(films.values()))["frames"]
+    heads = [title for title, _ in COLUMNS.values()]
+    return (
+        f"The same ways ({', '.join(films)}; {frames} frames each), one thing changed at a time; means.\n\n"
+        + _table(["", *heads, f"ATE against {INSIDE}"], rows)
+    )
 
 
 def _memory(memory: dict[str, Any]) -> str:
