@@ -38,6 +38,7 @@ from loger_ros.mapping.point_files import read_pcd, read_ply  # noqa: E402
 from loger_ros.mapping.trajectory_files import read_tum  # noqa: E402
 from loger_ros.model import load_model  # noqa: E402
 from loger_ros.ros import interface  # noqa: E402
+from loger_ros.ros.health import AGED  # noqa: E402
 from loger_ros.ros.interface import NODE, PUBLISHED, SERVICES  # noqa: E402
 from loger_ros.ros.reference import entries  # noqa: E402
 from loger_ros.ros.transforms import mount  # noqa: E402
@@ -225,6 +226,8 @@ def test_clouds_and_depth_come_while_someone_listens(node: SimpleNamespace) -> N
     assert depth[-1].header.frame_id == confidence[-1].header.frame_id == "camera"
     assert stamp_of(depth[-1]) in [*stamps, *more]
     assert (infos[-1].width, infos[-1].height) == (32, 24)
+    tester.wait(lambda: all(f"age_{output}_s_p99" in tester.health() for output in AGED))
+    assert 0 < float(tester.health()["intake_ms_p50"]) < 1000
     for topic in topics:
         tester.heard.pop(topic.name)
 

@@ -17,6 +17,7 @@ from loger_ros.ros.statistics import Statistics
 
 # Events that mean the loss of one frame each, beside those that the intake counts.
 LOSSES = ("duplicate_stamp", "out_of_order", "queue_full")
+AGED = ("odometry", "tf", "pose", "path", "points", "map_points", "depth", "confidence")
 RECENT = 10.0  # s during which a trouble counts as present
 MOST_SAID = 3  # troubles in one message
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -72,9 +73,9 @@ class CameraHealth:
             "frames_per_second": f"{statistics.rate('frame'):.1f}",
             "odometry_per_second": f"{statistics.rate('odometry'):.1f}",
         }
-        for name, key in (("chunk", "chunk_ms"), ("preview", "preview_ms"), ("push", "push_ms")):
-            values |= _spread(key, statistics.percentiles(name), 1e3)
-        for name in ("odometry", "tf", "pose", "points", "depth"):
+        for name in ("intake", "push", "preview", "chunk"):
+            values |= _spread(f"{name}_ms", statistics.percentiles(name), 1e3)
+        for name in AGED:
             values |= _spread(f"age_{name}_s", statistics.percentiles(f"age {name}"), 1.0)
         values |= {f"dropped_{cause}": str(count) for cause, count in sorted(self.dropped().items())}
         values |= {f"event_{name}": str(count) for name, count in sorted(self._events.counts.items())}

@@ -56,12 +56,14 @@ class Intake:
         if self.paused:
             self._drop("paused")
             return
+        started = time.perf_counter()
         try:
             self._take(message)
         except ImageError as error:
             self._drop("not_readable", _stamp(message), str(error))
         except Exception as error:  # the next image has its chance
             self._drop("intake_failed", _stamp(message), f"{type(error).__name__}: {error}")
+        self._statistics.took("intake", time.perf_counter() - started)
 
     def camera_info(self, message: Any) -> None:
         self._statistics.happened("camera_info")

@@ -106,6 +106,7 @@ class Outputs:
     def path(self) -> None:
         if len(self._way) and _heard(self._path):
             self.send(self._path, self._way.message())
+            self._aged("path", self._way.newest)
 
     @property
     def points_wanted(self) -> bool:
@@ -122,6 +123,7 @@ class Outputs:
     def map_points(self, cloud: Cloud, T_map_world: np.ndarray, stamp: int) -> None:
         self._map_published = time.monotonic()
         self.send(self._map_points, self._cloud(interface.MAP_POINTS, cloud, T_map_world, stamp))
+        self._aged("map_points", stamp)
 
     def pictures(
         self,
@@ -149,6 +151,7 @@ class Outputs:
         if _heard(self._confidence):
             probability = update.confidence[-1, ..., 0].float().sigmoid().cpu().numpy()
             self.send(self._confidence, confidence_message(turned_back(probability, camera, turn, 0.0), head))
+            self._aged("confidence", update.frames[-1].stamp)
 
     def taken(self, stamp: int) -> None:
         """A player that loses no image sends the next ones when it hears this."""
@@ -199,6 +202,11 @@ class ThinnedWay:
 
     def __len__(self) -> int:
         return len(self._poses)
+
+    @property
+    def newest(self) -> int:
+        """Stamp of the last pose."""
+        return self._poses[-1][0]
 
     def add(self, stamp: int, T_map_base: np.ndarray) -> None:
         self._count += 1
