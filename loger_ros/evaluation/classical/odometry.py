@@ -42,6 +42,14 @@ FLOOR_SETTINGS: dict[int, Settings] = {
     112: Settings(
         TrackerSettings(11, 2, 200, 4, 0.4), noise=0.12, longest=6, tolerance=2.5, tilt=0.2, flat=0.03
     ),
+    192: Settings(
+        TrackerSettings(11, 3, 200, 8, 0.43, quality=0.01),
+        noise=0.101,
+        longest=5,
+        fewest=0.4578,
+        tolerance=3.5303,
+        trust=0.6214,
+    ),
     224: Settings(TrackerSettings(13, 3, 250, 7, 0.6), noise=0.2, longest=6),
 }
 _MONOCULAR = Settings(
