@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from loger_ros.evaluation.assessment.examine import LENGTHS, MEMORIES
+from loger_ros.evaluation.assessment.examine import GOAL_SIZES, LENGTHS, MEMORIES
 from loger_ros.evaluation.assessment.outside import INSIDE
 from loger_ros.evaluation.assessment.scores import judged
 
@@ -17,7 +17,6 @@ GOALS = {  # robot, 6-DoF
 BLIND = {"robot": 10.0, "6-DoF": 5.0}  # times better than what does not look
 CLASSICAL = 2.0
 SPREAD = 1.5  # worst chunk size against the best, and short last chunks against the same steps in a stream
-GOAL_SIZE = 8  # the largest chunk that the checkpoint that ships has to be good at
 PAYS = 0.25  # reduction of drift by memory
 FRAMES_PER_SECOND = 60.0
 COLUMNS = {
@@ -103,7 +102,7 @@ def _spreads(chunks: dict[str, Any]) -> dict[str, dict[str, Any]]:
     if not chunks:
         return {}
     everywhere, some = chunks["all"], chunks["one of each set"]
-    near = {size: row for size, row in some.items() if int(size) <= GOAL_SIZE}
+    near = {size: row for size, row in some.items() if int(size) <= max(GOAL_SIZES)}
     return {
         f"ATE of chunks of {', '.join(everywhere)} frames, all sequences, worst against best": everywhere,
         f"chunks of {', '.join(near)} frames, one sequence of each set": near,
