@@ -1,4 +1,4 @@
-"""A model begins with the weights of a trained one: of as many patches, maybe finer, or twice as wide."""
+"""A model begins with the weights of a trained one: of other patches, or twice as wide."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ _APART = 0.5  # of a weight's deviation, by which two copies of an input differ 
 
 @torch.no_grad()
 def take_over(model: LoGeR, trained: LoGeR, generator: torch.Generator) -> None:
-    """Patches may differ in size: they are resampled. Twice as wide, with heads as wide as before, every
-    feature is there twice.
+    """Patches may differ in size and in number: filters and the table of positions are resampled. With as many
+    patches the model says at once what it said; with more, it has to learn what they see.
+
+    Twice as wide, with heads as wide as before, every feature is there twice.
 
     Then each layer hears half of either copy, so the model says what it said. Copies that stay alike would
     learn alike: one sees the finer filters of ``model`` added, the other subtracted, and layers listen to
@@ -42,6 +44,10 @@ def take_over(model: LoGeR, trained: LoGeR, generator: torch.Generator) -> None:
         other = theirs[name]
         if name == "encoder.patch_embed.proj.weight":
             other = _resampled(other, model.config.patch_size) * ratio**2  # as many times fewer pixels
+        elif name == "encoder.pos_embed":
+            grid = other[0, 1:].T.unflatten(1, (trained.encoder.grid, -1))
+            grid = _resampled(grid, model.encoder.grid).flatten(1).T
+            other = torch.cat([other[:, :1], grid[None]], 1)
         elif name.startswith(("point_head.proj.", "conf_head.proj.")):
             patches = other.unflatten(0, (-1, trained.config.patch_size, trained.config.patch_size))
             patches = patches.movedim((1, 2), (-2, -1))  # channels, (inputs,) rows, columns
