@@ -93,7 +93,7 @@ def test_patches_of_another_size_see_and_draw_the_same():
 
 @torch.no_grad()
 def test_more_patches_are_where_those_were_that_they_come_from():
-    """Of half the size and four times as many: each filter and each place is seen in half of its old angle."""
+    """Of half the size and four times as many: each filter sees half of its old angle."""
     few = small_model()
     config, rows = few.config, few.encoder.grid
     few.encoder.pos_embed[0, 1:] = torch.linspace(-1, 1, rows).repeat_interleave(rows)[:, None]  # of the row

@@ -19,8 +19,8 @@ _APART = 0.5  # of a weight's deviation, by which two copies of an input differ 
 
 @torch.no_grad()
 def take_over(model: LoGeR, trained: LoGeR, generator: torch.Generator) -> None:
-    """Patches may differ in size and in number: filters and the table of positions are resampled. With as many
-    patches the model says at once what it said; with more, it has to learn what they see.
+    """Patches may differ in size and in number: filters and the table of positions are resampled. With as
+    many patches the model says at once what it said; with more, it has to learn what they see.
 
     Twice as wide, with heads as wide as before, every feature is there twice.
 
