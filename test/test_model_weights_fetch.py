@@ -1,4 +1,4 @@
-"""``loger weights fetch`` and ``convert``, the former against servers on this machine that misbehave."""
+"""``loger weights``: ``fetch``, against servers on this machine that misbehave, ``convert`` and ``mean``."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from loger_ros import download as download_module
 from loger_ros.cli import bench_weights, main
 from loger_ros.download import DownloadError, Request, download
 from loger_ros.model import PRESETS, load_model, verify_checkpoint
+from loger_ros.training.trainer import write_checkpoint
 
 CONTENT = bytes(itertools.islice(itertools.cycle(range(251)), 3_000_000))
 
@@ -316,6 +317,24 @@ def _umask() -> int:
     umask = os.umask(0)
     os.umask(umask)
     return umask
+
+
+def test_mean(tmp_path, capsys):
+    """Of models of the same sizes; others are refused."""
+    models = {name: small_model(seed) for seed, name in enumerate("ab")} | {"c": small_model(patch_size=8)}
+    for name, model in models.items():
+        write_checkpoint(model, tmp_path / f"{name}.safetensors", {"chunk_size": 5})
+    a, b, c, out = (str(tmp_path / f"{name}.safetensors") for name in ("a", "b", "c", "out"))
+    assert main(["weights", "mean", a, b, "--out", out]) == 0
+    made = load_model(out)
+    assert made.recommended == {"chunk_size": 5}
+    for name, tensor in made.state_dict().items():
+        one, other = (models[which].state_dict()[name] for which in "ab")
+        assert torch.allclose(tensor, (one + other) / 2, atol=1e-7), name
+    assert main(["weights", "mean", a, b, "--out", out]) == 1
+    assert "exists already" in capsys.readouterr().err
+    assert main(["weights", "mean", a, c, "--out", str(tmp_path / "no.safetensors")]) == 1
+    assert "of other sizes than" in capsys.readouterr().err
 
 
 def test_convert_never_overwrites_and_leaves_nothing_half_done(published, tmp_path, capsys, monkeypatch):

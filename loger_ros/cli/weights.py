@@ -10,6 +10,9 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from loger_ros.download import DownloadError, Request, download
 from loger_ros.model.catalog import PUBLISHED, cache_folder
 from loger_ros.model.checkpoint import CheckpointError, open_checkpoint, save_checkpoint
@@ -43,6 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     convert.add_argument("--config", type=Path, help="YAML, for a .pt that is not LoGeR or LoGeR*")
     convert.set_defaults(weights_run=_convert)
+
+    mean = commands.add_parser("mean", help="the mean of the weights of runs that began with the same model")
+    mean.add_argument("sources", type=Path, nargs="+", metavar="IN")
+    mean.add_argument("--out", type=Path, required=True, metavar="FILE")
+    mean.set_defaults(weights_run=_mean)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -115,12 +123,7 @@ def _describe(report: CheckpointReport) -> None:
 
 
 def _convert(args: argparse.Namespace) -> int:
-    if args.target.suffix != ".safetensors":
-        raise ValueError(
-            f"{args.target}: the result is a safetensors file, so its name must end in .safetensors"
-        )
-    if args.target.exists():
-        raise ValueError(f"{args.target} exists already: remove it or choose another name")
+    _check_target(args.target)
     checkpoint = open_checkpoint(args.source)
     model = fitted_model(checkpoint, args.config)
     products, dtype = model.product_weights(), DTYPES[args.dtype]
@@ -140,6 +143,34 @@ def _convert(args: argparse.Namespace) -> int:
     )
     print(f"{args.target}: {args.target.stat().st_size:,} bytes, was {args.source.stat().st_size:,}")
     return 0
+
+
+def _mean(args: argparse.Namespace) -> int:
+    """In float32."""
+    _check_target(args.out)
+    checkpoints = [open_checkpoint(source) for source in args.sources]
+    config = fitted_model(checkpoints[0]).config
+    for checkpoint in checkpoints[1:]:
+        if fitted_model(checkpoint).config != config:
+            raise ValueError(f"{checkpoint.path} is a model of other sizes than {checkpoints[0].path}")
+    shapes = {name: (torch.float32, tensor.shape) for name, tensor in checkpoints[0].tensors.items()}
+
+    def mean(name: str) -> Tensor:
+        total = checkpoints[0].copy(name, torch.float32)
+        for checkpoint in checkpoints[1:]:
+            total += checkpoint.copy(name, torch.float32)
+        return total / len(checkpoints)
+
+    save_checkpoint(args.out, shapes, config.to_dict(), mean, checkpoints[0].stream)
+    print(f"{args.out}: the mean of {len(checkpoints)} models, {args.out.stat().st_size:,} bytes")
+    return 0
+
+
+def _check_target(target: Path) -> None:
+    if target.suffix != ".safetensors":
+        raise ValueError(f"{target}: the result is a safetensors file, so its name must end in .safetensors")
+    if target.exists():
+        raise ValueError(f"{target} exists already: remove it or choose another name")
 
 
 def _sha256(text: str) -> str:
