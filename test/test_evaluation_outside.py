@@ -18,16 +18,20 @@ from loger_ros.world.sequences import SequenceSpec
 
 def test_every_condition_goes_the_same_way_with_one_thing_changed(monkeypatch):
     some = {
-        name: part.CONDITIONS[name] for name in (part.INSIDE, "camera 0.125 m high", "shaking by 1 degree")
+        name: part.CONDITIONS[name]
+        for name in (part.INSIDE, "camera 0.125 m high", "shaking by 1 degree", "camera 0.5 m ahead")
     }
     monkeypatch.setattr(part, "CONDITIONS", some)
-    inside, low, shaking = part.ways(replace(part.SPEC, frames=40, width=16, height=12), 9300).values()
+    inside, low, shaking, ahead = part.ways(replace(part.SPEC, frames=40, width=16, height=12), 9300).values()
     assert inside.mount.height == 0.5
     assert low.mount.height == 0.125
     ground = inside.T_world_camera[:, :2, 3]
     assert np.ptp(ground, axis=0).max() > 0.5
     for other in (low, shaking):
         np.testing.assert_allclose(other.T_world_camera[:, :2, 3], ground)
+    assert ahead.mount.forward == 0.5
+    reach = np.linalg.norm((ahead.T_world_camera - inside.T_world_camera)[:, :2, 3], axis=1)
+    np.testing.assert_allclose(reach, 0.5 - inside.mount.forward, atol=1e-6)
     turns = [np.abs(np.diff(way.T_world_camera[:, 2, 2])).mean() for way in (inside, shaking)]
     assert turns[1] > 3 * turns[0]
 

@@ -30,6 +30,7 @@ class Clips:
     hfov: float | None = None  # degrees; None: drawn per clip
     camera_height: float | None = None  # metres; None: drawn per clip
     camera_pitch: float | None = None  # degrees; None: drawn per clip
+    camera_forward: tuple[float, float] | None = None  # metres ahead of the turning point; None: 0..0.15
     render_size: tuple[int, int] = (112, 84)  # width, height; averaged down to image_size
     image_size: tuple[int, int] = (56, 42)
 

@@ -100,8 +100,10 @@ def _plan(
         forward=rng.uniform(0, 0.15),
         shake=rng.choice([0.0, rng.uniform(0, 0.3)]),
     )
-    if spec.camera_shake is not None:  # drawn all the same: the way is that of another shake
+    if spec.camera_shake is not None:  # drawn all the same: the way is that of another mount
         mount = replace(mount, shake=spec.camera_shake)
+    if spec.camera_forward is not None:
+        mount = replace(mount, forward=spec.camera_forward)
     low, high = (0.8, 1.9) if spec.motion == "handheld" else (0.7, 1.9 if layout.ceiling else 4.5)
     look = rng.uniform(20, 60) if spec.motion == "handheld" else rng.uniform(10, 30)
     tight, reverse = rng.uniform(0, 0.6), rng.choice([0.0, 0.06, 0.15])

@@ -50,6 +50,7 @@ class SequenceSpec:
     camera_height: float | None = None  # metres, robot; drawn: 0.2..1.2
     camera_pitch: float | None = None  # degrees down, robot; drawn: 0..20
     camera_shake: float | None = None  # degrees, deviation while a robot drives; drawn: 0..0.3
+    camera_forward: float | None = None  # metres ahead of a robot's turning point; drawn: 0..0.15
     rate: float = 10.0  # frames per second, for the stamps
     movers: int = 0  # how many walkers one tries to place
     effects: Effects = field(default_factory=Effects)
@@ -69,6 +70,8 @@ class SequenceSpec:
             raise ValueError(f"camera_pitch must be -30 to 60 degrees down, got {self.camera_pitch}")
         if self.camera_shake is not None and not 0 <= self.camera_shake <= 5:
             raise ValueError(f"camera_shake must be 0 to 5 degrees, got {self.camera_shake}")
+        if self.camera_forward is not None and not -1 <= self.camera_forward <= 1:
+            raise ValueError(f"camera_forward must be -1 to 1 m, got {self.camera_forward}")
         if not 0 <= self.movers <= MOST_MOVERS:
             raise ValueError(f"movers must be 0 to {MOST_MOVERS}, got {self.movers}")
         if not 0.1 <= self.rate <= 1000:
