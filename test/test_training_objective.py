@@ -29,6 +29,7 @@ from loger_ros.training.losses import (
 )
 from loger_ros.training.recipe import Clips, Recipe, Stage
 from loger_ros.types import Camera, Prediction
+from loger_ros.world import generate
 from loger_ros.world.ways.trajectories import Mount
 
 STAGE = Stage(
@@ -215,6 +216,24 @@ def test_motions_are_drawn_as_asked_for():
         assert set((batch.unit > 0).tolist()) == known
     with pytest.raises(ValueError, match="flying"):
         draw(both, 2, 2, (1, 1), generator, ("flying",))
+
+
+@pytest.mark.parametrize(("reach", "low", "high"), [((0.8, 0.9), 0.8, 0.9), (None, 0, 0.15)])
+def test_cameras_are_carried_as_far_ahead_as_asked_for(monkeypatch, reach, low, high):
+    carried = []
+
+    def generated(*arguments):
+        sequence = generate(*arguments)
+        carried.append(sequence.mount.forward)
+        return sequence
+
+    monkeypatch.setattr(bank_module, "generate", generated)
+    clips = Clips(count=4, frames=2, camera_forward=reach, render_size=(16, 12), image_size=(16, 12))
+    for _ in range(2):
+        make_bank(clips, "cpu")
+    assert carried[:4] == carried[4:]
+    assert len(set(carried)) == 4
+    assert low <= min(carried) <= max(carried) <= high
 
 
 def test_seeing_no_motion_has_ratio_one(bank):
