@@ -57,12 +57,14 @@ KINDS = {
 }
 
 
-def write_checkpoint(path: Path, stream: dict[str, Any] = STREAM) -> Path:
+def write_checkpoint(
+    path: Path, stream: dict[str, Any] = STREAM, carried: dict[str, Any] | None = None
+) -> Path:
     """A small network with random weights, as a file that recommends how to run it."""
     model = small_model()
     tensors = model.state_dict()
     shapes = {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
-    save_checkpoint(path, shapes, dataclasses.asdict(model.config), tensors.__getitem__, stream)
+    save_checkpoint(path, shapes, dataclasses.asdict(model.config), tensors.__getitem__, stream, carried)
     return path
 
 

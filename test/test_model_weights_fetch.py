@@ -19,6 +19,7 @@ from loger_ros import download as download_module
 from loger_ros.cli import bench_weights, main
 from loger_ros.download import DownloadError, Request, download
 from loger_ros.model import PRESETS, load_model, verify_checkpoint
+from loger_ros.model.carried import Carried
 from loger_ros.training.trainer import write_checkpoint
 
 CONTENT = bytes(itertools.islice(itertools.cycle(range(251)), 3_000_000))
@@ -323,11 +324,14 @@ def test_mean(tmp_path, capsys):
     """Of models of the same sizes; others are refused."""
     models = {name: small_model(seed) for seed, name in enumerate("ab")} | {"c": small_model(patch_size=8)}
     for name, model in models.items():
-        write_checkpoint(model, tmp_path / f"{name}.safetensors", {"chunk_size": 5})
+        write_checkpoint(model, tmp_path / f"{name}.safetensors", {"chunk_size": 5}, {"pitch": [0, 20]})
     a, b, c, out = (str(tmp_path / f"{name}.safetensors") for name in ("a", "b", "c", "out"))
     assert main(["weights", "mean", a, b, "--out", out]) == 0
     made = load_model(out)
     assert made.recommended == {"chunk_size": 5}
+    assert made.carried == Carried(pitch=(0, 20))
+    assert main(["weights", "convert", out, str(tmp_path / "half.safetensors"), "--dtype", "float16"]) == 0
+    assert load_model(tmp_path / "half.safetensors").carried == made.carried
     for name, tensor in made.state_dict().items():
         one, other = (models[which].state_dict()[name] for which in "ab")
         assert torch.allclose(tensor, (one + other) / 2, atol=1e-7), name

@@ -194,6 +194,25 @@ def test_a_bad_config_inside(tmp_path, state, config, reason):
     assert not verify_checkpoint(path).ok
 
 
+@pytest.mark.parametrize(
+    ("carried", "reason"),
+    [
+        ('{"roll": [0, 1]}', "roll is not known of a mounting"),
+        ('{"pitch": 10}', "pitch must be its least and its most, got 10"),
+        ('{"pitch": [20, 0]}', "pitch must be its least and its most"),
+        ('{"height": [0, NaN]}', "height must be its least and its most"),
+        ('{"forward": [0, 1, 2]}', "forward must be its least and its most"),
+    ],
+)
+def test_bad_words_on_how_cameras_were_carried(tmp_path, carried, reason):
+    model = small_model()
+    config = json.dumps(model.config.to_dict())
+    path = tmp_path / "weights.safetensors"
+    save_file(model.state_dict(), path, {"config": config, "carried": carried})
+    with pytest.raises(CheckpointError, match=reason):
+        load_model(path)
+
+
 def test_damage_anywhere_is_refused_or_harmless(tmp_path, state):
     """Random bytes in the structure of a file: a refusal or tensors that can be read, never anything else."""
     generator = random.Random(0)

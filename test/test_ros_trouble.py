@@ -60,7 +60,8 @@ def tester(ros_domain: int) -> Iterator[Tester]:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "small.safetensors")
+    path = tmp_path_factory.mktemp("checkpoint") / "small.safetensors"
+    return write_checkpoint(path, carried={"pitch": [0, 10]})
 
 
 def test_a_kill_loses_no_final_pose_and_the_next_run_continues(
@@ -79,6 +80,8 @@ def test_a_kill_loses_no_final_pose_and_the_next_run_continues(
         tester.process = process
         stamps = tester.send_images(TEN, SECOND)
         tester.wait(lambda: len(poses) == 8)
+        tester.wait(lambda: "not learnt" in tester.health("stream").get("message", ""))
+        assert "it is 17.2 degrees down" in tester.health("stream")["message"]
         tester.process = None
         process.kill()
         process.wait()

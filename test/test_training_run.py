@@ -21,6 +21,7 @@ import loger_ros
 from loger_ros.cli import train
 from loger_ros.files import locked
 from loger_ros.model import CheckpointError, load_model
+from loger_ros.model.carried import Carried
 from loger_ros.training import trainer
 from loger_ros.training.recipe import Recipe, RecipeError
 from loger_ros.training.student import Student
@@ -38,6 +39,7 @@ model:
   attn_insert_after: [2]
   ttt_head_dim: 16
 clips: {count: 3, frames: 16, render_size: [28, 21], image_size: [28, 21]}
+carried: {pitch: [0, 20]}
 validation: {every: 100, sequences: 1, frames: 20}
 stages:
   pairs: {frames: 240, frames_per_step: 8, chunk_sizes: [2]}
@@ -152,6 +154,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 
 def test_what_comes_out_is_a_checkpoint(uninterrupted):
     model = load_model(uninterrupted / "model.safetensors")
+    assert model.carried == Carried(pitch=(0, 20))
     assert model.config.patch_size == 7
     prediction, _ = model.step(torch.rand(1, 3, 3, 21, 28), model.initial_memory(), 3, 1)
     assert torch.isfinite(prediction.camera_poses).all()
@@ -335,6 +338,8 @@ def test_shipped_recipes_can_be_cooked(file):
         (("frames: 240, frames_per_step: 8", "frame: 240, frames_per_step: 8"), "frame is no entry"),
         (("patch_size: 7", "patch_size: 6"), "img_size"),
         (("seed: 3", "seed: [3"), "cannot be read"),
+        (("pitch: [0, 20]", "pitch: 20"), "carried: pitch must be"),
+        (("{pitch: [0, 20]}", "20"), "carried: "),
     ],
 )
 def test_recipes_that_cannot_be_cooked(tmp_path, change, message):

@@ -140,6 +140,7 @@ def _convert(args: argparse.Namespace) -> int:
         model.config.to_dict(),
         lambda name: checkpoint.copy(name, shapes[name][0]),
         checkpoint.stream,
+        checkpoint.carried,
     )
     print(f"{args.target}: {args.target.stat().st_size:,} bytes, was {args.source.stat().st_size:,}")
     return 0
@@ -161,7 +162,8 @@ def _mean(args: argparse.Namespace) -> int:
             total += checkpoint.copy(name, torch.float32)
         return total / len(checkpoints)
 
-    save_checkpoint(args.out, shapes, config.to_dict(), mean, checkpoints[0].stream)
+    first = checkpoints[0]
+    save_checkpoint(args.out, shapes, config.to_dict(), mean, first.stream, first.carried)
     print(f"{args.out}: the mean of {len(checkpoints)} models, {args.out.stat().st_size:,} bytes")
     return 0
 

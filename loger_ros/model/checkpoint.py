@@ -48,6 +48,7 @@ class Checkpoint:
     tensors: dict[str, Tensor]  # windows into the file, named as the model names them
     config: Mapping[str, Any] | None  # of the model, where the file brings it along
     stream: Mapping[str, Any]  # recommended settings of the stream, empty where the file has none
+    carried: Mapping[str, Any]  # how robots carried the cameras that it learnt from, likewise
 
     def copy(self, name: str, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
         """A tensor of its own; the memory behind the window is let go, so that the file never fills it."""
@@ -61,12 +62,14 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     """Opens a ``.pt`` or ``.safetensors`` file; what it is decides its content, not its name."""
     path = Path(path).expanduser()
     kind = _kind(path)
-    config, stream = None, None
+    config, stream, carried = None, None, None
     if kind == "torch":
         found = _read_torch(path)
     else:
         found, metadata = _read_safetensors(path)
-        config, stream = (_embedded(path, name, metadata.get(name)) for name in ("config", "stream"))
+        config, stream, carried = (
+            _embedded(path, name, metadata.get(name)) for name in ("config", "stream", "carried")
+        )
     if len(found) > _MAX_TENSORS:
         raise CheckpointError(f"{path} holds {len(found):,} tensors: it is no checkpoint of ours")
     tensors: dict[str, Tensor] = {}
@@ -81,7 +84,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         tensors[short] = _plain(path, name, value)
     if sum(tensor.nbytes for tensor in tensors.values()) > path.stat().st_size:
         raise CheckpointError(f"{path} declares tensors larger than the file itself: it is damaged or forged")
-    return Checkpoint(path, kind, tensors, config, stream or {})
+    return Checkpoint(path, kind, tensors, config, stream or {}, carried or {})
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
@@ -101,14 +104,17 @@ def save_checkpoint(
     config: Mapping[str, Any],
     tensor: Callable[[str], Tensor],
     stream: Mapping[str, Any] | None = None,
+    carried: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a safetensors file with its config inside, asking for one tensor at a time.
 
-    ``stream``: the settings of the stream that it is to be run with.
+    ``stream``: the settings of the stream that it is to be run with. ``carried``: how robots carried the
+    cameras that it learnt from.
 
     The library's own writer wants all of them in memory, twice. The file appears when it is complete.
     """
-    metadata = {"config": json.dumps(config)} | ({"stream": json.dumps(stream)} if stream else {})
+    brought = {"config": config, "stream": stream, "carried": carried}
+    metadata = {name: json.dumps(value) for name, value in brought.items() if value or name == "config"}
     header: dict[str, Any] = {"__metadata__": metadata}
     position = 0
     aligned = sorted(shapes, key=lambda name: -shapes[name][0].itemsize)  # wide first: every value lies even

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from loger_ros.model.attention import Attention, KeyValues
 from loger_ros.model.blocks import Block
+from loger_ros.model.carried import Carried
 from loger_ros.model.config import ModelConfig
 from loger_ros.model.encoder import Encoder, Features
 from loger_ros.model.fast_weights import FastWeightLayer, FastWeights
@@ -50,6 +51,7 @@ class LoGeR(nn.Module):
         super().__init__()
         self.config = config
         self.recommended: dict[str, Any] = {}  # settings of the stream (StreamConfig) that suit the weights
+        self.carried = Carried()  # the cameras that it learnt from, on their robots
         decoder, heads = config.decoder, config.heads
         dim = decoder.dim
         self.register_token = nn.Parameter(torch.randn(1, 1, decoder.num_registers, dim) * 0.02)

@@ -14,6 +14,7 @@ import yaml
 from torch import Tensor
 
 from loger_ros.config import StreamConfig
+from loger_ros.model.carried import Carried
 from loger_ros.model.catalog import NAMES, PACKAGED, PUBLISHED, checkpoint_folders, find_checkpoint
 from loger_ros.model.checkpoint import Checkpoint, CheckpointError, not_finite, open_checkpoint
 from loger_ros.model.config import PRESETS, ConfigError, ModelConfig
@@ -59,7 +60,7 @@ def load_model(
         config = PRESETS[name]
     model = fitted_model(opened, config, asked_for=PUBLISHED[name].title if name in PUBLISHED else None)
     _fill(model, opened, chosen_dtype, chosen_device)
-    model.recommended = _recommended(opened)
+    model.recommended, model.carried = _recommended(opened), _carried(opened)
     used = model.eval().requires_grad_(False).set_attention_backend(attention)
     _log.info(
         "%s: %s parameters in %s on %s, %s attention, from %s in %.1f s",
@@ -151,6 +152,13 @@ def _recommended(checkpoint: Checkpoint) -> dict[str, Any]:
             f"{checkpoint.path}: the stream settings that it recommends: {error}"
         ) from error
     return dict(checkpoint.stream)
+
+
+def _carried(checkpoint: Checkpoint) -> Carried:
+    try:
+        return Carried.from_dict(checkpoint.carried)
+    except ValueError as error:
+        raise CheckpointError(f"{checkpoint.path}: how its cameras were carried: {error}") from error
 
 
 def _embedded(checkpoint: Checkpoint) -> ModelConfig:

@@ -111,9 +111,8 @@ class Session:
             troubles = channel.health.troubles(self._config.health, channel.inputs, busy_for, paused)
             rate = channel.statistics.rate("frame")
             fine = "paused" if paused else f"{rate:.1f} images per second" if channel.inputs else "not active"
-            if channel.inputs is not None and (reason := channel.stream.lens_unknown):
-                text = f"turns and lengths are wrong: {reason} ({channel.inputs.info_topic})"
-                troubles.insert(0, Trouble(WARN, text))
+            if channel.inputs is not None:
+                troubles = [*_of_the_camera(channel.stream, channel.inputs.info_topic), *troubles]
                 troubles.sort(key=lambda trouble: trouble.level, reverse=True)
             values = channel.health.values()
             values["queue"] = f"{len(channel.stream.queue)} of {self._config.queue.capacity}"
@@ -182,3 +181,13 @@ class Session:
     def _wake_executor(self) -> None:
         if self._node.executor is not None:
             self._node.executor.wake()
+
+
+def _of_the_camera(stream: CameraStream, info_topic: str) -> list[Trouble]:
+    """What the network cannot know, or has not learnt."""
+    troubles = []
+    if reason := stream.lens_unknown:
+        troubles.append(Trouble(WARN, f"turns and lengths are wrong: {reason} ({info_topic})"))
+    if reason := stream.carried_otherwise:
+        troubles.append(Trouble(WARN, f"the camera is mounted as the network has not learnt it: {reason}"))
+    return troubles

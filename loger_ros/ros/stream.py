@@ -176,6 +176,14 @@ class CameraStream:
             return "camera_info does not fit the images; it must be of the same camera and image mode"
         return "the camera's intrinsics are not known; publish them as camera_info"
 
+    @property
+    def carried_otherwise(self) -> str:
+        """How the camera is mounted as the network has not learnt it; empty where nothing is to be said."""
+        mounting, carried = self._mounting, getattr(self._model, "carried", None)
+        if mounting is None or carried is None:
+            return ""
+        return carried.unlike(self.config.stream.unit, *mounting)
+
     def _hand_out(self, update: Update) -> None:
         late = bool(update.frames) and self._too_late(update.frames[-1].stamp)
         if late:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from loger_ros.model import ModelConfig
+from loger_ros.model.carried import Carried
 
 
 class RecipeError(ValueError):
@@ -96,6 +97,9 @@ class Recipe:
     aided_heads: int = 2  # attention heads per global block that follow correspondences
     validation: Validation | None = None
     stream: Mapping[str, Any] = field(default_factory=dict)  # StreamConfig that the checkpoint recommends
+    carried: Carried = field(
+        default_factory=Carried
+    )  # how robots carry the cameras of the clips; the checkpoint says it
     variant: str = ""  # section under ``variants`` that was laid over the rest, such as gpu
     source: str = field(default="", compare=False)  # text of the file, kept with the checkpoint
 
@@ -130,6 +134,11 @@ class Recipe:
             raise RecipeError(f"{path}: the section {error} is missing") from error
         if "validation" in values:
             values["validation"] = _made(Validation, values["validation"], "validation")
+        if "carried" in values:
+            try:
+                values["carried"] = Carried.from_dict(dict(values["carried"]))
+            except (TypeError, ValueError) as error:
+                raise RecipeError(f"{path}: carried: {error}") from error
         if "tilts" in values and "views" not in values:
             raise RecipeError(f"{path}: tilts are of cameras that views describe; give views, too")
         if not stages:
@@ -150,7 +159,8 @@ class Recipe:
     def same_until(self, other: Recipe, begun: int) -> bool:
         """Whether nothing differs that the first stages, as many as have ``begun``, depend on."""
         a, b = (
-            dataclasses.replace(r, stages=r.stages[:begun], stream={}, validation=None) for r in (self, other)
+            dataclasses.replace(r, stages=r.stages[:begun], stream={}, carried=Carried(), validation=None)
+            for r in (self, other)
         )
         return a == b
 

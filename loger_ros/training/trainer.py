@@ -161,9 +161,13 @@ class Trainer:
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
         }
         # The state last: a run that says it is finished has its model.
-        write_checkpoint(self.average, self.folder / "model.safetensors", self.recipe.stream)
+        self._write("model.safetensors")
         with appearing_whole(self.folder / "state.pt") as file:
             torch.save(state, file)
+
+    def _write(self, name: str) -> None:
+        recipe = self.recipe
+        write_checkpoint(self.average, self.folder / name, recipe.stream, recipe.carried.to_dict())
 
     # ---- one step ---------------------------------------------------------------------------------
 
@@ -211,7 +215,7 @@ class Trainer:
         results = self.examiner.examine(self.average)
         if results["validation"] < self.best:
             self.best = results["validation"]
-            write_checkpoint(self.average, self.folder / "best.safetensors", self.recipe.stream)
+            self._write("best.safetensors")
         return results
 
     @torch.no_grad()
@@ -294,11 +298,13 @@ class Trainer:
         return bool(vote.item())
 
 
-def write_checkpoint(model: LoGeR, path: Path, stream: Mapping[str, Any]) -> None:
-    """As load_model reads it: with its config and the settings of the stream that suit it."""
+def write_checkpoint(
+    model: LoGeR, path: Path, stream: Mapping[str, Any], carried: Mapping[str, Any] | None = None
+) -> None:
+    """As load_model reads it: with its config, the settings of the stream that suit it, and its cameras."""
     tensors = model.state_dict()
     shapes = {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
-    save_checkpoint(path, shapes, model.config.to_dict(), tensors.__getitem__, stream)
+    save_checkpoint(path, shapes, model.config.to_dict(), tensors.__getitem__, stream, carried)
 
 
 def hash_of(*numbers: int) -> int:

@@ -1,0 +1,62 @@
+"""How robots carried the cameras that a network learnt from."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Least and most of each; None where nothing is known of it."""
+
+    height: tuple[float, float] | None = None  # metres above the ground
+    pitch: tuple[float, float] | None = None  # degrees downwards
+    forward: tuple[float, float] | None = None  # metres ahead of the point that the robot turns about
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Carried:
+        known = {entry.name for entry in dataclasses.fields(cls)}
+        if unknown := sorted(values.keys() - known):
+            raise ValueError(f"{unknown[0]} is not known of a mounting; known: {', '.join(sorted(known))}")
+        return cls(**{name: _range(name, value) for name, value in values.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: list(value) for name, value in dataclasses.asdict(self).items() if value is not None}
+
+    def unlike(self, height: float, T_base_camera: np.ndarray, R_level_camera: np.ndarray) -> str:
+        """What the network has not seen of a camera, as a sentence; empty where nothing is to be said."""
+        ahead = R_level_camera[:, 2]
+        down = math.degrees(math.asin(float(np.clip(-ahead[2], -1, 1))))
+        before = T_base_camera[:3, :3][:2, 2]
+        forward = float(T_base_camera[:2, 3] @ before) / max(float(np.linalg.norm(before)), 1e-6)
+        found = (
+            (self.height, height, "m above the ground (stream.unit)"),
+            (self.pitch, down, "degrees down"),
+            (self.forward, forward, "m ahead of the base"),
+        )
+        said = [
+            f"it is {value:.3g} {what}, and the checkpoint was trained with {taught[0]:g} to {taught[1]:g}"
+            for taught, value, what in found
+            if taught is not None and not taught[0] - _slack(taught) <= value <= taught[1] + _slack(taught)
+        ]
+        return "; ".join(said)
+
+
+def _slack(taught: tuple[float, float]) -> float:
+    """What does not matter yet."""
+    return 0.1 * (taught[1] - taught[0])
+
+
+def _range(name: str, value: Any) -> tuple[float, float]:
+    numbers = isinstance(value, list | tuple) and all(
+        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in value
+    )
+    if not numbers or len(value) != 2 or value[0] > value[1]:
+        raise ValueError(f"{name} must be its least and its most, got {value!r}")
+    return float(value[0]), float(value[1])

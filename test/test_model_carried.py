@@ -1,0 +1,63 @@
+"""What is said of a camera that is mounted as the network has not learnt it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from loger_ros.model.carried import Carried
+
+TAUGHT = Carried(height=(0.2, 1.2), pitch=(0, 20), forward=(0, 0.15))
+
+
+def mounting(pitch: float = 10, forward: float = 0.1, heading: float = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Degrees down, metres ahead as it looks, degrees to the left → T_base_camera, its rotation."""
+    down, left = np.radians([pitch, heading])
+    view = np.array([np.cos(left) * np.cos(down), np.sin(left) * np.cos(down), -np.sin(down)])
+    right = np.array([np.sin(left), -np.cos(left), 0])
+    pose = np.eye(4)
+    pose[:3, :3] = np.stack([right, np.cross(view, right), view], 1)
+    pose[:2, 3] = forward * view[:2] / np.linalg.norm(view[:2])
+    return pose, pose[:3, :3]
+
+
+@pytest.mark.parametrize(
+    ("height", "mounted", "said"),
+    [
+        (0.4, {}, ""),
+        (1.25, {"pitch": 21.9, "forward": -0.01}, ""),  # a little outside does not matter
+        (
+            1.5,
+            {},
+            "it is 1.5 m above the ground (stream.unit), and the checkpoint was trained with 0.2 to",
+        ),
+        (0.4, {"pitch": -15}, "it is -15 degrees down, and the checkpoint was trained with 0 to 20"),
+        (
+            0.4,
+            {"forward": 0.5},
+            "it is 0.5 m ahead of the base, and the checkpoint was trained with 0 to",
+        ),
+        (0.4, {"forward": 0.5, "heading": 90}, "it is 0.5 m ahead"),
+        (0.4, {"heading": 180}, ""),
+    ],
+)
+def test_what_is_said(height: float, mounted: dict[str, float], said: str) -> None:
+    sentence = TAUGHT.unlike(height, *mounting(**mounted))
+    assert sentence.startswith(said)
+    assert bool(sentence) == bool(said)
+
+
+def test_all_at_once() -> None:
+    sentence = TAUGHT.unlike(3, *mounting(pitch=60, forward=1))
+    assert sentence.count("the checkpoint was trained with") == 3
+    assert not Carried().unlike(3, *mounting(pitch=60, forward=1))
+
+
+def test_a_camera_that_looks_straight_down() -> None:
+    assert "90 degrees down" in TAUGHT.unlike(0.4, *mounting(pitch=90))
+
+
+def test_as_a_checkpoint_keeps_it() -> None:
+    assert Carried.from_dict(TAUGHT.to_dict()) == TAUGHT
+    assert Carried.from_dict({}) == Carried()
+    assert Carried().to_dict() == {}
