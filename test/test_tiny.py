@@ -12,6 +12,7 @@ from loger_ros.evaluation.assessment.assess import ride, score, stream_settings
 from loger_ros.evaluation.assessment.films import film
 from loger_ros.evaluation.trajectory import absolute_error, path_length, step_errors
 from loger_ros.model import load_model
+from loger_ros.model.carried import Carried
 from loger_ros.model.catalog import PACKAGE_FOLDER
 from loger_ros.stream import Reconstructor
 from loger_ros.types import Camera
@@ -47,6 +48,7 @@ def ridden(model, sequence: Sequence, **changes) -> np.ndarray:
 def test_it_is_small_and_says_how_it_wants_to_be_run(tiny):
     assert (PACKAGE_FOLDER / "tiny.safetensors").stat().st_size <= 10e6
     assert StreamConfig(**tiny.recommended).size == (96, 72)
+    assert tiny.carried == Carried(height=(0.2, 1.2), pitch=(0, 20), forward=(0, 0.15))
 
 
 @pytest.mark.parametrize("chunk_size", [2, 4, 8])
