@@ -97,9 +97,7 @@ class Recipe:
     aided_heads: int = 2  # attention heads per global block that follow correspondences
     validation: Validation | None = None
     stream: Mapping[str, Any] = field(default_factory=dict)  # StreamConfig that the checkpoint recommends
-    carried: Carried = field(
-        default_factory=Carried
-    )  # how robots carry the cameras of the clips; the checkpoint says it
+    carried: Carried = field(default_factory=Carried)  # said in the checkpoint: the clips' cameras on robots
     variant: str = ""  # section under ``variants`` that was laid over the rest, such as gpu
     source: str = field(default="", compare=False)  # text of the file, kept with the checkpoint
 
