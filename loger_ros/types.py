@@ -37,7 +37,7 @@ class Camera:
     matrix: np.ndarray  # (3, 3), the centre of the first pixel is (0, 0)
     distortion: tuple[float, ...] = ()  # coefficients in OpenCV's order
     model: str = "plumb_bob"  # or rational_polynomial, equidistant
-    R_base_camera: np.ndarray | None = None  # (3, 3) how a vehicle (x forward, z up) carries it, if it does
+    T_base_camera: np.ndarray | None = None  # (4, 4) how a vehicle (x forward, z up) carries it, if it does
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,15 +10,15 @@ from loger_ros.model.carried import Carried
 TAUGHT = Carried(height=(0.2, 1.2), pitch=(0, 20), forward=(0, 0.15))
 
 
-def mounting(pitch: float = 10, forward: float = 0.1, heading: float = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Degrees down, metres ahead as it looks, degrees to the left → T_base_camera, its rotation."""
+def mounting(pitch: float = 10, forward: float = 0.1, heading: float = 0) -> np.ndarray:
+    """Degrees down, metres ahead as it looks, degrees to the left → T_base_camera."""
     down, left = np.radians([pitch, heading])
     view = np.array([np.cos(left) * np.cos(down), np.sin(left) * np.cos(down), -np.sin(down)])
     right = np.array([np.sin(left), -np.cos(left), 0])
     pose = np.eye(4)
     pose[:3, :3] = np.stack([right, np.cross(view, right), view], 1)
     pose[:2, 3] = forward * view[:2] / np.linalg.norm(view[:2])
-    return pose, pose[:3, :3]
+    return pose
 
 
 @pytest.mark.parametrize(
@@ -42,19 +42,19 @@ def mounting(pitch: float = 10, forward: float = 0.1, heading: float = 0) -> tup
     ],
 )
 def test_what_is_said(height: float, mounted: dict[str, float], said: str) -> None:
-    sentence = TAUGHT.unlike(height, *mounting(**mounted))
+    sentence = TAUGHT.unlike(height, mounting(**mounted))
     assert sentence.startswith(said)
     assert bool(sentence) == bool(said)
 
 
 def test_all_at_once() -> None:
-    sentence = TAUGHT.unlike(3, *mounting(pitch=60, forward=1))
+    sentence = TAUGHT.unlike(3, mounting(pitch=60, forward=1))
     assert sentence.count("the checkpoint was trained with") == 3
-    assert not Carried().unlike(3, *mounting(pitch=60, forward=1))
+    assert not Carried().unlike(3, mounting(pitch=60, forward=1))
 
 
 def test_a_camera_that_looks_straight_down() -> None:
-    assert "90 degrees down" in TAUGHT.unlike(0.4, *mounting(pitch=90))
+    assert "90 degrees down" in TAUGHT.unlike(0.4, mounting(pitch=90))
 
 
 def test_as_a_checkpoint_keeps_it() -> None:

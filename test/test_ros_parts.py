@@ -271,8 +271,8 @@ def test_a_long_way_is_thinned_out_evenly() -> None:
 
 def test_depth_images_are_those_of_the_camera_also_where_the_network_looks_further_down() -> None:
     """A wall straight ahead of the camera has one depth, in every pixel that the turned view saw."""
-    mounted = mount((0, 0, 0.5), (0, 0.05, 0))[:3, :3]
-    source = Camera(80, 60, np.array([[50.0, 0, 39.5], [0, 50, 29.5], [0, 0, 1]]), R_base_camera=mounted)
+    mounted = mount((0, 0, 0.5), (0, 0.05, 0))
+    source = Camera(80, 60, np.array([[50.0, 0, 39.5], [0, 50, 29.5], [0, 0, 1]]), T_base_camera=mounted)
     view = View(source, (56, 42), 70, pitch=12)
     turn = turn_between(view.camera, mounted)
     assert turn is not None
@@ -286,5 +286,5 @@ def test_depth_images_are_those_of_the_camera_also_where_the_network_looks_furth
     assert 0.7 < known.mean() < 0.95
     assert not known[:4].any(), "the view looks further down than the camera"
     assert np.abs(seen - expected)[known].max() < 2 / view.camera.matrix[1, 1]
-    assert turn_between(view.camera, view.camera.R_base_camera) is None
+    assert turn_between(view.camera, view.camera.T_base_camera) is None
     assert turned_back(height, view.camera, None, np.nan) is height

@@ -43,7 +43,7 @@ def camera_stream(**others: Any) -> Any:
         "config": NodeConfig(map=MapConfig(max_voxels=16)),
         "outputs": SimpleNamespace(**silent, points_wanted=False, map_due=lambda: False),
         "journal": None,
-        "mounting": lambda frame: Mounting(np.eye(4), np.eye(3)),
+        "mounting": lambda frame: Mounting(np.eye(4), np.eye(4)),
         "too_late": lambda stamp: False,
         **others,
     }
@@ -57,18 +57,18 @@ def camera_stream(**others: Any) -> Any:
 def test_images_that_wait_at_a_reset_are_still_turned_as_the_camera_is_mounted() -> None:
     """And the next image asks anew how that is, until somebody knows."""
     mounts = [mount((0, 0, 0.5), (0, pitch, 0)) for pitch in (0.1, 0.3)]
-    told: list[Mounting | None] = [Mounting(m, m[:3, :3]) for m in mounts]
+    told: list[Mounting | None] = [Mounting(m, m) for m in mounts]
     told.insert(1, None)
     camera = camera_stream(mounting=lambda frame: told.pop(0))
     camera.intake.camera = Camera(8, 6, np.diag([5.0, 5.0, 1.0]))
     waiting = Frame(0, np.zeros((6, 8, 3), np.uint8))
     assert camera._mounted("camera")
     camera.reset()
-    assert np.array_equal(camera._camera_of(waiting).R_base_camera, mounts[0][:3, :3])
+    assert np.array_equal(camera._camera_of(waiting).T_base_camera, mounts[0])
     assert not camera._mounted("camera"), "it may have been mounted anew, and nobody knows yet"
-    assert np.array_equal(camera._camera_of(waiting).R_base_camera, mounts[0][:3, :3])
+    assert np.array_equal(camera._camera_of(waiting).T_base_camera, mounts[0])
     assert camera._mounted("camera")
-    assert np.array_equal(camera._camera_of(waiting).R_base_camera, mounts[1][:3, :3])
+    assert np.array_equal(camera._camera_of(waiting).T_base_camera, mounts[1])
     assert camera._mounted("camera")
     assert not told
 
@@ -249,7 +249,7 @@ def test_camera_info_is_wanted_until_it_came_and_again_for_other_images_and_afte
 def test_an_image_whose_place_is_not_known_does_not_decide_which_camera_it_is() -> None:
     camera = camera_stream(
         config=NodeConfig(input=InputConfig(undistort=False)),
-        mounting=lambda name: Mounting(np.eye(4), np.eye(3)) if name == "camera" else None,
+        mounting=lambda name: Mounting(np.eye(4), np.eye(4)) if name == "camera" else None,
     )
 
     def send(stamp: int, name: str) -> dict[str, int]:

@@ -190,8 +190,8 @@ def test_a_camera_that_is_not_known_is_told():
 def robot_camera(pitch, hfov=84.0, seed=3, size=(224, 168)):
     spec = SequenceSpec("rooms", frames=1, width=size[0], height=size[1], hfov=hfov, camera_height=0.6)
     sequence = generate(replace(spec, camera_pitch=pitch), seed)
-    mounted = sequence.mount.transform()[:3, :3]
-    return sequence, Camera(*size, sequence.camera.matrix(), R_base_camera=mounted)
+    mounted = sequence.mount.transform()
+    return sequence, Camera(*size, sequence.camera.matrix(), T_base_camera=mounted)
 
 
 @pytest.mark.parametrize("pitch", [0, 17])
@@ -211,7 +211,7 @@ def test_a_view_looks_as_far_down_as_the_network_was_taught(pitch):
     assert 0.7 < there.mean() < 0.95
     assert np.abs(made - true)[there].mean() < 5
     assert np.median(np.abs(depth / true_depth - 1)[there]) < 0.02
-    unturned = View(replace(camera, R_base_camera=None), (56, 42), 84)(seen.rgb[0].numpy())
+    unturned = View(replace(camera, T_base_camera=None), (56, 42), 84)(seen.rgb[0].numpy())
     assert np.abs(unturned - true)[there].mean() > 15
     edge = made[-2:] if pitch < 10 else made[:2]
     assert not edge.any()
@@ -268,8 +268,8 @@ def test_what_lies_beyond_the_formula_of_a_lens_is_black_and_not_seen_twice():
     source = Camera(
         640, 480, np.array([[320.0, 0, 319.5], [0, 320.0, 239.5], [0, 0, 1]]), (-0.37, 0.2, 0, 0, -0.07)
     )
-    mounted = Mount(0.5, 38).transform()[:3, :3]
-    view = View(replace(source, R_base_camera=mounted), (56, 42), 84, pitch=8)
+    mounted = Mount(0.5, 38).transform()
+    view = View(replace(source, T_base_camera=mounted), (56, 42), 84, pitch=8)
     turned = np.indices((42, 56))[::-1].reshape(2, -1).T
     rays = np.c_[turned, np.ones(len(turned))] @ np.linalg.inv(view.camera.matrix).T @ view.turn
     places = cv2.projectPoints(rays, np.zeros(3), np.zeros(3), source.matrix, np.array(source.distortion))[0][
@@ -307,9 +307,9 @@ def test_a_view_behind_the_camera_has_no_depth():
 
 
 def test_a_camera_that_looks_elsewhere_is_not_turned():
-    for R_base_camera in (robot_camera(10)[1].R_base_camera, robot_camera(58)[1].R_base_camera, None):
+    for T_base_camera in (robot_camera(10)[1].T_base_camera, robot_camera(58)[1].T_base_camera, None):
         camera = Camera(56, 42, np.array([[30.0, 0, 27.5], [0, 30.0, 20.5], [0, 0, 1]]))
-        view = View(replace(camera, R_base_camera=R_base_camera), (56, 42), 84, pitch=10)
+        view = View(replace(camera, T_base_camera=T_base_camera), (56, 42), 84, pitch=10)
         np.testing.assert_allclose(view.turn, np.eye(3), atol=1e-12)
     untaught = View(robot_camera(20)[1], (56, 42), 84)
     np.testing.assert_array_equal(untaught.turn, np.eye(3))

@@ -36,8 +36,8 @@ def ridden(model, sequence: Sequence, **changes) -> np.ndarray:
     """Camera poses in metres."""
     lens = sequence.camera
     settings = replace(StreamConfig(**model.recommended), unit=sequence.mount.height, **changes)
-    mounted = sequence.mount.transform()[:3, :3]
-    camera = Camera(lens.width, lens.height, lens.matrix(), R_base_camera=mounted)
+    mounted = sequence.mount.transform()
+    camera = Camera(lens.width, lens.height, lens.matrix(), T_base_camera=mounted)
     stream = Reconstructor.from_config(model, settings, camera=camera)
     for frame in sequence.frames():
         stream.push(frame)

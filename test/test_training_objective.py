@@ -342,10 +342,10 @@ def test_other_cameras_are_imitated_as_the_stream_shows_them(pitch):
     tilt = pitch - 10
     batch = draw(make_bank(clips, "cpu"), 40, 2, (1, 1), generator, views=(70, 70), tilts=(tilt, tilt))
     seen = batch.depth[:, 0].isfinite().numpy()
-    mounted = Mount(0.5, pitch).transform()[:3, :3]
+    mounted = Mount(0.5, pitch).transform()
     focal = 280 / np.tan(np.radians(35))
     matrix = np.array([[focal, 0, 279.5], [0, focal, 209.5], [0, 0, 1]])
-    view = View(Camera(560, 420, matrix, R_base_camera=mounted), (56, 42), 84, pitch=10)
+    view = View(Camera(560, 420, matrix, T_base_camera=mounted), (56, 42), 84, pitch=10)
     shown = view(np.full((420, 560, 3), 255, np.uint8))[..., 0] > 127
     agreeing = (seen == shown).mean((1, 2))
     assert 0.4 < (agreeing > 0.97).mean() < 0.95, "the others imitate flat sensors"

@@ -126,8 +126,8 @@ def _bare(args: argparse.Namespace) -> float:
         if name.startswith("stream.")
     }
     config = StreamConfig(**{**model.recommended, **stream})
-    level = mount(FramesConfig.camera_xyz, FramesConfig.camera_rpy)[:3, :3]
-    camera = replace(lens(*args.size), R_base_camera=level)
+    level = mount(FramesConfig.camera_xyz, FramesConfig.camera_rpy)
+    camera = replace(lens(*args.size), T_base_camera=level)
     recon = Reconstructor.from_config(model, config, camera=camera, keep_results=False)
     images = pictures(*args.size)
     taken = 0.0

@@ -18,7 +18,7 @@ class SeenDepth:
     def __init__(self, source: Camera | None, network: Camera | None) -> None:
         """source: of the recording's images. network: of the images it was shown; None: they were resized."""
         self._source, self._network = source, network
-        self._turn = turn_between(network, source.R_base_camera if source else None)
+        self._turn = turn_between(network, source.T_base_camera if source else None)
         self._sizes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
         self._pixels = np.zeros((0, 0, 2))  # places in the depth image, x first
 

@@ -29,12 +29,11 @@ class Carried:
     def to_dict(self) -> dict[str, Any]:
         return {name: list(value) for name, value in dataclasses.asdict(self).items() if value is not None}
 
-    def unlike(self, height: float, T_base_camera: np.ndarray, R_level_camera: np.ndarray) -> str:
+    def unlike(self, height: float, T_base_camera: np.ndarray) -> str:
         """What the network has not seen of a camera, as a sentence; empty where nothing is to be said."""
-        ahead = R_level_camera[:, 2]
+        ahead = T_base_camera[:3, 2]
         down = math.degrees(math.asin(float(np.clip(-ahead[2], -1, 1))))
-        before = T_base_camera[:3, :3][:2, 2]
-        forward = float(T_base_camera[:2, 3] @ before) / max(float(np.linalg.norm(before)), 1e-6)
+        forward = float(T_base_camera[:2, 3] @ ahead[:2]) / max(float(np.linalg.norm(ahead[:2])), 1e-6)
         found = (
             (self.height, height, "m above the ground (stream.unit)"),
             (self.pitch, down, "degrees down"),

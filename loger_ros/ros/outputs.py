@@ -130,7 +130,7 @@ class Outputs:
         update: Update,
         optical_frame: str,
         camera: Camera | None,
-        R_base_camera: np.ndarray | None = None,
+        T_base_camera: np.ndarray | None = None,
     ) -> None:
         """Depth and confidence of the newest frame, as the camera that is mounted like that would see them.
 
@@ -139,7 +139,7 @@ class Outputs:
         wanted = _heard(self._depth) or _heard(self._depth_info)
         if not wanted and not _heard(self._confidence):
             return
-        turn = turn_between(camera, R_base_camera)
+        turn = turn_between(camera, T_base_camera)
         head = header(update.frames[-1].stamp, optical_frame)
         if wanted:
             local = update.local_points[-1].float().cpu().numpy()

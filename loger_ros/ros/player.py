@@ -19,7 +19,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
-from loger_ros.geometry import transform
+from loger_ros.geometry import inverse
 from loger_ros.ros import interface
 from loger_ros.ros.interface import FRAMES, NODE, qos_profile
 from loger_ros.ros.messages import camera_info_message, header, image_message
@@ -65,8 +65,8 @@ class Player:
     def wait_for_node(self, patience: float) -> None:
         """Until the node listens, and has the time, the mount and the camera."""
         mounted = [transform_message(0, FRAMES[2], CAMERA_FRAME, np.eye(4))]
-        if self._camera is not None and self._camera.R_base_camera is not None:
-            level = transform(self._camera.R_base_camera.T, np.zeros(3))
+        if self._camera is not None and self._camera.T_base_camera is not None:
+            level = inverse(self._camera.T_base_camera)
             mounted.append(transform_message(0, FRAMES[2], LEVEL_FRAME, level))
         self._mounts.publish(TFMessage(transforms=mounted))
         self._wait(self._connected, patience, "the node did not begin to listen")

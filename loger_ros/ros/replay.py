@@ -43,7 +43,7 @@ def replay(
             "input.reliable": True,
             "queue.policy": "keep_all",
             "frames.extrinsic": "tf",
-            "frames.level": FRAMES[2] if camera is None or camera.R_base_camera is None else LEVEL_FRAME,
+            "frames.level": FRAMES[2] if camera is None or camera.T_base_camera is None else LEVEL_FRAME,
             "output.folder": folder.absolute(),
             "output.journal": JOURNAL,
             "output.map_file": MAP,

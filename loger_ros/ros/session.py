@@ -156,11 +156,11 @@ class Session:
         if frames.extrinsic != "tf":
             of_this = slice(3 * number, 3 * number + 3)
             T_base_camera = mount(frames.camera_xyz[of_this], frames.camera_rpy[of_this])
-            return Mounting(T_base_camera, T_base_camera[:3, :3])
+            return Mounting(T_base_camera, T_base_camera)
         known = [
             self._transforms.between(f, camera_frame) for f in (frames.base, frames.level or frames.base)
         ]
-        return None if known[0] is None or known[1] is None else Mounting(known[0], known[1][:3, :3])
+        return None if known[0] is None or known[1] is None else Mounting(known[0], known[1])
 
     def _say(self, message: str) -> None:
         if self._node.context.ok():

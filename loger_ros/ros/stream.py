@@ -150,7 +150,7 @@ class CameraStream:
         if camera is None:
             return None
         if self._mounting is not None:
-            camera = replace(camera, R_base_camera=self._mounting.R_level_camera)
+            camera = replace(camera, T_base_camera=self._mounting.T_level_camera)
         height, width = frame.image.shape[:2]
         if (camera.width, camera.height) == (width, height):
             return camera
@@ -182,7 +182,7 @@ class CameraStream:
         mounting, carried = self._mounting, getattr(self._model, "carried", None)
         if mounting is None or carried is None:
             return ""
-        return carried.unlike(self.config.stream.unit, *mounting)
+        return carried.unlike(self.config.stream.unit, mounting.T_level_camera)
 
     def _hand_out(self, update: Update) -> None:
         late = bool(update.frames) and self._too_late(update.frames[-1].stamp)
@@ -202,7 +202,7 @@ class CameraStream:
                 self._send_points(final)
         if update.frames and not late:
             camera = self._recon.camera if self._recon else None
-            level = None if self._mounting is None else self._mounting.R_level_camera
+            level = None if self._mounting is None else self._mounting.T_level_camera
             self.outputs.pictures(update, self.intake.frame_id, camera, level)
 
     def _add_to_map(self, final: Update) -> None:

@@ -16,7 +16,7 @@ class Mounting(NamedTuple):
     """How a camera sits on the robot."""
 
     T_base_camera: np.ndarray  # (4, 4)
-    R_level_camera: np.ndarray  # (3, 3) in a frame that stays level
+    T_level_camera: np.ndarray  # (4, 4) in a frame that stays level
 
 
 class StaticTransforms:

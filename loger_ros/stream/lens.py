@@ -21,11 +21,11 @@ def scaled(camera: Camera, size: tuple[int, int]) -> Camera:
     return replace(camera, width=size[0], height=size[1], matrix=resized @ camera.matrix)
 
 
-def turn_between(network: Camera | None, R_base_camera: np.ndarray | None) -> np.ndarray | None:
+def turn_between(network: Camera | None, T_base_camera: np.ndarray | None) -> np.ndarray | None:
     """R_network_camera of cameras at one place; None where they look alike or one's mounting is unknown."""
-    if network is None or network.R_base_camera is None or R_base_camera is None:
+    if network is None or network.T_base_camera is None or T_base_camera is None:
         return None
-    turn = network.R_base_camera.T @ R_base_camera
+    turn = network.T_base_camera[:3, :3].T @ T_base_camera[:3, :3]
     return None if np.allclose(turn, np.eye(3), atol=1e-9) else turn
 
 

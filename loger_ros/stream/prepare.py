@@ -68,7 +68,7 @@ class Undistorter:
             ideal, _ = cv2.getOptimalNewCameraMatrix(camera.matrix, coefficients, size, 0.0)
             maps = cv2.initUndistortRectifyMap(camera.matrix, coefficients, None, ideal, size, cv2.CV_16SC2)
         self._maps = maps
-        self.camera = Camera(camera.width, camera.height, ideal, R_base_camera=camera.R_base_camera)
+        self.camera = Camera(camera.width, camera.height, ideal, T_base_camera=camera.T_base_camera)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         return cv2.remap(image, *self._maps, cv2.INTER_LINEAR)
@@ -101,12 +101,13 @@ class Preparation:
         self._patch = patch
         self._method = method
         self._source = camera
+        self.T_base_camera = camera.T_base_camera if camera else None
         self._field_of_view = field_of_view if camera else 0.0
         self._pitch = pitch
         self._view: View | None = None  # made at the first image
         # R_view_camera, by which the prepared images are turned against the camera; None: not at all
         self.turn: np.ndarray | None = None
-        if camera is not None and camera.R_base_camera is not None and field_of_view:
+        if camera is not None and camera.T_base_camera is not None and field_of_view:
             self.turn = turn_to(camera, pitch)
         straighten = camera is not None and any(camera.distortion) and not self._field_of_view
         self._undistort = Undistorter(camera) if camera and straighten else None

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from loger_ros.config import NO_PITCH
+from loger_ros.geometry import transform
 from loger_ros.stream.lens import is_fisheye, rays, reach, scaled
 from loger_ros.types import Camera
 
@@ -34,10 +35,10 @@ class View:
         centre = (width - 1) / 2, (height - 1) / 2
         matrix = np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]])
         self.turn = turn_to(source, pitch)  # R_view_camera
-        mounted = source.R_base_camera
-        self.camera = Camera(
-            width, height, matrix, R_base_camera=None if mounted is None else mounted @ self.turn.T
-        )
+        mounted = source.T_base_camera
+        if mounted is not None:
+            mounted = mounted @ transform(self.turn.T, np.zeros(3))
+        self.camera = Camera(width, height, matrix, T_base_camera=mounted)
         # Halved to a few times the wanted size, looked up nearly as finely as that, then averaged.
         excess = max(source.matrix[0, 0], source.matrix[1, 1]) / focal
         most = min(source.width, source.height).bit_length() - 1
@@ -81,9 +82,10 @@ def attitude(R_base_camera: np.ndarray, pitch: float) -> np.ndarray:
 
 def turn_to(source: Camera, pitch: float) -> np.ndarray:
     """R_view_camera of a view that looks ``pitch`` degrees downwards; no turn where that makes no sense."""
-    if source.R_base_camera is None or pitch == NO_PITCH:
+    if source.T_base_camera is None or pitch == NO_PITCH:
         return np.eye(3)
-    turn = attitude(source.R_base_camera, pitch).T @ source.R_base_camera
+    R_base_camera = source.T_base_camera[:3, :3]
+    turn = attitude(R_base_camera, pitch).T @ R_base_camera
     return turn if (np.trace(turn) - 1) / 2 >= math.cos(math.radians(_FARTHEST_TURN)) else np.eye(3)
 
 

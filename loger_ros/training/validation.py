@@ -87,10 +87,10 @@ class Examiner:
 def _render(spec: SequenceSpec, seed: int, index: int) -> _Way:
     sequence = generate(spec, seed, index)
     pinhole = sequence.camera
-    mounted = sequence.mount.transform()[:3, :3] if sequence.mount else None
+    mounted = sequence.mount.transform() if sequence.mount else None
     return _Way(
         list(sequence.frames()),
-        Camera(spec.width, spec.height, pinhole.matrix(), R_base_camera=mounted),
+        Camera(spec.width, spec.height, pinhole.matrix(), T_base_camera=mounted),
         sequence.T_world_camera,
         sequence.mount.height if sequence.mount else 0.0,
     )

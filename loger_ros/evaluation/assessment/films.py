@@ -84,14 +84,14 @@ def film(
     seen_matrix, seen_pitch = matrix, None if mount is None else mount.pitch
     clear = slice(0, size[1]), slice(0, size[0])
     if taught.field_of_view:
-        mounted = mount.transform()[:3, :3] if mount else None
-        camera = Camera(whole.width, whole.height, whole.matrix(), R_base_camera=mounted)
+        mounted = mount.transform() if mount else None
+        camera = Camera(whole.width, whole.height, whole.matrix(), T_base_camera=mounted)
         view = View(camera, size, taught.field_of_view, taught.pitch)
         turn[:3, :3] = view.turn
         white = view(np.full((whole.height, whole.width), 255, np.uint8))
         seen_matrix, clear = view.camera.matrix, without_border(white == 255)
-        if view.camera.R_base_camera is not None:
-            seen_pitch = float(np.degrees(np.arcsin(-view.camera.R_base_camera[2, 2])))
+        if view.camera.T_base_camera is not None:
+            seen_pitch = float(np.degrees(np.arcsin(-view.camera.T_base_camera[2, 2])))
     weights = torch.tensor([0.299, 0.587, 0.114], device=device)
     count = min(frames or len(sequence), len(sequence))
     for start in range(0, count, BATCH):

@@ -107,11 +107,11 @@ class BagTruth:
 
 
 def mounting(reader: Any, camera_frame: str) -> np.ndarray | None:
-    """R_base_camera by static transforms, where the recording has a robot's base."""
+    """T_base_camera by static transforms, where the recording has a robot's base."""
     edges = _static_edges(reader)
     names = (base + end for end in ("", *TRUE_ENDINGS) for base in BASES)
     found = (_path(edges, name, camera_frame) for name in names)
-    return next((pose[:3, :3] for pose in found if pose is not None), None)
+    return next((pose for pose in found if pose is not None), None)
 
 
 def _poses(message: Any, kind: str, frames: tuple[str, str]) -> list[tuple[int, np.ndarray, str]]:

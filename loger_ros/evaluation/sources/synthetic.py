@@ -47,7 +47,7 @@ class Synthetic:
             camera.width, camera.height, (camera.fx, camera.fy, camera.cx, camera.cy), camera.distortion
         )
         if sequence.mount:
-            self.camera = replace(self.camera, R_base_camera=sequence.mount.transform()[:3, :3])
+            self.camera = replace(self.camera, T_base_camera=sequence.mount.transform())
         self._depth: OrderedDict[int, np.ndarray] = OrderedDict()
         self._kept = min(KEPT_DEPTH, max(KEPT_PIXELS // (camera.width * camera.height), 1))
 
