@@ -45,11 +45,14 @@ def generate_launch_description() -> LaunchDescription:
         output="screen",
     )
     checkpoint, height = LaunchConfiguration("checkpoint"), LaunchConfiguration("camera_height")
-    unit = PythonExpression(["'", height, "' if '", checkpoint, "' == 'tiny' else ''"])  # of tiny alone
+    # of tiny alone: others speak in other units
+    unit = PythonExpression(["'", height, "' if '", checkpoint, "' == 'tiny' else ''"])
+    motion = PythonExpression(["'wheels' if '", checkpoint, "' == 'tiny' else ''"])
     node = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(share_file("launch/loger.launch.py"))),
         launch_arguments={
             "unit": unit,
+            "motion": motion,
             **{name: LaunchConfiguration(name) for name in HANDED_ON},
         }.items(),
     )

@@ -20,6 +20,7 @@ OVERRIDES = {
     "checkpoint": "model.checkpoint",
     "device": "model.device",
     "unit": "stream.unit",
+    "motion": "stream.motion",
     "image_transport": "input.image_transport",
     "extrinsic": "frames.extrinsic",
     "output_folder": "output.folder",
@@ -35,6 +36,10 @@ ARGUMENTS = {
     ),
     "device": ("", "cpu, cuda or cuda:1; empty: cuda if there is one."),
     "unit": ("", "Metres per unit of the network; for tiny the camera's height above the ground. Empty: 1."),
+    "motion": (
+        "",
+        "free, or wheels for a robot that turns about base_link and does not slide sideways. Empty: free.",
+    ),
     "extrinsic": (
         "",
         "Where the camera sits: tf (from /tf_static) or parameters (see params_file). Empty: tf.",

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, get_type_hints
 import yaml
 
 NO_PITCH = -90.0  # degrees: nothing was taught
+MOTIONS = ("free", "wheels")
 ALIGNMENTS = ("none", "se3", "sim3", "robust")
 WHAT_IT_SEES = ("overlap", "resolution", "field_of_view", "pitch")  # of StreamConfig; a network is used to it
 SCALE_MODES = ("median", "median_all", "trimmed_mean", "trimmed_mean_all", "sim3_avg1")
@@ -116,6 +117,13 @@ class StreamConfig(Section):
         "none",
         "How a chunk is joined to the one before: by memory alone, rigidly, or with scale",
         choices=ALIGNMENTS,
+    )
+    motion: str = setting(
+        "free",
+        "What carries the camera: wheels are of a vehicle that does not slide sideways where it turns about, "
+        "at the origin of frames.level (else of frames.base); needs metres (stream.unit), and alignment none "
+        "joins chunks as se3 then; free is all else",
+        choices=MOTIONS,
     )
     scale_mode: str = setting("median", "How sim3 estimates the scale of a chunk", choices=SCALE_MODES)
     reset_every: int = setting(

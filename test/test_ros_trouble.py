@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -188,17 +189,59 @@ def png(picture: np.ndarray, stamp: int) -> CompressedImage:
 
 
 def odometry_of(
-    checkpoint: Path, lens: Camera, T_base_camera: np.ndarray, images: list[np.ndarray], stamps: list[int]
+    checkpoint: Path,
+    lens: Camera,
+    T_base_camera: np.ndarray,
+    images: list[np.ndarray],
+    stamps: list[int],
+    motion: str = "free",
 ) -> np.ndarray:
     """What a bare Reconstructor and the odometer make of them."""
     recon = Reconstructor.from_config(
-        load_model(checkpoint), StreamConfig(**STREAM), camera=lens, keep_results=False
+        load_model(checkpoint), StreamConfig(**STREAM, motion=motion), camera=lens, keep_results=False
     )
     odometer, poses = Odometer(T_base_camera), []
     for stamp, image in zip(stamps, images, strict=True):
         for update in recon.push(Frame(stamp, image)):
             poses += [motion.T_odom_base for motion in odometer.follow(update)]
     return np.array(poses)
+
+
+def test_on_wheels_it_is_told_where_the_camera_sits(
+    tester: Tester, ros_environment: dict[str, str], checkpoint: Path, tmp_path: Path
+) -> None:
+    xyz, rpy = [0.3, 0.1, 0.4], [0.0, 0.1, 0.2]
+    settings = {
+        "model__checkpoint": checkpoint,
+        "output__folder": tmp_path,
+        "frames__extrinsic": "parameters",
+        "frames__camera_xyz": xyz,
+        "frames__camera_rpy": rpy,
+        "input__reliable": True,
+        "input__camera_info_timeout": 60.0,
+        "stream__motion": "wheels",
+    }
+    lens = Camera(64, 48, np.array([[60.0, 0, 31.5], [0, 60, 23.5], [0, 0, 1]]))
+    odometry = tester.hear(interface.ODOMETRY)
+    with node_process(ros_environment, **settings) as process:
+        tester.process = process
+        info = tester.node.create_publisher(CameraInfo, "camera_info", 5)
+        tester.wait(info.get_subscription_count)
+        info.publish(camera_info_message(header(SECOND, "camera"), lens))
+        tester.rest(0.5)
+        stamps = tester.send_images(TEN, SECOND)
+        tester.wait(lambda: len(odometry) == 10)
+        assert "event_mounting_unknown" not in tester.health()
+        tester.process = None
+        end(process)
+    placed = mount(tuple(xyz), tuple(rpy))
+    said = [pose_of(message.pose.pose) for message in odometry]
+    on_wheels, free = (
+        odometry_of(checkpoint, replace(lens, T_base_camera=placed), placed, TEN, stamps, motion=motion)
+        for motion in ("wheels", "free")
+    )
+    assert np.abs(said - on_wheels).max() < 1e-6
+    assert np.abs(on_wheels - free).max() > 1e-3
 
 
 def test_a_camera_that_is_silent_unheard_or_mistaken_is_told_apart(

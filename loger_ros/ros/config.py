@@ -85,7 +85,8 @@ class FramesConfig(Section):
     level: str = setting(
         "",
         "Frame that stays level with the ground, x ahead and z up, by which the pitch of the camera is known "
-        "(stream.pitch); empty, or frames.extrinsic parameters: frames.base",
+        "(stream.pitch), and where the robot turns about (stream.motion); empty, or frames.extrinsic "
+        "parameters: frames.base",
     )
     publish_map_odom: bool = setting(True, "Publish map → odom on /tf")
     publish_odom_base: bool = setting(

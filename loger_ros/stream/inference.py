@@ -32,8 +32,11 @@ class Answer:
     memory: Any
     memory_lost: bool  # the chunk was only understood with a new memory
 
-    def of_cameras(self, turns: np.ndarray) -> Answer:
-        """From views of the cameras, turned by R_view_camera (n, 3, 3), to the cameras themselves."""
+    def of_cameras(self, R_view_camera: Sequence[np.ndarray | None]) -> Answer:
+        """From views of the cameras, where they are turned, to the cameras themselves."""
+        if all(turn is None for turn in R_view_camera):
+            return self
+        turns = np.stack([np.eye(3) if turn is None else turn for turn in R_view_camera])
         poses = self.T_chunk_camera.copy()
         poses[:, :3, :3] = turns[0].T @ poses[:, :3, :3] @ turns
         poses[:, :3, 3] = poses[:, :3, 3] @ turns[0]

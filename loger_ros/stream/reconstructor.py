@@ -26,6 +26,7 @@ from loger_ros.stream.inference import Answer, ChunkLost, Inference
 from loger_ros.stream.prepare import Preparation, check_image
 from loger_ros.stream.results import Part, Result, gather
 from loger_ros.stream.state import Prepared, Snapshot, State
+from loger_ros.stream.wheels import MOUNTING_UNKNOWN, on_wheels
 from loger_ros.types import Camera, Frame, PosedFrame, Update
 
 
@@ -48,6 +49,7 @@ class Reconstructor:
         reset_every: int = StreamConfig.reset_every,
         resolution: str | tuple[int, int] | None = None,
         *,
+        motion: str = StreamConfig.motion,
         unit: float = StreamConfig.unit,
         field_of_view: float = StreamConfig.field_of_view,
         pitch: float = StreamConfig.pitch,
@@ -66,14 +68,15 @@ class Reconstructor:
         """The settings are those of StreamConfig, which describes them.
 
         resolution: None (images have network size), "auto" (the published rule) or (width, height).
-        fast_weights, sliding_window: False switches that memory off. camera: straightens the images and
-        brings them to the view of the network; poses and points stay those of this camera. record: receives
-        every final pose once.
+        fast_weights, sliding_window: False switches that memory off. camera: straightens the images, brings
+        them to the view of the network and tells where it sits; poses and points stay those of this camera.
+        record: receives every final pose once.
         """
         self._config = StreamConfig(
             chunk_size=chunk_size,
             overlap=overlap,
             alignment=alignment,
+            motion=motion,
             scale_mode=scale_mode,
             reset_every=reset_every,
             unit=unit,
@@ -113,7 +116,9 @@ class Reconstructor:
             sliding_window=sliding_window,
             events=self.events,
         )
-        self._aligner = Aligner(alignment, scale_mode)
+        # What a chunk says without slides is no longer where its memory believes to be.
+        self._alignment = "se3" if motion == "wheels" and alignment == "none" else alignment
+        self._aligner = Aligner(self._alignment, scale_mode)
         self._record = record
         self._keep_results = keep_results
         self._state = self._fresh_state()
@@ -129,6 +134,7 @@ class Reconstructor:
             config.scale_mode,
             config.reset_every,
             config.size,
+            motion=config.motion,
             unit=config.unit,
             field_of_view=config.field_of_view,
             pitch=config.pitch,
@@ -161,7 +167,10 @@ class Reconstructor:
         state = self._state
         state.continuity.accept(frame)
         state.size = size
-        state.waiting = (*state.waiting, Prepared(frame.stamp, image, self._prepare.turn))
+        state.waiting = (
+            *state.waiting,
+            Prepared(frame.stamp, image, self._prepare.turn, self._prepare.T_base_camera),
+        )
         return updates + self._advance()
 
     def use_camera(self, camera: Camera | None) -> None:
@@ -271,10 +280,14 @@ class Reconstructor:
             memory = self._model.reset_fast_weights(memory)
         features = [item.features for item in chunk.items]
         answer = self._inference.predict(features, memory, chunk.items[-1].stamp, **updates)
-        turns = [item.turn for item in chunk.items]
-        if all(turn is None for turn in turns):
+        answer = answer.of_cameras([item.turn for item in chunk.items])
+        if self._config.motion != "wheels":
             return answer
-        return answer.of_cameras(np.stack([np.eye(3) if turn is None else turn for turn in turns]))
+        mounts = [item.T_base_camera for item in chunk.items if item.T_base_camera is not None]
+        if len(mounts) < len(features):
+            self.events.add("mounting_unknown", chunk.items[-1].stamp, MOUNTING_UNKNOWN)
+            return answer
+        return on_wheels(answer, np.stack(mounts))
 
     def _begins_reset_block(self, index: int) -> bool:
         """Whether the chunk of this index starts without what the fast weights had learnt."""
@@ -386,7 +399,7 @@ class Reconstructor:
             chunker=Chunker(self._config.chunk_size, self._config.overlap),
             continuity=Continuity(self._config.max_gap),
             memory=self._model.initial_memory(),
-            uncertainty=Uncertainty(self._config.alignment),
+            uncertainty=Uncertainty(self._alignment),
         )
 
 

@@ -1,0 +1,86 @@
+"""A vehicle on wheels does not slide sideways where it turns about.
+
+In a few small images a turn and a step to the side look much alike: both move everything to one side. Where a
+network's steps have that point of the vehicle slide, the slide is taken for the turn that moves the picture
+most like it, with everything as far away as the network says. docs/wheels.md has what that is worth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from loger_ros.geometry import inverse
+from loger_ros.stream.inference import Answer
+
+SHARPEST = 0.5  # rad; a step that turns by more is left as it is
+NEAREST = 1e-6  # map units
+POINTS = 4096  # of a frame, about, that tell how far away things are
+MOUNTING_UNKNOWN = (
+    "stream.motion is wheels, but where the camera sits on the vehicle is not known, so it is taken to be "
+    "free: publish its camera_info, or give the camera with T_base_camera"
+)
+
+
+def on_wheels(answer: Answer, T_base_camera: np.ndarray) -> Answer:
+    """The same chunk without slides. T_base_camera (n, 4, 4): as ``without_slides`` takes it."""
+    turns = turn_per_slide(answer.local_points, answer.confidence, T_base_camera)
+    return replace(answer, T_chunk_camera=without_slides(answer.T_chunk_camera, T_base_camera, turns))
+
+
+def without_slides(T_chunk_camera: np.ndarray, T_base_camera: np.ndarray, turns: np.ndarray) -> np.ndarray:
+    """The poses (n, 4, 4) of a chunk, the first one as it is.
+
+    T_base_camera (n, 4, 4): x ahead, z up, the origin where the vehicle turns about. turns (n,): as
+    ``turn_per_slide`` says of each frame.
+    """
+    T_chunk_base = T_chunk_camera @ inverse(T_base_camera)
+    steps = inverse(T_chunk_base[:-1]) @ T_chunk_base[1:]
+    turn = np.arctan2(steps[:, 1, 0], steps[:, 0, 0])
+    believed = np.abs(turn) < SHARPEST
+    ahead = steps[:, 0, 3]
+    slide = np.where(believed, steps[:, 1, 3] - ahead * np.tan(turn / 2), 0)  # an arc ends at half the turn
+    missed = slide * (turns[:-1] + turns[1:]) / 2
+    steps[:, :3, :3] = _about_up(missed) @ steps[:, :3, :3]
+    steps[:, 1, 3] = np.where(believed, ahead * np.tan((turn + missed) / 2), steps[:, 1, 3])
+    for i, step in enumerate(steps):
+        T_chunk_base[i + 1] = T_chunk_base[i] @ step
+    return T_chunk_base @ T_base_camera
+
+
+def turn_per_slide(local_points: Tensor, confidence: Tensor, T_base_camera: np.ndarray) -> np.ndarray:
+    """Of each frame, the turn (rad) of the vehicle that moves its picture most like a slide by 1, both to the
+    left: by least squares over the points.
+
+    local_points (n, H, W, 3), confidence (n, H, W, 1) logits, T_base_camera (n, 4, 4) → (n,)
+    """
+    every = max(1, round((local_points[0, ..., 0].numel() / POINTS) ** 0.5))
+    points = local_points[:, ::every, ::every].flatten(1, 2)
+    weight = confidence[:, ::every, ::every, 0].flatten(1).sigmoid()
+    mount = torch.from_numpy(T_base_camera).to(points)
+    rotation, place = mount[:, :3, :3], mount[:, None, :3, 3]
+    from_base = points @ rotation.mT + place
+    turned = torch.stack([from_base[..., 1], -from_base[..., 0], torch.zeros_like(from_base[..., 0])], -1)
+    by_turn = _flow(points, turned @ rotation)
+    by_slide = _flow(points, -rotation[:, 1:2].expand_as(points))
+    seen = (points[..., 2] > NEAREST) & by_turn.isfinite().all(-1)
+    weight = torch.where(seen, weight, 0)[..., None]
+    alike, square = ((weight * flow * by_turn).nan_to_num().sum((1, 2)) for flow in (by_slide, by_turn))
+    return torch.where(square > 0, alike / square, 0).double().cpu().numpy()
+
+
+def _flow(points: Tensor, motion: Tensor) -> Tensor:
+    """(n, k, 2) how the pictures of points (n, k, 3) move, in focal lengths, when these move so in space."""
+    depth = points[..., 2:]
+    return (motion[..., :2] - points[..., :2] / depth * motion[..., 2:]) / depth
+
+
+def _about_up(angle: np.ndarray) -> np.ndarray:
+    """Rotations (n, 3, 3) to the left."""
+    turned = np.tile(np.eye(3), (len(angle), 1, 1))
+    turned[:, 0, 0] = turned[:, 1, 1] = np.cos(angle)
+    turned[:, 1, 0], turned[:, 0, 1] = np.sin(angle), -np.sin(angle)
+    return turned
