@@ -143,6 +143,26 @@ def test_the_command_writes_the_table(tmp_path, capsys):
     assert "no baselines of the same frames" in capsys.readouterr().out
 
 
+def test_a_robot_is_judged_on_wheels_too(tmp_path):
+    checkpoint = tmp_path / "small.safetensors"
+    write_checkpoint(small_model(), checkpoint, {"chunk_size": 4, "overlap": 1, "alignment": "se3"})
+    options = ["--size", "16x12", "--frames", "40", "--parts", "accuracy", "chunks", "--sets", "street"]
+    assert main(["assess", str(checkpoint), *options, "--out", str(tmp_path)]) == 0
+    result = json.loads((tmp_path / "table.json").read_text())["robot"]
+    on_wheels = result["chunks"]["all, on wheels"]
+    assert on_wheels["4"] == result["on wheels"]
+    assert set(on_wheels) == {"2", "4", "8"}
+    for size, row in on_wheels.items():
+        assert row["mean"]["rotation"] != result["chunks"]["all"][size]["mean"]["rotation"]
+        assert row["mean"]["depth"] == result["chunks"]["all"][size]["mean"]["depth"], (
+            "depth is the network's"
+        )
+    table = (tmp_path / "table.md").read_text()
+    assert "| ATE, % of path, on wheels |" in table
+    assert "| **model, on wheels** |" in table
+    assert "| the same, on wheels |" in table
+
+
 def test_a_model_that_cannot_be_found_is_one_message(tmp_path, capsys):
     assert main(["assess", str(tmp_path / "none.safetensors")]) == 1
     assert "none.safetensors" in capsys.readouterr().out
@@ -205,3 +225,7 @@ def test_classical_odometry_makes_metres_of_what_the_network_sees():
     own, whole = (found[f"KLT + floor plane, {look}"]["mean"] for look in ("the network's view", "96 wide"))
     assert own["ate_se3"] < 4
     assert own["rotation"] < 2 * whole["rotation"] + 0.05
+    for look, free in (("the network's view", own), ("96 wide", whole)):
+        on_wheels = found[f"KLT + floor plane, {look}, on wheels"]["mean"]
+        assert on_wheels["ate_se3"] < 1.1 * free["ate_se3"]
+        assert on_wheels["ate_se3"] != free["ate_se3"]

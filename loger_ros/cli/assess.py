@@ -101,12 +101,13 @@ class Examination:
             self.say(f"\n{world}: {', '.join(f'{film.name} ({len(film)} frames)' for film in own)}")
             some = _one_of_each(own)
             if "accuracy" in parts:
-                self._keep(world, "accuracy", examine.accuracy(self.model, own, self.say, **self.changes))
+                for name, found in examine.accuracy(self.model, own, self.say, **self.changes).items():
+                    self._keep(world, name, found)
             if "baselines" in parts:
                 known = self._known_baselines(world, own)
                 self._keep(world, "baselines", known or baselines(own, self.say))
             if "chunks" in parts:
-                known = self.result.get(world, {}).get("accuracy")
+                known = self.result.get(world, {})
                 found = examine.chunk_sizes(self.model, own, some, self.say, known, **self.changes)
                 self._keep(world, "chunks", found)
             if "tails" in parts:

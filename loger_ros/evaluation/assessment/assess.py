@@ -66,7 +66,12 @@ def ride(
 ) -> Ride:
     """The film, or a part of it, through the stream."""
     stream = Reconstructor.from_config(
-        model, settings, fast_weights=fast_weights, sliding_window=sliding_window, keep_results=False
+        model,
+        settings,
+        camera=film.camera,
+        fast_weights=fast_weights,
+        sliding_window=sliding_window,
+        keep_results=False,
     )
     poses: dict[int, np.ndarray] = {}
     depth: dict[int, np.ndarray] = {}

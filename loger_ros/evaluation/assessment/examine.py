@@ -15,7 +15,7 @@ import torch
 
 from loger_ros.evaluation.assessment.assess import assess, drift, ride, score, stream_settings
 from loger_ros.evaluation.assessment.films import Film
-from loger_ros.evaluation.assessment.scores import Say, only, scores
+from loger_ros.evaluation.assessment.scores import ON_WHEELS, Say, only, scores
 from loger_ros.evaluation.trajectory import absolute_error, path_length, step_errors
 from loger_ros.model import LoGeR
 from loger_ros.stream import Reconstructor
@@ -40,8 +40,13 @@ def worlds(films: Iterable[Film]) -> dict[str, list[Film]]:
     return sorted_films
 
 
-def accuracy(model: LoGeR, films: list[Film], say: Say, **changes: Any) -> dict[str, Any]:
-    return scores(films, lambda film: assess(model, film, **changes), "model", say)
+def accuracy(model: LoGeR, films: list[Film], say: Say, **changes: Any) -> dict[str, dict[str, Any]]:
+    """A robot also as one that is known to be on wheels."""
+    found = {"accuracy": scores(films, partial(assess, model, **changes), "model", say)}
+    if films[0].robot:
+        judge = partial(assess, model, motion="wheels", **changes)
+        found[ON_WHEELS] = scores(films, judge, f"model, {ON_WHEELS}", say)
+    return found
 
 
 def chunk_sizes(
@@ -49,24 +54,29 @@ def chunk_sizes(
     films: list[Film],
     some: list[Film],
     say: Say,
-    known: dict[str, Any] | None = None,
+    known: dict[str, Any],
     **changes: Any,
 ) -> dict[str, dict[str, Any]]:
     """``some``: these of the films through every size; all of them through the sizes of the goal.
 
-    known: the accuracy of the films with the size of the settings, which is not measured again.
+    known: what ``accuracy`` has found with the size of the settings, which is not measured again.
     """
     usual = stream_settings(model, films[0], **changes).chunk_size
-    everywhere: dict[str, Any] = {}
-    one_of_each: dict[str, Any] = {}
+    found: dict[str, dict[str, Any]] = {"all": {}, "one of each set": {}}
     for size in CHUNK_SIZES:
         judge = partial(assess, model, **changes | {"chunk_size": size})
         if size not in GOAL_SIZES:
-            one_of_each[str(size)] = scores(some, judge, f"chunks of {size}", say)
+            found["one of each set"][str(size)] = scores(some, judge, f"chunks of {size}", say)
             continue
-        whole = known if known and size == usual else scores(films, judge, f"chunks of {size}", say)
-        everywhere[str(size)], one_of_each[str(size)] = whole, only(whole, some)
-    return {"all": everywhere, "one of each set": one_of_each}
+        whole = known.get("accuracy") if size == usual else None
+        whole = whole or scores(films, judge, f"chunks of {size}", say)
+        found["all"][str(size)], found["one of each set"][str(size)] = whole, only(whole, some)
+        if films[0].robot:
+            whole = known.get(ON_WHEELS) if size == usual else None
+            name = f"chunks of {size}, {ON_WHEELS}"
+            whole = whole or scores(films, partial(judge, motion="wheels"), name, say)
+            found.setdefault(f"all, {ON_WHEELS}", {})[str(size)] = whole
+    return found
 
 
 def tails(model: LoGeR, films: list[Film], say: Say, **changes: Any) -> list[dict[str, Any]]:

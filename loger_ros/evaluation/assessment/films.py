@@ -34,7 +34,7 @@ class Film:
     images: np.ndarray  # (F, H, W, 3) uint8, as the camera sees them
     seen: np.ndarray  # (F, H, W, 3) uint8, at the angle of view and the pitch that the network was taught
     seen_matrix: np.ndarray  # (3, 3) intrinsics of ``seen``
-    seen_pitch: float | None  # degrees downwards
+    T_base_seen: np.ndarray | None  # (4, 4) of the camera that sees ``seen``, where a robot carries it
     clear: tuple[slice, slice]  # rows and columns of ``seen`` that have no black border
     depth: (
         np.ndarray
@@ -54,6 +54,18 @@ class Film:
     @property
     def robot(self) -> bool:
         return self.height is not None
+
+    @property
+    def seen_pitch(self) -> float | None:
+        """Degrees downwards."""
+        mount = self.T_base_seen
+        return None if mount is None else float(np.degrees(np.arcsin(-mount[2, 2])))
+
+    @property
+    def camera(self) -> Camera:
+        """That sees ``seen``."""
+        height, width = self.seen.shape[1:3]
+        return Camera(width, height, self.seen_matrix, T_base_camera=self.T_base_seen)
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
         for stamp, image in zip(self.stamps[start:stop], self.seen[start:stop], strict=True):
@@ -81,17 +93,15 @@ def film(
     whole, mount = sequence.camera, sequence.mount
     matrix = whole.resized(*size).matrix()
     view, turn = None, np.eye(4)
-    seen_matrix, seen_pitch = matrix, None if mount is None else mount.pitch
+    seen_matrix, mounted = matrix, mount.transform() if mount else None
     clear = slice(0, size[1]), slice(0, size[0])
     if taught.field_of_view:
-        mounted = mount.transform() if mount else None
         camera = Camera(whole.width, whole.height, whole.matrix(), T_base_camera=mounted)
         view = View(camera, size, taught.field_of_view, taught.pitch)
         turn[:3, :3] = view.turn
         white = view(np.full((whole.height, whole.width), 255, np.uint8))
         seen_matrix, clear = view.camera.matrix, without_border(white == 255)
-        if view.camera.T_base_camera is not None:
-            seen_pitch = float(np.degrees(np.arcsin(-view.camera.T_base_camera[2, 2])))
+        mounted = view.camera.T_base_camera
     weights = torch.tensor([0.299, 0.587, 0.114], device=device)
     count = min(frames or len(sequence), len(sequence))
     for start in range(0, count, BATCH):
@@ -119,7 +129,7 @@ def film(
         coarse,
         np.stack(seen) if seen else coarse,
         seen_matrix,
-        seen_pitch,
+        mounted,
         clear,
         np.stack(depth),
         sequence.camera.matrix(),

@@ -9,12 +9,16 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 
 from loger_ros.evaluation.assessment.assess import Score, score
 from loger_ros.evaluation.assessment.films import Film
 from loger_ros.evaluation.assessment.guesses import arc, constant, still
-from loger_ros.evaluation.assessment.scores import Say, scores
+from loger_ros.evaluation.assessment.scores import ON_WHEELS, Say, scores
 from loger_ros.evaluation.classical import essential_odometry, floor_odometry, settings_for
+from loger_ros.geometry import inverse
+from loger_ros.stream.lens import rays
+from loger_ros.stream.wheels import turn_per_slide, without_slides
 
 
 def baselines(films: list[Film], say: Say) -> dict[str, dict[str, Any]]:
@@ -34,7 +38,10 @@ def baselines(films: list[Film], say: Say) -> dict[str, dict[str, Any]]:
     for where, look in looks.items():
         if robots:
             name = f"KLT + floor plane, {where}"
-            found[name] = scores(robots, partial(_floor, look), name, say)
+            ridden: dict[str, np.ndarray] = {}
+            found[name] = scores(robots, partial(_floor, look, ridden), name, say)
+            name = f"{name}, {ON_WHEELS}"
+            found[name] = scores(robots, partial(_on_wheels, ridden), name, say)
         name = f"KLT + essential matrix, {where}"
         found[name] = scores(films, partial(_essential, look), name, say)
     return found
@@ -77,13 +84,25 @@ def _arc(film: Film) -> Score:
     return dataclasses.replace(found, rotation=float("nan"), translation=float("nan"), end=float("nan"))
 
 
-def _floor(look: Callable[[Film], Look], film: Film) -> Score:
+def _floor(look: Callable[[Film], Look], ridden: dict[str, np.ndarray], film: Film) -> Score:
+    """``ridden`` gets the poses of the camera."""
     given = look(film)
     assert film.height is not None
     assert given.pitch is not None
     settings = settings_for(given.width, floor=True)
     poses = floor_odometry(given.images, given.matrix, film.height, given.pitch, settings)
-    return score(poses @ given.T_look_camera, film.T_world_camera, metric=True)
+    ridden[film.name] = poses @ given.T_look_camera
+    return _posed(ridden[film.name], film)
+
+
+def _on_wheels(ridden: dict[str, np.ndarray], film: Film) -> Score:
+    """What the stream makes of a network's poses, by the true depths."""
+    assert film.T_base_seen is not None
+    mount = np.tile(film.T_base_seen, (len(film), 1, 1))
+    points = torch.from_numpy(rays(film.camera) * film.depth[..., None])
+    turns = turn_per_slide(points, torch.zeros_like(points[..., :1]), mount)
+    poses = without_slides(ridden[film.name] @ inverse(film.turn), mount, turns)
+    return _posed(poses @ film.turn, film)
 
 
 def _essential(look: Callable[[Film], Look], film: Film) -> Score:

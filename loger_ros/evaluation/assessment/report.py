@@ -7,7 +7,7 @@ from typing import Any
 
 from loger_ros.evaluation.assessment.examine import GOAL_SIZES, LENGTHS, MEMORIES
 from loger_ros.evaluation.assessment.outside import INSIDE
-from loger_ros.evaluation.assessment.scores import judged
+from loger_ros.evaluation.assessment.scores import ON_WHEELS, judged
 
 GOALS = {  # robot, 6-DoF
     "ATE, % of path": (0.4, 1.5),
@@ -63,9 +63,12 @@ def _goals(result: dict[str, Any]) -> str:
             values = (mean[judged(world)], mean["rotation"], mean["depth"])
             for (name, goals), value, digits in zip(GOALS.items(), values, (2, 3, 3), strict=True):
                 add(name, world, f"≤ {goals[side]}", f"{value:.{digits}f}", value <= goals[side])
+            if ON_WHEELS in found:
+                ate, goal = found[ON_WHEELS]["mean"][judged(world)], GOALS["ATE, % of path"][side]
+                add(f"ATE, % of path, {ON_WHEELS}", world, f"≤ {goal}", f"{ate:.2f}", ate <= goal)
             for name, baseline in found.get("baselines", {}).items():
                 wanted = CLASSICAL if "KLT" in name else BLIND[world]
-                times = _times(world, name, baseline, found["accuracy"])
+                times = _times(world, name, baseline, _rival(name, found))
                 add(f"ATE against {name}", world, f"≥ {wanted:.0f} x", f"{times:.1f} x", times >= wanted)
         for name, sizes in _spreads(found.get("chunks", {})).items():
             errors = [row["mean"][judged(world)] for row in sizes.values()]
@@ -97,6 +100,11 @@ def _times(world: str, name: str, baseline: dict[str, Any], own: dict[str, Any])
     return float(sum(row[measure] for row in films.values()) / max(mine, 1e-12))
 
 
+def _rival(name: str, found: dict[str, Any]) -> dict[str, Any]:
+    """The model as it is told no more and no less than the baseline."""
+    return found[ON_WHEELS if name.endswith(ON_WHEELS) else "accuracy"]
+
+
 def _spreads(chunks: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Which sizes are held against each other, by the name of the row."""
     if not chunks:
@@ -105,6 +113,7 @@ def _spreads(chunks: dict[str, Any]) -> dict[str, dict[str, Any]]:
     near = {size: row for size, row in some.items() if int(size) <= max(GOAL_SIZES)}
     return {
         f"ATE of chunks of {', '.join(everywhere)} frames, all sequences, worst against best": everywhere,
+        **{f"the same, {ON_WHEELS}": row for name, row in chunks.items() if name.endswith(ON_WHEELS)},
         f"chunks of {', '.join(near)} frames, one sequence of each set": near,
         f"the same, and of {', '.join(size for size in some if size not in near)}": some,
     }
@@ -119,17 +128,22 @@ def _tail_ratio(tails: list[dict[str, Any]]) -> float:
 
 
 def _accuracy(world: str, found: dict[str, Any]) -> str:
-    rows = [["**model**", *_cells(found["accuracy"]["mean"]), ""]]
-    rows.append(["its median", *_cells(found["accuracy"]["median"]), ""])
+    rows = []
+    for name in ("accuracy", ON_WHEELS):
+        if name in found:
+            called = "model" if name == "accuracy" else f"model, {name}"
+            rows.append([f"**{called}**", *_cells(found[name]["mean"]), ""])
+            rows.append(["its median", *_cells(found[name]["median"]), ""])
     for name, baseline in found.get("baselines", {}).items():
-        times = _times(world, name, baseline, found["accuracy"])
+        times = _times(world, name, baseline, _rival(name, found))
         rows.append([name, *_cells(baseline["mean"]), f"{times:.1f} x"])
     each = [[name, *_cells(row)] for name, row in found["accuracy"]["films"].items()]
     heads = [title for title, _ in COLUMNS.values()]
     return (
         "Means over the sequences. The last column: how many times smaller the model's ATE is; in metres "
         "where a robot carries the camera, up to scale for other motions and against the monocular "
-        "baseline.\n\n"
+        "baseline. On wheels: it is also known where the robot turns about, and that it does not slide "
+        "sideways there.\n\n"
         + _table(["", *heads, "ATE against the model"], rows)
         + "\n\nThe model on each sequence:\n\n"
         + _table(["sequence", *heads], each)
@@ -139,14 +153,15 @@ def _accuracy(world: str, found: dict[str, Any]) -> str:
 def _chunks(world: str, chunks: dict[str, Any]) -> str:
     heads = [title for title, _ in COLUMNS.values()]
     parts = []
-    for found in chunks.values():
+    for name, found in chunks.items():
         best = min(row["mean"][judged(world)] for row in found.values())
         rows = [
             [size, *_cells(row["mean"]), f"{row['mean'][judged(world)] / best:.2f} x"]
             for size, row in found.items()
         ]
         films = next(iter(found.values()))["films"]
-        parts.append(f"Means on {', '.join(films)}.")
+        told = f" ({ON_WHEELS})" if name.endswith(ON_WHEELS) else ""
+        parts.append(f"Means on {', '.join(films)}{told}.")
         parts.append(_table(["frames", *heads, "ATE against the best"], rows))
     return "\n\n".join(parts)
 

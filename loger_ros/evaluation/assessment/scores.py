@@ -13,6 +13,7 @@ from loger_ros.evaluation.assessment.assess import Score
 from loger_ros.evaluation.assessment.films import Film
 
 Say = Callable[[str], object]
+ON_WHEELS = "on wheels"  # what is known of a robot beside its camera; it does not slide sideways
 
 
 def judged(world: str) -> str:
