@@ -63,6 +63,16 @@ _MONOCULAR = Settings(
 )
 MONOCULAR_SETTINGS: dict[int, Settings] = {
     56: replace(_MONOCULAR, tracker=TrackerSettings(7, 2, 200, 2, 0.3, blur=0.5), trust=0.9),
+    96: Settings(
+        TrackerSettings(7, 1, 118, 3.371, 0.4429, quality=0.0067, blur=0.1149),
+        noise=0.1182,
+        longest=21,
+        fewest=0.4853,
+        tolerance=2.0943,
+        spread=6.982,
+        trust=0.8234,
+        first_parallax=0.01578,
+    ),
     112: _MONOCULAR,
     224: replace(_MONOCULAR, tracker=TrackerSettings(11, 3, 200, 6, 0.5, blur=0.5)),
 }
