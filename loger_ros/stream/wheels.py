@@ -16,7 +16,7 @@ from torch import Tensor
 from loger_ros.geometry import inverse
 from loger_ros.stream.inference import Answer
 
-SHARPEST = 0.5  # rad; a step that turns by more is left as it is
+SHARPEST = 0.5  # rad; a step that turns by more, or would, is left as it is
 NEAREST = 1e-6  # map units
 POINTS = 4096  # of a frame, about, that tell how far away things are
 MOUNTING_UNKNOWN = (
@@ -40,11 +40,11 @@ def without_slides(T_chunk_camera: np.ndarray, T_base_camera: np.ndarray, turns:
     T_chunk_base = T_chunk_camera @ inverse(T_base_camera)
     steps = inverse(T_chunk_base[:-1]) @ T_chunk_base[1:]
     turn = np.arctan2(steps[:, 1, 0], steps[:, 0, 0])
-    believed = np.abs(turn) < SHARPEST
     ahead = steps[:, 0, 3]
-    slide = np.where(believed, steps[:, 1, 3] - ahead * np.tan(turn / 2), 0)  # an arc ends at half the turn
+    slide = steps[:, 1, 3] - ahead * np.tan(turn / 2)  # an arc ends at half the turn
     missed = slide * (turns[:-1] + turns[1:]) / 2
-    steps[:, :3, :3] = _about_up(missed) @ steps[:, :3, :3]
+    believed = (np.abs(turn) < SHARPEST) & (np.abs(turn + missed) < SHARPEST)
+    steps[:, :3, :3] = _about_up(np.where(believed, missed, 0)) @ steps[:, :3, :3]
     steps[:, 1, 3] = np.where(believed, ahead * np.tan((turn + missed) / 2), steps[:, 1, 3])
     for i, step in enumerate(steps):
         T_chunk_base[i + 1] = T_chunk_base[i] @ step

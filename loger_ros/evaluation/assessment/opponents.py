@@ -16,7 +16,7 @@ from loger_ros.evaluation.assessment.films import Film
 from loger_ros.evaluation.assessment.guesses import arc, constant, still
 from loger_ros.evaluation.assessment.scores import ON_WHEELS, Say, scores
 from loger_ros.evaluation.classical import essential_odometry, floor_odometry, settings_for
-from loger_ros.geometry import inverse
+from loger_ros.geometry import inverse, nearest_rotation
 from loger_ros.stream.lens import rays
 from loger_ros.stream.wheels import turn_per_slide, without_slides
 
@@ -101,7 +101,9 @@ def _on_wheels(ridden: dict[str, np.ndarray], film: Film) -> Score:
     mount = np.tile(film.T_base_seen, (len(film), 1, 1))
     points = torch.from_numpy(rays(film.camera) * film.depth[..., None])
     turns = turn_per_slide(points, torch.zeros_like(points[..., :1]), mount)
-    poses = without_slides(ridden[film.name] @ inverse(film.turn), mount, turns)
+    poses = ridden[film.name] @ inverse(film.turn)
+    poses[:, :3, :3] = nearest_rotation(poses[:, :3, :3])  # thousands of steps will be multiplied
+    poses = without_slides(poses, mount, turns)
     return _posed(poses @ film.turn, film)
 
 

@@ -11,7 +11,7 @@ from loger_ros.evaluation.classical.floor import Floor, levelled
 from loger_ros.evaluation.classical.segment import LEAST, Segment
 from loger_ros.evaluation.classical.starts import by_essential, on_plane, triangulated, turn_alone
 from loger_ros.evaluation.classical.tracking import TrackerSettings, detect, follow, prepare
-from loger_ros.geometry import exp_rotation, inverse, log_rotation
+from loger_ros.geometry import exp_rotation, inverse, log_rotation, nearest_rotation
 
 FEWEST = 6  # corners that must agree on a motion
 RECENT = 50  # steps that are remembered
@@ -231,6 +231,7 @@ class _Odometry:
         segment, settings = self.segment, self.settings
         before = segment.pose(-1) if len(segment.R) else np.eye(4)
         likely = inverse(before @ self.velocity)
+        likely[:3, :3] = nearest_rotation(likely[:3, :3])  # the product of thousands
         guess = self._pixels(segment.predict(likely[:3, :3], likely[:3, 3]))
         self._track(grey, guess)
         seen = self._normalised(self.at)
