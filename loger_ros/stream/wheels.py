@@ -18,7 +18,7 @@ from loger_ros.stream.inference import Answer
 
 SHARPEST = 0.5  # rad; a step that turns by more, or would, is left as it is
 NEAREST = 1e-6  # map units
-POINTS = 4096  # of a frame, about, that tell how far away things are
+POINTS = 512  # of a frame, about, that tell how far away things are
 MOUNTING_UNKNOWN = (
     "stream.motion is wheels, but where the camera sits on the vehicle is not known, so it is taken to be "
     "free: publish its camera_info, or give the camera with T_base_camera"
