@@ -120,9 +120,9 @@ class StreamConfig(Section):
     )
     motion: str = setting(
         "free",
-        "What carries the camera: wheels are of a vehicle that does not slide sideways where it turns about, "
-        "at the origin of frames.level (else of frames.base); needs metres (stream.unit), and alignment none "
-        "joins chunks as se3 then; free is all else",
+        "What carries the camera: free is anything. wheels is a vehicle that turns about the origin of "
+        "frames.level (else of frames.base), which does not slide sideways; lengths must be metres "
+        "(stream.unit), and chunks are joined rigidly (alignment none or se3)",
         choices=MOTIONS,
     )
     scale_mode: str = setting("median", "How sim3 estimates the scale of a chunk", choices=SCALE_MODES)
@@ -180,6 +180,9 @@ class StreamConfig(Section):
             raise self.error("overlap", f"must be less than stream.chunk_size ({self.chunk_size})")
         if self.provisional_every >= self.chunk_size:
             raise self.error("provisional_every", f"must be less than stream.chunk_size ({self.chunk_size})")
+        if self.motion == "wheels" and (self.overlap == 0 or self.alignment in ("sim3", "robust")):
+            demand = "needs chunks that share frames and are joined rigidly: stream.overlap 1 or more, "
+            raise self.error("motion", f"{demand}stream.alignment se3")
         self.size  # noqa: B018 (a resolution that cannot be read is refused here)
 
     @property

@@ -203,14 +203,17 @@ def test_the_calibration_is_looked_for_beside_the_images(
     assert dict(the_node(launch_stand_in, image=image).remappings)["camera_info"] == camera_info
 
 
-def test_the_demo_tells_the_node_how_high_the_camera_is(launch_stand_in: dict) -> None:
+def test_the_demo_tells_the_node_how_high_the_camera_is_and_that_it_is_on_wheels(
+    launch_stand_in: dict,
+) -> None:
     entities = described("demo.launch.py")
     (include,) = found(entities, launch_stand_in["IncludeLaunchDescription"])
-    parts = dict(include.launch_arguments)["unit"].positional[0]
-    for checkpoint, unit in (("tiny", "0.5"), ("loger", "")):
-        given = {"camera_height": "0.5", "checkpoint": checkpoint}
-        text = "".join(part if isinstance(part, str) else part.perform(given) for part in parts)
-        assert eval(text) == unit
+    for argument, of_tiny in (("unit", "0.5"), ("motion", "wheels")):
+        parts = dict(include.launch_arguments)[argument].positional[0]
+        for checkpoint, expected in (("tiny", of_tiny), ("loger", "")):
+            given = {"camera_height": "0.5", "checkpoint": checkpoint}
+            text = "".join(part if isinstance(part, str) else part.perform(given) for part in parts)
+            assert eval(text) == expected
     (camera,) = found(entities, launch_stand_in["Node"])
     settings = set().union(*camera.parameters)
     assert settings <= {field.name for field in fields(Settings)}

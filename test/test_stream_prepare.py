@@ -306,6 +306,15 @@ def test_a_view_behind_the_camera_has_no_depth():
     assert np.isinf(depth).any()
 
 
+def test_it_is_known_where_the_camera_of_a_turned_view_sits():
+    _, camera = robot_camera(17)
+    prepare = Preparation((56, 42), patch=14, camera=camera, field_of_view=84, pitch=10)
+    view = View(camera, (56, 42), 84, pitch=10)
+    np.testing.assert_allclose(prepare.T_base_view, view.camera.T_base_camera)
+    np.testing.assert_allclose(prepare.T_base_view[:3, 3], camera.T_base_camera[:3, 3])
+    assert np.array_equal(Preparation((56, 42), patch=14, camera=camera).T_base_view, camera.T_base_camera)
+
+
 def test_a_camera_that_looks_elsewhere_is_not_turned():
     for T_base_camera in (robot_camera(10)[1].T_base_camera, robot_camera(58)[1].T_base_camera, None):
         camera = Camera(56, 42, np.array([[30.0, 0, 27.5], [0, 30.0, 20.5], [0, 0, 1]]))

@@ -7,8 +7,9 @@ import pytest
 import torch
 from fake_model import FakeModel
 
+from loger_ros.config import ConfigError, StreamConfig
 from loger_ros.geometry import inverse, transform
-from loger_ros.stream import Reconstructor
+from loger_ros.stream import Reconstructor, wheels
 from loger_ros.stream.wheels import turn_per_slide, without_slides
 from loger_ros.types import Camera, Frame
 
@@ -120,14 +121,35 @@ def test_what_is_not_seen_does_not_count() -> None:
     assert turn_per_slide(points * np.nan, logits, mount)[0] == 0
 
 
-def test_many_points_are_thinned() -> None:
+def test_single_points_before_the_lens_do_not_decide() -> None:
+    mount = mounted(0, 10, (0.1, 0, 0.5))[None]
+    points, logits = points_around(mount[0], 3, 1)
+    expected = turn_per_slide(points, logits, mount)[0]
+    for near in (0.05, 0.01, 1e-4):
+        touched = points.clone()
+        touched[0, 2, 3] *= near / 3
+        assert turn_per_slide(touched, logits, mount)[0] == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_as_many_bits_will_do(dtype: torch.dtype) -> None:
+    mount = mounted(0, 10, (0.1, 0, 0.5))[None]
+    points, logits = points_around(mount[0], 3, 1)
+    expected = turn_per_slide(points, logits, mount)[0]
+    assert turn_per_slide(points.to(dtype), logits.to(dtype), mount)[0] == pytest.approx(expected, rel=0.05)
+
+
+def test_many_points_are_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
     mount = mounted(0, 10, (0.1, 0, 0.5))[None]
     rows, columns = torch.meshgrid(
         torch.linspace(-0.5, 0.5, 360), torch.linspace(-0.7, 0.7, 480), indexing="ij"
     )
     points = 3 * torch.stack([columns, rows, torch.ones_like(rows)], -1)[None]
-    few = turn_per_slide(points[:, 3::6, 3::6], torch.zeros(1, 60, 80, 1), mount)
-    assert turn_per_slide(points, torch.zeros(1, 360, 480, 1), mount) == pytest.approx(few, rel=0.02)
+    some = turn_per_slide(points, torch.zeros(1, 360, 480, 1), mount)
+    monkeypatch.setattr(wheels, "POINTS", 10**9)
+    every = turn_per_slide(points, torch.zeros(1, 360, 480, 1), mount)
+    assert some == pytest.approx(every, rel=0.05)
+    assert some != every
 
 
 def robot(motion: str, camera: Camera | None, alignment: str = "se3") -> Reconstructor:
@@ -169,6 +191,12 @@ def test_a_camera_that_is_mounted_nobody_knows_how_is_free_and_that_is_said() ->
     assert torch.equal(made.result().camera_poses, free.result().camera_poses)
     assert made.events.counts["mounting_unknown"] == 3
     assert "camera_info" in made.events.recent[-1].message
+
+
+@pytest.mark.parametrize("settings", [{"alignment": "sim3"}, {"alignment": "robust"}, {"overlap": 0}])
+def test_wheels_want_chunks_that_are_joined_rigidly(settings: dict) -> None:
+    with pytest.raises(ConfigError, match=r"stream\.motion is 'wheels'; it needs chunks that share frames"):
+        StreamConfig(motion="wheels", **settings)
 
 
 def test_chunks_that_only_memory_joins_are_joined_rigidly() -> None:

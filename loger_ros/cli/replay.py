@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
         folder = args.out / folder_name(args.source)
         model = load_model(args.model, device=args.device, dtype=args.dtype)
         job = job_of(args, args.source, folder, getattr(model, "recommended", {}))
+        _require_mounting(source, job)
         started = time.monotonic()
         total = min(len(source), job.settings.frames or len(source))
         with Line(args.source, total) as line:
@@ -57,6 +58,15 @@ def run(args: argparse.Namespace) -> int:
     print(f"{poses} poses of {count} images in {seconds:.1f} s, {count / seconds:.1f} images/s")
     print(f"{folder}: trajectory.txt, cloud.ply")
     return 0
+
+
+def _require_mounting(source: Source, job: Job) -> None:
+    camera = source.camera if job.settings.undistort else None
+    if job.settings.stream.motion == "wheels" and (camera is None or camera.T_base_camera is None):
+        raise SourceError(
+            "--motion wheels needs to know how the camera sits on the vehicle: a recording with camera_info, "
+            "and /tf_static from base_link to the camera, straightened by it (no --no-undistort)"
+        )
 
 
 def _core(source: Source, model: Any, job: Job, speed: float, line: Line) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from loger_ros.config import NO_PITCH
+from loger_ros.geometry import transform
 from loger_ros.resampling import FILTERS
 from loger_ros.stream.lens import check_lens, is_fisheye, scaled
 from loger_ros.stream.view import View, turn_to
@@ -101,7 +102,6 @@ class Preparation:
         self._patch = patch
         self._method = method
         self._source = camera
-        self.T_base_camera = camera.T_base_camera if camera else None
         self._field_of_view = field_of_view if camera else 0.0
         self._pitch = pitch
         self._view: View | None = None  # made at the first image
@@ -109,6 +109,10 @@ class Preparation:
         self.turn: np.ndarray | None = None
         if camera is not None and camera.T_base_camera is not None and field_of_view:
             self.turn = turn_to(camera, pitch)
+        # (4, 4) where the camera of the prepared images sits on a vehicle; None: not known
+        self.T_base_view = camera.T_base_camera if camera else None
+        if self.T_base_view is not None and self.turn is not None:
+            self.T_base_view = self.T_base_view @ transform(self.turn.T, np.zeros(3))
         straighten = camera is not None and any(camera.distortion) and not self._field_of_view
         self._undistort = Undistorter(camera) if camera and straighten else None
         self._resolution: str | tuple[int, int] | None = None

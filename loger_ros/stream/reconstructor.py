@@ -26,7 +26,7 @@ from loger_ros.stream.inference import Answer, ChunkLost, Inference
 from loger_ros.stream.prepare import Preparation, check_image
 from loger_ros.stream.results import Part, Result, gather
 from loger_ros.stream.state import Prepared, Snapshot, State
-from loger_ros.stream.wheels import MOUNTING_UNKNOWN, on_wheels
+from loger_ros.stream.wheels import on_wheels
 from loger_ros.types import Camera, Frame, PosedFrame, Update
 
 
@@ -169,7 +169,7 @@ class Reconstructor:
         state.size = size
         state.waiting = (
             *state.waiting,
-            Prepared(frame.stamp, image, self._prepare.turn, self._prepare.T_base_camera),
+            Prepared(frame.stamp, image, self._prepare.turn, self._prepare.T_base_view),
         )
         return updates + self._advance()
 
@@ -279,15 +279,11 @@ class Reconstructor:
         if self._begins_reset_block(chunk.index):
             memory = self._model.reset_fast_weights(memory)
         features = [item.features for item in chunk.items]
-        answer = self._inference.predict(features, memory, chunk.items[-1].stamp, **updates)
-        answer = answer.of_cameras([item.turn for item in chunk.items])
-        if self._config.motion != "wheels":
-            return answer
-        mounts = [item.T_base_camera for item in chunk.items if item.T_base_camera is not None]
-        if len(mounts) < len(features):
-            self.events.add("mounting_unknown", chunk.items[-1].stamp, MOUNTING_UNKNOWN)
-            return answer
-        return on_wheels(answer, np.stack(mounts))
+        stamp = chunk.items[-1].stamp
+        answer = self._inference.predict(features, memory, stamp, **updates)
+        if self._config.motion == "wheels":
+            answer = on_wheels(answer, [item.T_base_view for item in chunk.items], self.events, stamp)
+        return answer.of_cameras([item.turn for item in chunk.items])
 
     def _begins_reset_block(self, index: int) -> bool:
         """Whether the chunk of this index starts without what the fast weights had learnt."""

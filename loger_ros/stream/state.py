@@ -22,7 +22,7 @@ class Prepared:
     stamp: int  # nanoseconds
     image: Tensor  # (H, W, 3) uint8 on the CPU
     turn: np.ndarray | None = None  # (3, 3) R_view_camera, where the image was turned
-    T_base_camera: np.ndarray | None = None  # (4, 4) where the camera sits on a vehicle, if that is known
+    T_base_view: np.ndarray | None = None  # (4, 4) where the camera of the image sits, on a known vehicle
     features: Any = None  # of this one frame, on the model's device
 
 

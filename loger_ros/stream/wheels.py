@@ -7,26 +7,33 @@ most like it, with everything as far away as the network says. docs/wheels.md ha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from loger_ros.events import EventLog
 from loger_ros.geometry import inverse
 from loger_ros.stream.inference import Answer
 
 SHARPEST = 0.5  # rad; a step that turns by more, or would, is left as it is
-NEAREST = 1e-6  # map units
+NEAREST = 0.03  # of the median depth; nearer points would outweigh all others
 POINTS = 512  # of a frame, about, that tell how far away things are
 MOUNTING_UNKNOWN = (
-    "stream.motion is wheels, but where the camera sits on the vehicle is not known, so it is taken to be "
-    "free: publish its camera_info, or give the camera with T_base_camera"
+    "stream.motion is wheels, but the vehicle is taken to be free, as where its camera sits is not known: "
+    "publish camera_info and leave input.undistort true; a recording needs /tf_static from base_link to it"
 )
 
 
-def on_wheels(answer: Answer, T_base_camera: np.ndarray) -> Answer:
-    """The same chunk without slides. T_base_camera (n, 4, 4): as ``without_slides`` takes it."""
+def on_wheels(answer: Answer, mounts: Sequence[np.ndarray | None], events: EventLog, stamp: int) -> Answer:
+    """The same chunk without slides; ``mounts``: T_base_camera of each frame."""
+    known = [mount for mount in mounts if mount is not None]
+    if len(known) < len(mounts):
+        events.add("mounting_unknown", stamp, MOUNTING_UNKNOWN)
+        return answer
+    T_base_camera = np.stack(known)
     turns = turn_per_slide(answer.local_points, answer.confidence, T_base_camera)
     return replace(answer, T_chunk_camera=without_slides(answer.T_chunk_camera, T_base_camera, turns))
 
@@ -66,7 +73,9 @@ def turn_per_slide(local_points: Tensor, confidence: Tensor, T_base_camera: np.n
     turned = torch.stack([from_base[..., 1], -from_base[..., 0], torch.zeros_like(from_base[..., 0])], -1)
     by_turn = _flow(points, turned @ rotation)
     by_slide = _flow(points, -rotation[:, 1:2].expand_as(points))
-    seen = (points[..., 2] > NEAREST) & by_turn.isfinite().all(-1)
+    depth = points[..., 2]
+    least = NEAREST * depth.nanmedian(1, keepdim=True).values.clamp(min=0)
+    seen = (depth > least) & by_turn.isfinite().all(-1)
     weight = torch.where(seen, weight, 0)[..., None]
     alike, square = ((weight * flow * by_turn).nan_to_num().sum((1, 2)) for flow in (by_slide, by_turn))
     return torch.where(square > 0, alike / square, 0).double().cpu().numpy()

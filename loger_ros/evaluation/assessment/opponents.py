@@ -20,6 +20,8 @@ from loger_ros.geometry import inverse, nearest_rotation
 from loger_ros.stream.lens import rays
 from loger_ros.stream.wheels import turn_per_slide, without_slides
 
+EVERY = 4  # pixel tells how far away things are
+
 
 def baselines(films: list[Film], say: Say) -> dict[str, dict[str, Any]]:
     """By name; a baseline that does not suit a motion leaves its films out."""
@@ -99,7 +101,8 @@ def _on_wheels(ridden: dict[str, np.ndarray], film: Film) -> Score:
     """What the stream makes of a network's poses, by the true depths."""
     assert film.T_base_seen is not None
     mount = np.tile(film.T_base_seen, (len(film), 1, 1))
-    points = torch.from_numpy(rays(film.camera) * film.depth[..., None])
+    some = slice(None, None, EVERY)
+    points = torch.from_numpy(rays(film.camera)[some, some] * film.depth[:, some, some, None])
     turns = turn_per_slide(points, torch.zeros_like(points[..., :1]), mount)
     poses = ridden[film.name] @ inverse(film.turn)
     poses[:, :3, :3] = nearest_rotation(poses[:, :3, :3])  # thousands of steps will be multiplied

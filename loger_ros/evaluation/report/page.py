@@ -220,6 +220,7 @@ def _in_words(settings: Mapping[str, Any]) -> str:
     words = [
         f"chunks of {stream['chunk_size']} sharing {stream['overlap']}",
         f"alignment {stream['alignment']}",
+        *(["on wheels"] if stream.get("motion") == "wheels" else []),
         f"resolution {stream['resolution']}",
     ]
     words += [

@@ -124,7 +124,7 @@ def _node_parameters(plan: Plan, folder: Path) -> dict[str, object]:
         "model.device": "auto",
         "model.threads": 1,
         "stream.unit": CAMERA_HEIGHT,
-        **({"stream.motion": "wheels"} if plan.checkpoint == "tiny" else {}),  # it speaks in metres
+        **({"stream.motion": "wheels"} if plan.checkpoint == "tiny" else {}),  # in metres by its unit
         "map.voxel_size": VOXEL,
         "health.image_timeout": 60.0,  # the camera may need longer than the node
         "output.map_period": 5.0,
