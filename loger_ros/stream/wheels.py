@@ -65,8 +65,8 @@ def turn_per_slide(local_points: Tensor, confidence: Tensor, T_base_camera: np.n
     local_points (n, H, W, 3), confidence (n, H, W, 1) logits, T_base_camera (n, 4, 4) → (n,)
     """
     every = max(1, round((local_points[0, ..., 0].numel() / POINTS) ** 0.5))
-    points = local_points[:, ::every, ::every].flatten(1, 2)
-    weight = confidence[:, ::every, ::every, 0].flatten(1).sigmoid()
+    points = local_points[:, ::every, ::every].flatten(1, 2).float()
+    weight = confidence[:, ::every, ::every, 0].flatten(1).float().sigmoid()
     mount = torch.from_numpy(T_base_camera).to(points)
     rotation, place = mount[:, :3, :3], mount[:, None, :3, 3]
     from_base = points @ rotation.mT + place
