@@ -57,6 +57,28 @@ def test_a_camera_that_looks_straight_down() -> None:
     assert "90 degrees down" in TAUGHT.unlike(0.4, mounting(pitch=90))
 
 
+@pytest.mark.parametrize(
+    ("unit", "above", "doubtful"),
+    [
+        (1, 0.3, True),  # the unit as nobody set it
+        (0.3, 0.3, False),
+        (0.45, 0.3, False),  # a base in the middle of the wheels
+        (0.25, 0.4, True),  # below the base
+        (1, 0, False),  # the base is where the camera is: it tells nothing
+        (1, -0.1, False),
+    ],
+)
+def test_a_unit_that_is_not_the_height_of_the_camera(unit: float, above: float, doubtful: bool) -> None:
+    mounted = mounting()
+    mounted[2, 3] = above
+    said = TAUGHT.doubtful(unit, mounted)
+    assert bool(said) == doubtful
+    if doubtful:
+        assert f"{unit:g} m above the ground" in said
+        assert f"{above:g} m above the base; set stream.unit" in said
+    assert not Carried(pitch=(0, 20)).doubtful(unit, mounted)  # a network that speaks in metres or anything
+
+
 def test_as_a_checkpoint_keeps_it() -> None:
     assert Carried.from_dict(TAUGHT.to_dict()) == TAUGHT
     assert Carried.from_dict({}) == Carried()

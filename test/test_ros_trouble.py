@@ -62,7 +62,7 @@ def tester(ros_domain: int) -> Iterator[Tester]:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "small.safetensors"
-    return write_checkpoint(path, carried={"pitch": [0, 10]})
+    return write_checkpoint(path, carried={"pitch": [0, 10], "height": [0.2, 1.2]})
 
 
 def test_a_kill_loses_no_final_pose_and_the_next_run_continues(
@@ -232,6 +232,7 @@ def test_on_wheels_it_is_told_where_the_camera_sits(
         stamps = tester.send_images(TEN, SECOND)
         tester.wait(lambda: len(odometry) == 10)
         assert "event_mounting_unknown" not in tester.health()
+        tester.wait(lambda: "is 0.4 m above the base; set stream.unit" in tester.health().get("message", ""))
         tester.process = None
         end(process)
     placed = mount(tuple(xyz), tuple(rpy))

@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+LOWEST = 0.9  # times its height above the base: the base is not below the ground
+HIGHEST = 2.0  # the base is not farther above the ground than the camera above the base
+
 
 @dataclass(frozen=True)
 class Carried:
@@ -45,6 +48,16 @@ class Carried:
             if taught is not None and not taught[0] - _slack(taught) <= value <= taught[1] + _slack(taught)
         ]
         return "; ".join(said)
+
+    def doubtful(self, height: float, T_base_camera: np.ndarray) -> str:
+        """Why the height above the ground, which is the unit of such a network, is hardly the true one."""
+        above = float(T_base_camera[2, 3])
+        if self.height is None or above <= 0 or LOWEST * above <= height <= HIGHEST * above:
+            return ""
+        return (
+            f"stream.unit says that the camera is {height:.3g} m above the ground, and it is {above:.3g} m "
+            "above the base; set stream.unit to its height above the ground in metres"
+        )
 
 
 def _slack(taught: tuple[float, float]) -> float:

@@ -184,6 +184,14 @@ class CameraStream:
             return ""
         return carried.unlike(self.config.stream.unit, mounting.T_level_camera)
 
+    @property
+    def unit_doubtful(self) -> str:
+        """Why lengths are hardly metres, where the network's unit is the height of the camera."""
+        mounting, carried = self._mounting, getattr(self._model, "carried", None)
+        if mounting is None or carried is None:
+            return ""
+        return carried.doubtful(self.config.stream.unit, mounting.T_level_camera)
+
     def _hand_out(self, update: Update) -> None:
         late = bool(update.frames) and self._too_late(update.frames[-1].stamp)
         if late:
