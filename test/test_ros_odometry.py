@@ -72,6 +72,22 @@ def test_a_new_segment_goes_on_with_unknown_velocity_even_back_in_time() -> None
     assert after[1].twist_covariance[0, 0] < UNKNOWN * 1e10
 
 
+def test_odom_does_not_go_back_where_a_chunk_is_lost_after_previews() -> None:
+    rng = np.random.default_rng(2)
+    odometer = Odometer(random_pose(rng))
+    poses = [random_pose(rng, 0.1) for _ in range(4)]
+    seen = odometer.follow(
+        update(dict(zip((100, 200, 300, 400), poses, strict=True)))
+    )  # previews, from 200 on
+    after = odometer.follow(
+        update({500: poses[1], 600: poses[2]}, segment=1)
+    )  # goes on at the last final pose
+    assert np.allclose(after[0].T_odom_base, seen[-1].T_odom_base)
+    assert after[0].twist_covariance[0, 0] == UNKNOWN
+    for motion, placed in zip(after, (seen[1], seen[2]), strict=True):
+        assert np.allclose(motion.T_map_odom @ motion.T_odom_base, placed.T_map_odom @ placed.T_odom_base)
+
+
 def test_covariances_follow_a_sample_of_errors() -> None:
     """Small errors of the camera, drawn and carried through the geometry, against the formula."""
     rng = np.random.default_rng(2)

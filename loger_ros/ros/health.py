@@ -37,6 +37,7 @@ class CameraHealth:
         self._since = time.monotonic()
         self._seen: dict[str, tuple[int, float]] = {}  # event → how often up to now, and when last
         self._silent_since: float | None = None  # monotonic: the last image before the silence
+        self._hangs = False  # the network, when looked at last
 
     def activated(self) -> None:
         self._since, self._silent_since = time.monotonic(), None
@@ -52,8 +53,10 @@ class CameraHealth:
                 f"{settings.step_timeout:g}): the GPU hangs or the machine is far too slow. See dmesg and "
                 "nvidia-smi; if it stays so, restart the node: the trajectory up to here is on disk"
             )
-            self._say_once("network_hangs", text)
+            if not self._hangs:
+                self._events.add("network_hangs", 0, text)
             found.append(Trouble(ERROR, text))
+        self._hangs = busy_for > settings.step_timeout
         if inputs is not None and not paused:
             found += self._silence(settings, inputs)
         found += [Trouble(WARN, message) for message in self._recent_events()]
@@ -108,10 +111,6 @@ class CameraHealth:
             if now - when < RECENT and name in newest and name not in ("no_images", "images_again"):
                 messages.append(f"{name}: {newest[name]}")
         return messages
-
-    def _say_once(self, name: str, message: str) -> None:
-        if not self._events.counts[name]:
-            self._events.add(name, 0, message)
 
 
 def status_message(

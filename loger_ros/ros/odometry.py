@@ -100,6 +100,8 @@ class Odometer:
         if last is None:
             last = _Last(first.stamp, first.segment, T_world_base[0], self._T_odom_start)
         steps = inverse(np.concatenate([last.T_world_base[None], T_world_base[:-1]])) @ T_world_base
+        if not connected:  # a segment begins at the last final pose; odom may be at a later preview
+            steps[0] = np.eye(4)
         T_odom_base = np.array(list(accumulate(steps, np.matmul, initial=last.T_odom_base))[1:])
         T_odom_base[:, :3, :3] = nearest_rotation(T_odom_base[:, :3, :3])
         stamps = np.array([last.stamp, *(frame.stamp for frame in frames)])

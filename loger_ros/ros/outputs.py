@@ -34,6 +34,9 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import PublisherEventCallbacks
 
+PATH_SHARE = 0.05  # of the network's thread, at most, goes to the path
+PATH_CHEAP = 2e-3  # s: a path that takes less is sent after each chunk
+
 Aged = Callable[[str, int], None]  # topic, stamp of what was published there
 
 
@@ -76,6 +79,8 @@ class Outputs:
             Topic, PointCloud2
         ] = {}  # the newest of each topic, whose memory the next one takes
         self._map_published = 0.0  # monotonic
+        self._path_due = 0.0  # monotonic
+        self._pictured = (-1, 0)  # segment and stamp of the newest pictures
 
     def close(self) -> None:
         for publisher in self._publishers:
@@ -104,9 +109,12 @@ class Outputs:
             self._aged("pose", stamp)
 
     def path(self) -> None:
-        if len(self._way) and _heard(self._path):
+        started = time.monotonic()
+        if started >= self._path_due and len(self._way) and _heard(self._path):
             self.send(self._path, self._way.message())
             self._aged("path", self._way.newest)
+            took = time.monotonic() - started
+            self._path_due = started + (took / PATH_SHARE if took > PATH_CHEAP else 0)
 
     @property
     def points_wanted(self) -> bool:
@@ -140,18 +148,22 @@ class Outputs:
         if not wanted and not _heard(self._confidence):
             return
         turn = turn_between(camera, T_base_camera)
-        head = header(update.frames[-1].stamp, optical_frame)
+        newest = update.frames[-1]
+        if newest.segment == self._pictured[0] and newest.stamp < self._pictured[1]:
+            return  # what a chunk that was lost had shown in previews
+        self._pictured = newest.segment, newest.stamp
+        head = header(newest.stamp, optical_frame)
         if wanted:
             local = update.local_points[-1].float().cpu().numpy()
             self.send(self._depth, depth_message(turned_back(local[..., 2], camera, turn, np.nan), head))
             seen_by = camera or fitted_camera(local)
             if seen_by is not None:
                 self.send(self._depth_info, camera_info_message(head, seen_by))
-            self._aged("depth", update.frames[-1].stamp)
+            self._aged("depth", newest.stamp)
         if _heard(self._confidence):
             probability = update.confidence[-1, ..., 0].float().sigmoid().cpu().numpy()
             self.send(self._confidence, confidence_message(turned_back(probability, camera, turn, 0.0), head))
-            self._aged("confidence", update.frames[-1].stamp)
+            self._aged("confidence", newest.stamp)
 
     def taken(self, stamp: int) -> None:
         """A player that loses no image sends the next ones when it hears this."""
@@ -190,41 +202,56 @@ class Outputs:
 
 
 class ThinnedWay:
-    """At most ``most`` poses of a way of any length, evenly spread. Messages are made when asked for."""
+    """At most ``most`` poses of a way of any length, evenly spread, the newest one always among them.
+
+    Messages are made when asked for.
+    """
 
     def __init__(self, most: int, frame: str) -> None:
         self._most = most
         self._frame = frame
-        self._poses: list[tuple[int, np.ndarray]] = []  # stamps and T_map_base
+        self._poses: list[tuple[int, np.ndarray]] = []  # stamps and T_map_base, but for the newest
         self._messages: list[PoseStamped] = []  # of the first ones
+        self._tip: tuple[int, np.ndarray] | None = None  # the newest
         self._every = 1
         self._count = 0
 
     def __len__(self) -> int:
-        return len(self._poses)
+        return len(self._poses) + (self._tip is not None)
 
     @property
     def newest(self) -> int:
         """Stamp of the last pose."""
-        return self._poses[-1][0]
+        assert self._tip is not None
+        return self._tip[0]
 
     def add(self, stamp: int, T_map_base: np.ndarray) -> None:
+        if self._tip is not None:
+            self._keep(self._tip)
+        self._tip = stamp, T_map_base
+
+    def _keep(self, pose: tuple[int, np.ndarray]) -> None:
         self._count += 1
         if (self._count - 1) % self._every:
             return
-        if len(self._poses) >= self._most:
+        if len(self._poses) >= self._most - 1:
             self._poses, self._messages = self._poses[::2], self._messages[::2]
             self._every *= 2
             if (self._count - 1) % self._every:
                 return
-        self._poses.append((stamp, T_map_base))
+        self._poses.append(pose)
 
     def message(self) -> Path:
-        for stamp, pose in self._poses[len(self._messages) :]:
-            message = PoseStamped(header=header(stamp, self._frame))
-            fill_pose(message.pose, pose)
-            self._messages.append(message)
-        return Path(header=self._messages[-1].header, poses=list(self._messages))
+        for pose in self._poses[len(self._messages) :]:
+            self._messages.append(self._posed(*pose))
+        assert self._tip is not None
+        tip = self._posed(*self._tip)
+        return Path(header=tip.header, poses=[*self._messages, tip])
+
+    def _posed(self, stamp: int, pose: np.ndarray) -> PoseStamped:
+        message = PoseStamped(header=header(stamp, self._frame))
+        fill_pose(message.pose, pose)
+        return message
 
 
 def placed(cloud: Cloud, T_map_world: np.ndarray) -> Cloud:
