@@ -53,6 +53,8 @@ def test_a_way_through_the_tree_is_found_up_and_down() -> None:
     found = tree.between("base", "/camera")
     assert found is not None
     assert np.allclose(found, inverse(base) @ mast @ head @ camera)
+    assert tree.above("/camera") == ["head", "mast", "root"]
+    assert not tree.above("root")
     same = tree.between("camera", "camera")
     assert same is not None
     assert np.allclose(same, np.eye(4))
@@ -127,6 +129,23 @@ def test_a_journal_has_one_writer_and_an_end(tmp_path: Path) -> None:
     assert all(file.stat().st_size < 1000 for file in tmp_path.iterdir())
     assert read_journal(path).stamps[-1] == 59
     Recording(path, 500, Odometer(np.eye(4)), events).close()  # free again
+
+
+def test_a_way_that_fills_more_than_one_journal_is_saved_from_both(tmp_path: Path) -> None:
+    events = EventLog(lambda message: None)
+    before = Recording(tmp_path / "journal.tum", 10**9, Odometer(np.eye(4)), events)
+    before.append(posed(0, 3))  # of another run
+    before.close()
+    recording = Recording(tmp_path / "journal.tum", 700, Odometer(np.eye(4)), events)
+    for start in range(10, 20, 2):
+        recording.append(posed(start, 2))
+    assert events.counts["journal_rotated"] == 1
+    assert recording.save(tmp_path / "saved.tum") == 10
+    assert read_tum(tmp_path / "saved.tum").stamps == tuple(range(10, 20))
+    recording.begin_anew()
+    recording.append(posed(30, 2))
+    assert recording.save(tmp_path / "saved.tum") == 2
+    recording.close()
 
 
 # ---- the worker ---------------------------------------------------------------------------------------
@@ -252,7 +271,8 @@ def test_health_names_what_hangs_and_forgets_what_is_over(monkeypatch: pytest.Mo
 
 
 def test_the_log_stays_readable_and_does_not_fall_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, said = [100.0], []
+    now: list[float] = [100.0]
+    said: list[str] = []
     monkeypatch.setattr("loger_ros.events.time.monotonic", lambda: now[0])
     events = EventLog(said.append)
     for _ in range(1000):
@@ -264,6 +284,29 @@ def test_the_log_stays_readable_and_does_not_fall_silent(monkeypatch: pytest.Mon
         events.add("chunk_lost", 0, "why")
     assert len(said) == 15
     assert said[-1] == "chunk_lost: why (1005 times so far)"
+
+
+def test_diagnostics_survive_what_they_look_at() -> None:
+    health = pytest.importorskip("loger_ros.ros.health", reason="needs ROS 2")
+
+    def look() -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    (status,) = health.told_anyway("loger_node: node", "active", look)
+    assert status.level == health.ERROR
+    assert "device-side assert triggered" in status.message
+    assert "restart the node" in status.message
+
+
+def test_the_time_of_a_chunk_is_guessed_before_there_was_one() -> None:
+    session = pytest.importorskip("loger_ros.ros.session", reason="needs ROS 2")
+    statistics = Statistics()
+    assert session.chunk_time(statistics) == 0
+    for seconds in (0.0, 0.0, 27.0):
+        statistics.took("push", seconds)
+    assert session.chunk_time(statistics) > session.HURRY
+    statistics.took("chunk", 0.1)
+    assert session.chunk_time(statistics) == 0.1
 
 
 def test_ages_are_told_by_percentiles() -> None:

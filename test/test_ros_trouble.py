@@ -233,6 +233,8 @@ def test_on_wheels_it_is_told_where_the_camera_sits(
         tester.wait(lambda: len(odometry) == 10)
         assert "event_mounting_unknown" not in tester.health()
         tester.wait(lambda: "is 0.4 m above the base; set stream.unit" in tester.health().get("message", ""))
+        tester.send_mount(np.eye(4), base="base_footprint", camera="base_link")
+        tester.wait(lambda: "set frames.base to base_footprint" in tester.health().get("message", ""))
         tester.process = None
         end(process)
     placed = mount(tuple(xyz), tuple(rpy))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,6 +121,18 @@ def status_message(
     message.message = " | ".join(trouble.message for trouble in troubles[:MOST_SAID]) if troubles else fine
     message.values = [KeyValue(key=key, value=value) for key, value in values.items()]
     return message
+
+
+def told_anyway(name: str, state: str, look: Callable[[], list[DiagnosticStatus]]) -> list[DiagnosticStatus]:
+    """What ``look`` finds; where it fails, as beside a GPU that is lost, that."""
+    try:
+        return look()
+    except Exception as error:
+        text = (
+            f"the node cannot tell how it is: {type(error).__name__}: {error}. If it is the GPU, see dmesg "
+            "and nvidia-smi, and restart the node: the trajectory up to here is on disk"
+        )
+        return [status_message(name, "", [Trouble(ERROR, text)], state, {"state": state})]
 
 
 def network_values(model: Any) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import os
@@ -26,7 +27,7 @@ from loger_ros.config import ConfigError
 from loger_ros.inventory import Finding, Verdict
 from loger_ros.ros.config import NetworkConfig, NodeConfig
 from loger_ros.ros.dds_profile import large_message_profile
-from loger_ros.ros.health import WARN, Trouble, network_values, status_message
+from loger_ros.ros.health import WARN, Trouble, network_values, status_message, told_anyway
 from loger_ros.ros.interface import DIAGNOSTICS, LISTENING, NODE, TF_STATIC, qos_profile
 from loger_ros.ros.network import load_network
 from loger_ros.ros.parameters import Parameters
@@ -36,6 +37,7 @@ from loger_ros.ros.session import Session
 from loger_ros.ros.transforms import StaticTransforms
 
 Transition = Callable[["LogerNode", LifecycleState], TransitionCallbackReturn]
+HANGS = "the network does not come to an end; restart the node"
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -132,20 +134,20 @@ class LogerNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         session = self._the_session()
         if not session.deactivate():
-            raise RuntimeError("the network does not come to an end; restart the node")
+            raise RuntimeError(HANGS)
         self._offers.serve(session.streams, None)
         self._state = "inactive"
         return super().on_deactivate(state)
 
     @told
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.end_session()
+        self._end_session_or_raise()
         self._state = "unconfigured"
         return SUCCESS
 
     @told
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.end_session()
+        self._end_session_or_raise()
         self._state = "finalized"
         return SUCCESS
 
@@ -157,20 +159,26 @@ class LogerNode(LifecycleNode):
 
     def end_session(self, in_a_hurry: bool = False) -> bool:
         """Writes what is left and frees the network. False: the network hangs, and still holds everything."""
-        session, self._session = self._session, None
+        session = self._session
         self._offers.serve((), None)
         self._settings.configured = False
         if session is None:
             return True
         if not session.deactivate():
             return False
+        self._session = None
         session.finish(in_a_hurry)
         session.close()
         del session
         gc.collect()  # the network and its callbacks hold each other
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        with contextlib.suppress(RuntimeError):  # of a GPU that is lost
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
         return True
+
+    def _end_session_or_raise(self) -> None:
+        if not self.end_session():
+            raise RuntimeError(HANGS)
 
     # ---- pieces of it -----------------------------------------------------------------------------
 
@@ -230,7 +238,8 @@ class LogerNode(LifecycleNode):
     def _publish_diagnostics(self) -> None:
         if not self.context.ok():
             return
-        array = DiagnosticArray(status=self._statuses())
+        statuses = told_anyway(f"{self.get_name()}: node", self._state, self._statuses)
+        array = DiagnosticArray(status=statuses)
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)
 
@@ -254,7 +263,7 @@ class LogerNode(LifecycleNode):
 
 
 def run(args: list[str] | None = None) -> int:
-    ended, node = True, None
+    ended, node = True, None  # ended: nothing of it goes on
     with running_ros(args):
         try:
             node = LogerNode()
@@ -267,11 +276,12 @@ def run(args: list[str] | None = None) -> int:
             node.autostart()
             executor.spin()
         finally:
+            ended = False  # also where a second signal cuts this short
             ended = node.end_session(in_a_hurry=True)
             node.destroy_node()
     if node is not None and node.loader is not None and node.loader.is_alive():
         os._exit(0)  # told to end while it loads: Python cannot end beside a thread in foreign code
     if not ended:
-        print(f"{NODE}: the network hangs; the process ends without it", file=sys.stderr, flush=True)
+        print(f"{NODE}: the process ends without waiting for the network", file=sys.stderr, flush=True)
         os._exit(3)
     return 0

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from loger_ros.events import EventLog
 from loger_ros.files import appearing_whole, locked
@@ -43,6 +43,7 @@ class Recording:
         self._lock = _locked(path)
         self._journal = Journal(path, events)
         self._start = self._journal.mark()[0]
+        self._old_start: int | None = None  # where that is in the file that was renamed, if it is there
         self._laps = 0  # segments that the stream itself knows nothing of
 
     def append(self, frames: Sequence[PosedFrame]) -> None:
@@ -69,7 +70,7 @@ class Recording:
     def begin_anew(self) -> None:
         """``save`` leaves out what was recorded up to now."""
         self.new_segment()
-        self._start = self._journal.mark()[0]
+        self._start, self._old_start = self._journal.mark()[0], None
 
     @property
     def files(self) -> tuple[Path, Path]:
@@ -77,20 +78,16 @@ class Recording:
         return self._path, self._path.with_name(f"{self._path.name}.old")
 
     def save(self, path: Path) -> int:
-        """Copies the poses since the start or the last reset; → their number. Any thread may call it."""
-        count = 0
-        with open(self._path, "rb") as journal, appearing_whole(path) as file:
-            left = os.fstat(journal.fileno()).st_size - max(self._start, len(HEADER))
-            journal.seek(max(self._start, len(HEADER)))
+        """Copies the poses since the start or the last reset; → their number. Any thread may call it.
+
+        Of a way that filled more than one journal there is what the newest two hold.
+        """
+        parts = [(self._path, self._start)]
+        if self._old_start is not None:
+            parts.insert(0, (self.files[1], self._old_start))
+        with appearing_whole(path) as file:
             file.write(HEADER.encode())
-            segment = SEGMENT_LINE.encode()
-            for line in journal:
-                left -= len(line)
-                if left < 0 or not line.endswith(b"\n"):
-                    break
-                count += line != segment
-                file.write(line)
-        return count
+            return sum(_copied(part, start, file) for part, start in parts)
 
     def close(self) -> None:
         self._journal.close()
@@ -108,9 +105,25 @@ class Recording:
         os.close(self._lock)
         self._lock = _locked(self._path)
         self._journal = Journal(self._path, self._events)
-        self._start = 0
+        self._start, self._old_start = 0, self._start
         message = f"{self._path} has reached output.journal_limit and is now {old}; a new one begins"
         self._events.add("journal_rotated", 0, message)
+
+
+def _copied(path: Path, start: int, file: IO[bytes]) -> int:
+    """The whole lines of a journal from ``start`` on, as long as it is now; → how many poses."""
+    count, segment = 0, SEGMENT_LINE.encode()
+    start = max(start, len(HEADER))
+    with open(path, "rb") as journal:
+        left = os.fstat(journal.fileno()).st_size - start
+        journal.seek(start)
+        for line in journal:
+            left -= len(line)
+            if left < 0 or not line.endswith(b"\n"):
+                break
+            count += line != segment
+            file.write(line)
+    return count
 
 
 def _locked(path: Path) -> int:

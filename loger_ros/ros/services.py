@@ -59,7 +59,9 @@ class Services:
         self._configured()
         for stream in self._streams:
             stream.intake.paused = True
-        return "paused: images are dropped, memory and map are kept"
+        longest = self._streams[0].config.stream.max_gap
+        until = f"; after more than {longest:g} s (stream.max_gap) the memory begins anew" if longest else ""
+        return f"paused: images are dropped, memory and map are kept{until}"
 
     async def _resume(self) -> str:
         self._configured()
@@ -127,9 +129,9 @@ class Services:
         output = stream.config.output
         folder = folder_of(self._node, stream.name, output.folder)
         path = inside(folder, getattr(output, setting), f"output.{setting}")
-        if path in stream.journals:
+        if any(path in other.journals for other in self._streams):
             raise ValueError(
-                f"output.{setting} is the journal, {path}, which is written all the time: give another name"
+                f"output.{setting} is a journal, {path}, which is written all the time: give another name"
             )
         return path
 

@@ -88,8 +88,7 @@ class Session:
     def finish(self, in_a_hurry: bool) -> None:
         """The last poses go to their topics and to the disk. Only where no worker runs."""
         for channel in self.channels:
-            times = channel.statistics.percentiles("chunk")
-            channel.stream.finish(in_a_hurry and times is not None and times[0] > HURRY)
+            channel.stream.finish(in_a_hurry and chunk_time(channel.statistics) > HURRY)
 
     def close(self) -> None:
         for channel in self.channels:
@@ -113,12 +112,27 @@ class Session:
             fine = "paused" if paused else f"{rate:.1f} images per second" if channel.inputs else "not active"
             if channel.inputs is not None:
                 troubles = [*_of_the_camera(channel.stream, channel.inputs.info_topic), *troubles]
-                troubles.sort(key=lambda trouble: trouble.level, reverse=True)
+            if channel is self.channels[0]:
+                troubles += self._two_parents()
+            troubles.sort(key=lambda trouble: trouble.level, reverse=True)
             values = channel.health.values()
             values["queue"] = f"{len(channel.stream.queue)} of {self._config.queue.capacity}"
             name = f"{self._node.get_name()}: {channel.stream.name or 'stream'}"
             statuses.append(status_message(name, hardware, troubles, fine, values))
         return statuses
+
+    def _two_parents(self) -> list[Trouble]:
+        """Of the base, in TF: nobody else would say why the tree is torn."""
+        frames = self._config.frames
+        above = self._transforms.above(frames.base)
+        if not frames.publish_odom_base or not above:
+            return []
+        text = (
+            f"{frames.base} hangs below {above[0]} on /tf_static, and below {frames.odom} by this node; TF "
+            f"allows one parent: set frames.base to {above[-1]}, or frames.publish_odom_base and "
+            "frames.publish_map_odom to false"
+        )
+        return [Trouble(WARN, text)]
 
     def _channel(self, number: int, camera: str) -> Channel:
         node, config = self._node, self._config
@@ -181,6 +195,14 @@ class Session:
     def _wake_executor(self) -> None:
         if self._node.executor is not None:
             self._node.executor.wake()
+
+
+def chunk_time(statistics: Statistics) -> float:
+    """Seconds that a chunk takes, about; before the first one, no less than its slowest image took."""
+    if chunks := statistics.percentiles("chunk"):
+        return chunks[0]
+    images = statistics.percentiles("push")
+    return images[2] if images else 0.0
 
 
 def _of_the_camera(stream: CameraStream, info_topic: str) -> list[Trouble]:

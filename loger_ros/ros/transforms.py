@@ -42,6 +42,10 @@ class StaticTransforms:
             return None
         return inverse(ways[0][common]) @ ways[1][common]
 
+    def above(self, frame: str) -> list[str]:
+        """The frames that this one hangs below, up to the root."""
+        return list(self._to_root(_plain(frame)))[1:]
+
     def _to_root(self, frame: str) -> dict[str, np.ndarray]:
         """T_ancestor_frame of the frame itself and of all frames above it."""
         way = {frame: np.eye(4)}
