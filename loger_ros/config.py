@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -69,6 +69,14 @@ class Section:
                 raise self.error(
                     item.name, f"must be {least}{'and ' if least and most else ''}{most}".strip()
                 )
+
+    @classmethod
+    def check_each(cls, values: Mapping[str, Any]) -> None:
+        """Each of all settings by itself, whether or not they go together."""
+        section = object.__new__(cls)
+        for name, value in values.items():
+            object.__setattr__(section, name, value)
+        Section.__post_init__(section)
 
     def error(self, field_name: str, demand: str) -> ConfigError:
         (item,) = (f for f in dataclasses.fields(self) if f.name == field_name)  # type: ignore[arg-type]
@@ -310,13 +318,13 @@ class Config:
     def from_dict(cls: type[ConfigType], values: Mapping[str, Any]) -> ConfigType:
         """Missing settings keep their defaults; unknown ones are refused."""
         sections = get_type_hints(cls)
-        _refuse_unknown(values, sections, "")
+        refuse_unknown(values, sections, "")
         made = {}
         for name, given in values.items():
             section = sections[name]
             if not isinstance(given, Mapping):
                 raise ConfigError(f"{name} is {given!r}; it must be a group of settings")
-            _refuse_unknown(given, {f.name for f in dataclasses.fields(section)}, f"{name}.")
+            refuse_unknown(given, {f.name for f in dataclasses.fields(section)}, f"{name}.")
             made[name] = section(**given)
         return cls(**made)
 
@@ -342,7 +350,7 @@ def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in items}
 
 
-def _refuse_unknown(given: Mapping[str, Any], known: Any, prefix: str) -> None:
+def refuse_unknown(given: Iterable[str], known: Collection[str], prefix: str) -> None:
     for name in given:
         if name not in known:
             close = difflib.get_close_matches(str(name), known, n=1)

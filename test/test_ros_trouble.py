@@ -325,7 +325,8 @@ def accounted(health: dict[str, str]) -> int:
     ("parameter", "reason"),
     [
         ("stream.chunk_size:=many", "stream.chunk_size is 'many'; it must be a whole number"),
-        ("stream.overlap:=40", "stream.overlap is 40; it must be less than stream.chunk_size"),
+        ("stream.chunk_sise:=8", "stream.chunk_sise is no setting; did you mean stream.chunk_size?"),
+        ("frames.odom:=map", "frames.odom is 'map'; it must differ"),
         ("input.cameras:=[a, a]", "names that differ"),
         ("autostart:=perhaps", "autostart"),
     ],
@@ -337,6 +338,21 @@ def test_wrong_parameters_end_it_with_one_line(
     said = capfd.readouterr().err
     assert reason in said
     assert len(said.strip().splitlines()) == 1
+
+
+def test_a_resolution_that_does_not_fit_the_network_is_told_when_it_is_configured(
+    ros_environment: dict[str, str], tester: Tester, checkpoint: Path, tmp_path: Path
+) -> None:
+    settings = {"model__checkpoint": checkpoint, "output__folder": tmp_path, "chunk_size": 4}
+    with node_process(ros_environment, **settings, stream__resolution="33x24") as process:
+        tester.process = process
+        tester.wait(lambda: "multiples of" in tester.health("node").get("message", ""))
+        assert tester.state() == "unconfigured"
+        assert "the parameter chunk_size has no effect here; did you mean stream.chunk_size?" in said_by(
+            process
+        )
+        tester.process = None
+        end(process)
 
 
 def test_a_list_of_mixed_numbers_in_a_file_ends_it_with_the_cure(tmp_path: Path, ros_domain: int) -> None:

@@ -66,7 +66,6 @@ class LogerNode(LifecycleNode):
         self.declare_parameter("autostart", True, ParameterDescriptor(description=about, read_only=True))
         self._session: Session | None = None
         self._settings = Parameters(self, self._settings_changed)
-        self._settings.config()  # what cannot work is refused at once
         self._findings: list[Finding] = []
         self._state = "unconfigured"
         self.problem = ""
@@ -104,9 +103,8 @@ class LogerNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._state = "configuring"
         try:
-            config = self._settings.config()
             self._look_around()
-            model = self._load(config.model)
+            model = self._load(self._settings.network())
             recommended = getattr(model, "recommended", {})
             config = self._settings.recommend(recommended)
             if warning := config.stream.unlike(recommended):

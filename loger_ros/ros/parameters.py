@@ -10,8 +10,8 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from loger_ros.config import Config, ConfigError, Section, cloud_settings_for
-from loger_ros.ros.config import NodeConfig
+from loger_ros.config import Config, ConfigError, Section, cloud_settings_for, refuse_unknown
+from loger_ros.ros.config import NetworkConfig, NodeConfig
 
 TYPES = {
     bool: Parameter.Type.BOOL,
@@ -22,6 +22,8 @@ TYPES = {
     tuple[float, ...]: Parameter.Type.DOUBLE_ARRAY,
 }
 MOST = {int: 2**63 - 1, float: 1.7976931348623157e308}
+ADVISED = ("stream", "cloud")  # sections that a checkpoint has a say in
+FOREIGN = ("qos_overrides.",)  # rclpy's own, which it declares when it needs them
 WHEN = {True: "Can be changed at any time.", False: "Read when the node is configured."}
 
 
@@ -29,7 +31,10 @@ class Parameters:
     """Called ``section.setting``. What the user gave wins over what the checkpoint recommends."""
 
     def __init__(self, node: Node, changed: Callable[[NodeConfig], object]) -> None:
-        """changed: hears of settings that take effect while the node runs."""
+        """changed: hears of settings that take effect while the node runs.
+
+        Raises ConfigError for what no checkpoint can make work.
+        """
         self._node = node
         self._changed = changed
         self._ours = False  # we set them ourselves: what the checkpoint recommends
@@ -38,11 +43,13 @@ class Parameters:
         self._items = dict(_items())
         for name, (item, kind) in self._items.items():
             self._declare(name, item, kind)
+        self._refuse_misspelt()
+        self._check({})
         node.add_on_set_parameters_callback(self._judge)
 
-    def config(self) -> NodeConfig:
-        """Raises ConfigError where settings do not go together."""
-        return self._config_with({})
+    def network(self) -> NetworkConfig:
+        """Which network to load, and how."""
+        return NetworkConfig(**self._tree({})["model"])
 
     def recommend(self, stream: Mapping[str, Any]) -> NodeConfig:
         """The configuration with the checkpoint's own stream settings and cloud settings that suit them.
@@ -98,20 +105,49 @@ class Parameters:
         if not values:
             return SetParametersResult(successful=True)
         try:
-            config = self._config_with(values)
+            if self.configured:
+                self._changed(self._config_with(values))
+            else:
+                self._check(values)
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self._given |= set(values)
-        self._changed(config)
         return SetParametersResult(successful=True)
 
+    def _refuse_misspelt(self) -> None:
+        """A setting that nobody knows would be without effect, and without a word."""
+        sections: dict[str, set[str]] = {}
+        for name in self._items:
+            section, _, setting = name.partition(".")
+            sections.setdefault(section, set()).add(setting)
+        # rclpy has no public way to what was given and not declared.
+        for name in getattr(self._node, "_parameter_overrides", {}):
+            section, _, setting = name.partition(".")
+            if section in sections:
+                refuse_unknown([setting], sections[section], f"{section}.")
+            elif not self._node.has_parameter(name) and not name.startswith(FOREIGN):
+                meant = [known for known in self._items if known.endswith(f".{name}")]
+                hint = f"; did you mean {' or '.join(meant)}?" if meant else ""
+                self._node.get_logger().warning(f"the parameter {name} has no effect here{hint}")
+
+    def _check(self, values: Mapping[str, Any]) -> None:
+        """Before the checkpoint is known, which may have another opinion of what was not given."""
+        tree = self._tree(values)
+        kinds = get_type_hints(NodeConfig)
+        for section in ADVISED:
+            kinds[section].check_each(tree.pop(section))
+        NodeConfig.from_dict(tree)
+
     def _config_with(self, values: Mapping[str, Any]) -> NodeConfig:
+        return NodeConfig.from_dict(self._tree(values))
+
+    def _tree(self, values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         tree: dict[str, dict[str, Any]] = {}
         for name in self._items:
             section, _, setting = name.partition(".")
             value = values[name] if name in values else self._node.get_parameter(name).value
             tree.setdefault(section, {})[setting] = value
-        return NodeConfig.from_dict(tree)
+        return tree
 
 
 def descriptor(item: dataclasses.Field, kind: Any) -> ParameterDescriptor:

@@ -23,6 +23,7 @@ from loger_ros.ros.stream import CameraStream
 from loger_ros.ros.time_jumps import TimeJumps
 from loger_ros.ros.transforms import Mounting, StaticTransforms, mount
 from loger_ros.ros.worker import Worker
+from loger_ros.stream.prepare import Preparation
 
 HURRY = 3.0  # s: a last chunk that would take longer is given up at the end of the process
 
@@ -42,6 +43,9 @@ class Channel:
 class Session:
     def __init__(self, node: Node, config: NodeConfig, model: Any, transforms: StaticTransforms) -> None:
         self._node, self._config, self._model, self._transforms = node, config, model, transforms
+        Preparation(
+            config.stream.size, patch=model.config.patch_size
+        )  # a size that fits the network, or none
         self.worker: Worker | None = None
         self.channels: list[Channel] = []
         try:
