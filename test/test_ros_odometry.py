@@ -114,6 +114,29 @@ def test_covariances_follow_a_sample_of_errors() -> None:
     assert np.allclose(motion.twist_covariance, 2 * carry @ said.noise @ carry.T * 100)
 
 
+def test_a_reset_does_not_make_odom_surer() -> None:
+    """What the robot was off by in odom when the map began anew, it is still off by, more so far away."""
+    rng = np.random.default_rng(8)
+    odometer = Odometer(random_pose(rng))
+    (before,) = odometer.follow(update({0: random_pose(rng)}))
+    odometer.restart()
+    on_its_way = {SECOND: np.eye(4), 2 * SECOND: random_pose(rng, 3.0)}
+    fresh = Odometer(inverse(odometer._T_camera_base))
+    after, anew = (odo.follow(update(on_its_way, segment=1))[-1] for odo in (odometer, fresh))
+    turn = np.zeros((6, 6))
+    turn[:3, :3] = turn[3:, 3:] = before.T_odom_base[:3, :3]
+    alone = turn @ anew.covariance @ turn.T  # from where the map began, in the axes of odom
+    start, place = before.T_odom_base, after.T_odom_base
+    errors = rng.multivariate_normal(np.zeros(6), before.covariance, 20_000)
+    off = []
+    for error in errors:
+        moved = transform(exp_rotation(error[3:]) @ start[:3, :3], start[:3, 3] + error[:3])
+        there = moved @ inverse(start) @ place
+        off.append([*(there[:3, 3] - place[:3, 3]), *error[3:]])
+    sampled = np.cov(np.array(off).T)
+    assert np.allclose(after.covariance, alone + sampled, atol=0.05 * np.abs(sampled).max())
+
+
 def test_the_map_can_be_laid_anew_and_begun_anew() -> None:
     rng = np.random.default_rng(3)
     odometer = Odometer(random_pose(rng))

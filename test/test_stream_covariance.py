@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fake_model import FakeModel
 from simulated_chunks import Faults, joined, simulate
 
 from loger_ros.geometry import inverse, log_rotation, nearest_rotation, transform
+from loger_ros.stream import Reconstructor
 from loger_ros.stream.align import Aligner
 from loger_ros.stream.covariance import Uncertainty
+from loger_ros.types import Frame
 
 RIGID = Faults(scale=0, drift=(0, 0), frame_scale=0, pixel=0.01, outliers=0)
 
@@ -91,3 +94,24 @@ def test_without_a_second_opinion_the_prior_speaks(alignment, overlap):
     covariances, _ = uncertainty.after_chunk(line(4, 4 - overlap), np.zeros(4), line(4)[4 - overlap :])
     assert np.isfinite(covariances).all()
     assert np.linalg.eigvalsh(covariances[0]).min() > 0
+
+
+def test_what_nobody_saw_is_not_known_better_than_what_was_seen():
+    """A gap, a clock that went back: the next segment goes on from where the camera was, less surely."""
+    second = 10**9
+    recon = Reconstructor(FakeModel(), chunk_size=3, overlap=1, max_gap=5)
+    frames = [Frame(i * second // 10, np.full((4, 6, 3), i, np.uint8)) for i in range(30)]
+    updates = [update for frame in frames for update in recon.push(frame)]
+    updates += recon.push(Frame(33 * second, frames[0].image))  # 30.1 s later
+    before = updates[-1].frames[-1]
+    assert before.final
+    after = [Frame((330 + i) * second // 10, frame.image) for i, frame in enumerate(frames[1:3], start=1)]
+    first = [update for frame in after for update in recon.push(frame)][-1].frames[0]
+    assert np.allclose(first.T_map_camera, before.T_map_camera)
+    grown = first.covariance - before.covariance
+    assert np.linalg.eigvalsh(grown).min() > -1e-12
+    assert np.sqrt(np.diag(grown)[:3]) == pytest.approx(30.1, rel=0.01)
+    assert np.sqrt(np.diag(grown)[3:]) == pytest.approx(np.pi, rel=0.01)
+    recon.push(Frame(0, frames[0].image))
+    again = [update for frame in frames[1:3] for update in recon.push(frame)][-1].frames[0]
+    assert np.sqrt(np.trace(again.covariance[:3, :3])) > 60

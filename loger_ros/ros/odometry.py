@@ -14,7 +14,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from loger_ros.geometry import adjoint, exp_rotation, inverse, log_rotation, nearest_rotation
+from loger_ros.geometry import adjoint, exp_rotation, inverse, log_rotation, nearest_rotation, transform
 from loger_ros.types import PosedFrame, Update
 
 UNKNOWN = 1e6  # variance of a velocity that nobody can tell
@@ -47,6 +47,8 @@ class Odometer:
         self.mount(T_base_camera)
         self._start = np.eye(4)  # T_map_base of the first frame
         self._T_odom_start = np.eye(4)
+        self._at_start = np.zeros((6, 6))  # covariance of that
+        self._newest = np.zeros((6, 6))  # covariance of the last pose in odom
         self._last: _Last | None = None
         self.T_map_world: np.ndarray | None = None  # None until the first frame
 
@@ -71,7 +73,7 @@ class Odometer:
     def restart(self) -> None:
         """The map begins anew, with the robot at its origin; odom goes on."""
         if self._last is not None:
-            self._T_odom_start = self._last.T_odom_base
+            self._T_odom_start, self._at_start = self._last.T_odom_base, self._newest
         self._start, self._last, self.T_map_world = np.eye(4), None, None
 
     def place(self, T_map_base: np.ndarray) -> None:
@@ -110,11 +112,20 @@ class Odometer:
             twists[0], twist_covariances[0] = 0, UNKNOWN * np.eye(6)
         T_map_odom = self._world(T_world_base[0]) @ T_world_base @ inverse(T_odom_base)
         covariances = self.covariances(frames, T_odom_base)
+        if self._at_start.any():
+            covariances = covariances + self._from_start(T_odom_base)
+        self._newest = covariances[-1]
         self._last = _Last(frames[-1].stamp, frames[-1].segment, T_world_base[-1], T_odom_base[-1])
         columns = zip(
             stamps[1:].tolist(), T_odom_base, T_map_odom, covariances, twists, twist_covariances, strict=True
         )
         return [Motion(*row) for row in columns]
+
+    def _from_start(self, T_odom_base: np.ndarray) -> np.ndarray:
+        """(n, 6, 6): an error of direction where the map began moves what is far from there."""
+        turns = np.tile(np.eye(3), (len(T_odom_base), 1, 1))
+        carry = adjoint(transform(turns, self._T_odom_start[:3, 3] - T_odom_base[:, :3, 3]))
+        return carry @ self._at_start @ carry.swapaxes(-1, -2)
 
     def _world(self, T_world_base: np.ndarray) -> np.ndarray:
         """T_map_world, which the first frame decides."""

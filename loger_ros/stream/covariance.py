@@ -5,6 +5,7 @@ camera's own axes. Two chunks joined at one of k shared frames then differ at th
 at the join, two at the frame), joined at all of them by 2 S (k - 1)/k, joined by nothing by 2 S; so the mean
 square of the differences tells S. Each join adds 2 S (2 S/k if at all frames) to everything after it, carried
 along by the adjoint of the motion; each frame adds its own S.
+Between segments, where nothing was seen, the camera may have moved at a walking pace and turned as it liked.
 A frame whose mean confidence is lower than usual counts as proportionally worse. docs/covariance.md has the
 derivation and what it cannot see.
 """
@@ -23,6 +24,8 @@ PRIOR_ROTATION = np.deg2rad(0.5)
 PRIOR_TRANSLATION = 0.02  # of the chunk's path length
 LEAST = 1e-3  # rad and map units: no pose is claimed to be better
 LEAST_CONFIDENCE = 0.01
+UNSEEN_SPEED, UNSEEN_TURN = 1.0, 1.0  # map units and rad, per second in which nothing was seen
+MOST_UNSEEN = 60.0  # s: a longer gap, or a clock that went back, says no more
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +64,16 @@ class Uncertainty:
         return turn @ own @ turn.swapaxes(-1, -2), known
 
     def new_segment(self) -> Uncertainty:
-        """Covariances count from the start of a segment; what was learned about S stays."""
+        """Nothing connects it with what was; what was learned about S stays."""
         return replace(self, T_map_join=None, at_join=None)
+
+    def after_unseen(self, T_map_camera: np.ndarray, covariance: np.ndarray, seconds: float) -> Uncertainty:
+        """Of a segment that is placed where the one before ended, at this pose with this covariance."""
+        seconds = min(seconds, MOST_UNSEEN) if seconds >= 0 else MOST_UNSEEN
+        moved = np.repeat([UNSEEN_SPEED * seconds, min(UNSEEN_TURN * seconds, np.pi)], 3) ** 2
+        turn = np.zeros((6, 6))
+        turn[:3, :3] = turn[3:, 3:] = T_map_camera[:3, :3].T
+        return replace(self, T_map_join=T_map_camera, at_join=turn @ covariance @ turn.T + np.diag(moved))
 
     def _learned(self, poses: np.ndarray, confidence: np.ndarray, shared: np.ndarray) -> Uncertainty:
         by_one = self.alignment in ("se3", "sim3")

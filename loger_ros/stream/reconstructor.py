@@ -295,7 +295,11 @@ class Reconstructor:
         state = self._state
         placement = self._place(chunk, answer)
         T_map_camera = placement.poses(answer.T_chunk_camera)
-        covariances, uncertainty = state.uncertainty.after_chunk(
+        uncertainty = state.uncertainty
+        if chunk.index == 0 and state.last is not None:
+            seconds = (chunk.items[0].stamp - state.last.stamp) * 1e-9
+            uncertainty = uncertainty.after_unseen(state.last.T_map_camera, state.last.covariance, seconds)
+        covariances, uncertainty = uncertainty.after_chunk(
             T_map_camera, answer.mean_confidence, _poses(state.shared)
         )
         frames = tuple(
@@ -319,7 +323,9 @@ class Reconstructor:
     def _place(self, chunk: Chunk[Prepared], answer: Answer) -> Placement:
         state = self._state
         if chunk.index == 0:  # a new segment goes on where the camera was last seen
-            return HOME if state.last_pose is None else join(state.last_pose, answer.T_chunk_camera[0])
+            if state.last is None:
+                return HOME
+            return join(state.last.T_map_camera, answer.T_chunk_camera[0])
         return self._aligner.place(
             state.placement,
             state.shared,
@@ -384,7 +390,7 @@ class Reconstructor:
         state, frames = self._state, update.frames[:final]
         if not frames:
             return
-        state.last_pose = frames[-1].T_map_camera
+        state.last = frames[-1]
         if self._record:
             self._record.append(frames)
         if self._keep_results:

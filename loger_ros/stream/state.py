@@ -14,7 +14,7 @@ from loger_ros.stream.chunks import Chunker
 from loger_ros.stream.continuity import Continuity
 from loger_ros.stream.covariance import Uncertainty
 from loger_ros.stream.results import Part
-from loger_ros.types import Update
+from loger_ros.types import PosedFrame, Update
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class State:
     waiting: tuple[Prepared, ...] = ()  # not encoded yet
     shared: Update | None = None  # the provisional frames that the next chunk will say again
     placement: Placement = HOME  # of the newest chunk
-    last_pose: np.ndarray | None = None  # (4, 4) the newest final pose
+    last: PosedFrame | None = None  # the newest final one
     parts: tuple[Part, ...] = ()
     placements: tuple[Placement, ...] = ()
 
