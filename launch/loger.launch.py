@@ -27,7 +27,10 @@ OVERRIDES = {
 }
 NUMBERS = ("unit",)  # launch keeps text as text, and the node refuses "0.4" for a number
 ARGUMENTS = {
-    "image": (IMAGE.name, "Topic of the camera's images."),
+    "image": (
+        IMAGE.name,
+        "Topic of the camera's images. Those of named cameras (input.cameras) are NAME/image: remap them.",
+    ),
     "camera_info": ("", "Topic of the camera's calibration; empty: camera_info beside the images."),
     "image_transport": ("", "raw or compressed (JPEG, PNG on IMAGE/compressed); empty: raw."),
     "checkpoint": (
