@@ -263,6 +263,15 @@ def test_health_names_what_hangs_and_forgets_what_is_over(monkeypatch: pytest.Mo
     health.troubles(settings, None, 6.0, False)
     assert events.counts["network_hangs"] == 2, "another hang is news"
     now[0] += 11
+    statistics.happened("frame")
+    statistics.happened("failed")
+    assert not health.troubles(settings, None, 1.0, False), "one of two"
+    now[0] += 6
+    statistics.happened("failed")
+    (trouble,) = health.troubles(settings, None, 1.0, False)
+    assert trouble.level == health_module.ERROR
+    assert "every image fails" in trouble.message
+    now[0] += 11
     events.add("queue_full", 0, "raise this or lower that")
     assert any("lower that" in t.message for t in health.troubles(settings, None, 0.0, False))
     assert health.dropped() == {"queue_full": 1}

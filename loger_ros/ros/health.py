@@ -57,6 +57,8 @@ class CameraHealth:
                 self._events.add("network_hangs", 0, text)
             found.append(Trouble(ERROR, text))
         self._hangs = busy_for > settings.step_timeout
+        if self._statistics.rate("failed") and not self._statistics.rate("frame"):
+            found.append(Trouble(ERROR, "every image fails, so there is no odometry: frame_failed says why"))
         if inputs is not None and not paused:
             found += self._silence(settings, inputs)
         found += [Trouble(WARN, message) for message in self._recent_events()]

@@ -108,6 +108,7 @@ class CameraStream:
                 self._recon = self._new_reconstructor()
             updates = self._recon.push(frame)
         except Exception:
+            self.statistics.happened("failed")
             self.statistics.dropped["failed"] += 1
             raise
         self.statistics.happened("frame")
