@@ -214,8 +214,5 @@ def _of_the_camera(stream: CameraStream, info_topic: str) -> list[Trouble]:
     troubles = []
     if reason := stream.lens_unknown:
         troubles.append(Trouble(WARN, f"turns and lengths are wrong: {reason} ({info_topic})"))
-    if reason := stream.carried_otherwise:
-        troubles.append(Trouble(WARN, f"the camera is mounted as the network has not learnt it: {reason}"))
-    if reason := stream.unit_doubtful:
-        troubles.append(Trouble(WARN, f"lengths are hardly metres: {reason}"))
+    troubles += [Trouble(WARN, text) for text in stream.mounted_otherwise]
     return troubles

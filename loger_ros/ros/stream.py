@@ -178,20 +178,17 @@ class CameraStream:
         return "the camera's intrinsics are not known; publish them as camera_info"
 
     @property
-    def carried_otherwise(self) -> str:
-        """How the camera is mounted as the network has not learnt it; empty where nothing is to be said."""
+    def mounted_otherwise(self) -> list[str]:
+        """What the mounting says against the network's lengths and turns."""
         mounting, carried = self._mounting, getattr(self._model, "carried", None)
         if mounting is None or carried is None:
-            return ""
-        return carried.unlike(self.config.stream.unit, mounting.T_level_camera)
-
-    @property
-    def unit_doubtful(self) -> str:
-        """Why lengths are hardly metres, where the network's unit is the height of the camera."""
-        mounting, carried = self._mounting, getattr(self._model, "carried", None)
-        if mounting is None or carried is None:
-            return ""
-        return carried.doubtful(self.config.stream.unit, mounting.T_level_camera)
+            return []
+        given = self.config.stream.unit, mounting.T_level_camera
+        found = {
+            "the camera is mounted as the network has not learnt it": carried.unlike(*given),
+            "lengths are hardly metres": carried.doubtful(*given),
+        }
+        return [f"{what}: {reason}" for what, reason in found.items() if reason]
 
     def _hand_out(self, update: Update) -> None:
         late = bool(update.frames) and self._too_late(update.frames[-1].stamp)
