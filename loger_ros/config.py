@@ -69,6 +69,10 @@ class Section:
                 raise self.error(
                     item.name, f"must be {least}{'and ' if least and most else ''}{most}".strip()
                 )
+        self.check_texts()
+
+    def check_texts(self) -> None:
+        """Of settings whose text has a form of its own."""
 
     @classmethod
     def check_each(cls, values: Mapping[str, Any]) -> None:
@@ -191,6 +195,8 @@ class StreamConfig(Section):
         if self.motion == "wheels" and (self.overlap == 0 or self.alignment in ("sim3", "robust")):
             demand = "needs chunks that share frames and are joined rigidly: stream.overlap 1 or more, "
             raise self.error("motion", f"{demand}stream.alignment se3")
+
+    def check_texts(self) -> None:
         self.size  # noqa: B018 (a resolution that cannot be read is refused here)
 
     @property

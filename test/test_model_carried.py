@@ -58,25 +58,30 @@ def test_a_camera_that_looks_straight_down() -> None:
 
 
 @pytest.mark.parametrize(
-    ("unit", "above", "doubtful"),
+    ("unit", "chosen", "above", "doubtful"),
     [
-        (1, 0.3, True),  # the unit as nobody set it
-        (0.3, 0.3, False),
-        (0.45, 0.3, False),  # a base in the middle of the wheels
-        (0.25, 0.4, True),  # below the base
-        (1, 0, False),  # the base is where the camera is: it tells nothing
-        (1, -0.1, False),
+        (1, False, 0.3, True),  # as nobody set it
+        (1, False, 0.6, False),
+        (0.3, True, 0.3, False),
+        (0.6, True, 0.1, False),  # a base far above the ground
+        (0.25, True, 0.4, True),  # below the base
+        (1, False, 0, False),  # the base is where the camera is: it tells nothing
+        (1, False, -0.1, False),
     ],
 )
-def test_a_unit_that_is_not_the_height_of_the_camera(unit: float, above: float, doubtful: bool) -> None:
+def test_a_unit_that_is_not_the_height_of_the_camera(
+    unit: float, chosen: bool, above: float, doubtful: bool
+) -> None:
     mounted = mounting()
     mounted[2, 3] = above
-    said = TAUGHT.doubtful(unit, mounted)
+    said = TAUGHT.doubtful(unit, mounted, chosen)
     assert bool(said) == doubtful
     if doubtful:
         assert f"{unit:g} m above the ground" in said
-        assert f"{above:g} m above the base; set stream.unit" in said
-    assert not Carried(pitch=(0, 20)).doubtful(unit, mounted)  # a network that speaks in metres or anything
+        assert f"{above:g} m above frames.base (frames.level); set stream.unit" in said
+    assert not Carried(pitch=(0, 20)).doubtful(
+        unit, mounted, chosen
+    )  # a network that speaks in metres or anything
 
 
 def test_as_a_checkpoint_keeps_it() -> None:

@@ -151,3 +151,10 @@ def test_what_goes_with_the_checkpoint_need_not_go_with_the_defaults(chooser: Ca
         parameters.recommend({})
     stream = parameters.recommend({"overlap": 1, "chunk_size": 4}).stream
     assert (stream.chunk_size, stream.overlap) == (2, 1)
+
+
+def test_a_rate_is_compared_with_the_gap_that_was_given(chooser: Callable[..., Any]) -> None:
+    _, parameters = chooser("queue.max_rate:=0.05", "stream.max_gap:=60.0")
+    assert parameters.recommend({}).queue.max_rate == 0.05
+    with pytest.raises(ConfigError, match="every frame a gap"):
+        chooser("queue.max_rate:=0.05")

@@ -140,11 +140,29 @@ def test_a_way_that_fills_more_than_one_journal_is_saved_from_both(tmp_path: Pat
     for start in range(10, 20, 2):
         recording.append(posed(start, 2))
     assert events.counts["journal_rotated"] == 1
-    assert recording.save(tmp_path / "saved.tum") == 10
-    assert read_tum(tmp_path / "saved.tum").stamps == tuple(range(10, 20))
+    recording.append(posed(20, 2, 5))  # of a second segment
+    assert recording.save(tmp_path / "saved.tum") == 12
+    saved = read_tum(tmp_path / "saved.tum")
+    assert saved.stamps == tuple(range(10, 22))
+    assert saved.segments == (0,) * 10 + (1,) * 2
     recording.begin_anew()
     recording.append(posed(30, 2))
     assert recording.save(tmp_path / "saved.tum") == 2
+    recording.close()
+
+
+def test_a_segment_that_begins_with_a_journal_is_not_joined_to_the_one_before(tmp_path: Path) -> None:
+    recording = Recording(tmp_path / "journal.tum", 400, Odometer(np.eye(4)), EventLog(lambda message: None))
+    old = tmp_path / "journal.tum.old"
+    for start in range(0, 100, 2):
+        segment = int((tmp_path / "journal.tum").exists() and (tmp_path / "journal.tum").stat().st_size > 400)
+        recording.append(posed(start, 2, segment))
+        if old.exists():
+            break
+    assert recording.save(tmp_path / "saved.tum") == start + 2
+    assert read_tum(tmp_path / "saved.tum").segments == (0,) * start + (1,) * 2
+    old.unlink()
+    assert recording.save(tmp_path / "saved.tum") == 2, "somebody took the old one away"
     recording.close()
 
 
@@ -263,15 +281,17 @@ def test_health_names_what_hangs_and_forgets_what_is_over(monkeypatch: pytest.Mo
     health.troubles(settings, None, 6.0, False)
     assert events.counts["network_hangs"] == 2, "another hang is news"
     now[0] += 11
-    statistics.happened("frame")
-    statistics.happened("failed")
-    assert not health.troubles(settings, None, 1.0, False), "one of two"
-    now[0] += 6
-    statistics.happened("failed")
-    (trouble,) = health.troubles(settings, None, 1.0, False)
-    assert trouble.level == health_module.ERROR
-    assert "every image fails" in trouble.message
+    for cause in ("frame_failed", "chunk_lost", "chunk_lost"):  # each leaves a warning; three are an error
+        now[0] += 11
+        statistics.happened("frame")
+        levels = [t.level for t in health.troubles(settings, None, 1.0, False)]
+        assert health_module.ERROR not in levels
+        events.add(cause, 0, "why")
+    (trouble,) = [t for t in health.troubles(settings, None, 1.0, False) if t.level == health_module.ERROR]
+    assert "no odometry comes of them" in trouble.message
+    statistics.happened("odometry")
     now[0] += 11
+    assert not health.troubles(settings, None, 1.0, False)
     events.add("queue_full", 0, "raise this or lower that")
     assert any("lower that" in t.message for t in health.troubles(settings, None, 0.0, False))
     assert health.dropped() == {"queue_full": 1}

@@ -38,10 +38,12 @@ SHORT = {"chunk_size": 2, "overlap": 1, "resolution": "8x6"}
 
 def camera_stream(**others: Any) -> Any:
     """With a network whose motion is known, and nobody who listens."""
-    silent = {name: lambda *_: None for name in ("forget_way", "motion", "pose", "path", "pictures", "taken")}
+    silent = {
+        name: lambda *_, **__: None for name in ("forget_way", "motion", "pose", "path", "pictures", "taken")
+    }
     values: dict[str, Any] = {
         "config": NodeConfig(map=MapConfig(max_voxels=16)),
-        "outputs": SimpleNamespace(**silent, points_wanted=False, map_due=lambda: False),
+        "outputs": SimpleNamespace(**silent, points_wanted=False, path_due=False, map_due=lambda: False),
         "journal": None,
         "mounting": lambda frame: Mounting(np.eye(4), np.eye(4)),
         "too_late": lambda stamp: False,

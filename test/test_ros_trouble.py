@@ -232,7 +232,7 @@ def test_on_wheels_it_is_told_where_the_camera_sits(
         stamps = tester.send_images(TEN, SECOND)
         tester.wait(lambda: len(odometry) == 10)
         assert "event_mounting_unknown" not in tester.health()
-        tester.wait(lambda: "is 0.4 m above the base; set stream.unit" in tester.health().get("message", ""))
+        tester.wait(lambda: "is 0.4 m above frames.base" in tester.health().get("message", ""))
         tester.send_mount(np.eye(4), base="base_footprint", camera="base_link")
         tester.wait(lambda: "set frames.base to base_footprint" in tester.health().get("message", ""))
         tester.process = None
@@ -326,6 +326,7 @@ def accounted(health: dict[str, str]) -> int:
     [
         ("stream.chunk_size:=many", "stream.chunk_size is 'many'; it must be a whole number"),
         ("stream.chunk_sise:=8", "stream.chunk_sise is no setting; did you mean stream.chunk_size?"),
+        ("stream.resolution:=abc", "stream.resolution is 'abc'; it must be auto, native or WIDTHxHEIGHT"),
         ("frames.odom:=map", "frames.odom is 'map'; it must differ"),
         ("input.cameras:=[a, a]", "names that differ"),
         ("autostart:=perhaps", "autostart"),
@@ -343,14 +344,14 @@ def test_wrong_parameters_end_it_with_one_line(
 def test_a_resolution_that_does_not_fit_the_network_is_told_when_it_is_configured(
     ros_environment: dict[str, str], tester: Tester, checkpoint: Path, tmp_path: Path
 ) -> None:
-    settings = {"model__checkpoint": checkpoint, "output__folder": tmp_path, "chunk_size": 4}
+    settings = {"model__checkpoint": checkpoint, "output__folder": tmp_path, "chunk_size": 4, "map": "hall"}
     with node_process(ros_environment, **settings, stream__resolution="33x24") as process:
         tester.process = process
         tester.wait(lambda: "multiples of" in tester.health("node").get("message", ""))
         assert tester.state() == "unconfigured"
-        assert "the parameter chunk_size has no effect here; did you mean stream.chunk_size?" in said_by(
-            process
-        )
+        said = said_by(process)
+        assert "the parameter chunk_size has no effect here; did you mean stream.chunk_size?" in said
+        assert "the parameter map has no effect here" in said
         tester.process = None
         end(process)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 LOWEST = 0.9  # times its height above the base: the base is not below the ground
-HIGHEST = 2.0  # the base is not farther above the ground than the camera above the base
+HIGHEST = 2.0  # times: few bases are farther above the ground than the camera above the base
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,19 @@ class Carried:
         ]
         return "; ".join(said)
 
-    def doubtful(self, height: float, T_base_camera: np.ndarray) -> str:
-        """Why the height above the ground, which is the unit of such a network, is hardly the true one."""
+    def doubtful(self, height: float, T_base_camera: np.ndarray, chosen: bool) -> str:
+        """Why the height above the ground, which is the unit of such a network, is hardly the true one.
+
+        chosen: somebody gave that height, who may know of a base far above the ground.
+        """
         above = float(T_base_camera[2, 3])
-        if self.height is None or above <= 0 or LOWEST * above <= height <= HIGHEST * above:
+        if self.height is None or above <= 0 or (height >= LOWEST * above and chosen):
+            return ""
+        if LOWEST * above <= height <= HIGHEST * above:
             return ""
         return (
             f"stream.unit says that the camera is {height:.3g} m above the ground, and it is {above:.3g} m "
-            "above the base; set stream.unit to its height above the ground in metres"
+            "above frames.base (frames.level); set stream.unit to its height above the ground in metres"
         )
 
 

@@ -19,6 +19,7 @@ from loger_ros.ros.statistics import Statistics
 LOSSES = ("duplicate_stamp", "out_of_order", "queue_full")
 AGED = ("odometry", "tf", "pose", "path", "points", "map_points", "depth", "confidence")
 RECENT = 10.0  # s during which a trouble counts as present
+HOPELESS = 3  # failures with no odometry after the first of them
 MOST_SAID = 3  # troubles in one message
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -38,6 +39,7 @@ class CameraHealth:
         self._seen: dict[str, tuple[int, float]] = {}  # event → how often up to now, and when last
         self._silent_since: float | None = None  # monotonic: the last image before the silence
         self._hangs = False  # the network, when looked at last
+        self._succeeded = (0, 0)  # messages of odometry, and failures up to the last of them
 
     def activated(self) -> None:
         self._since, self._silent_since = time.monotonic(), None
@@ -57,8 +59,9 @@ class CameraHealth:
                 self._events.add("network_hangs", 0, text)
             found.append(Trouble(ERROR, text))
         self._hangs = busy_for > settings.step_timeout
-        if self._statistics.rate("failed") and not self._statistics.rate("frame"):
-            found.append(Trouble(ERROR, "every image fails, so there is no odometry: frame_failed says why"))
+        if self._nothing_succeeds():
+            text = "images fail and no odometry comes of them: frame_failed and chunk_lost say why"
+            found.append(Trouble(ERROR, text))
         if inputs is not None and not paused:
             found += self._silence(settings, inputs)
         found += [Trouble(WARN, message) for message in self._recent_events()]
@@ -85,6 +88,13 @@ class CameraHealth:
         values |= {f"dropped_{cause}": str(count) for cause, count in sorted(self.dropped().items())}
         values |= {f"event_{name}": str(count) for name, count in sorted(self._events.counts.items())}
         return values
+
+    def _nothing_succeeds(self) -> bool:
+        failures = self._events.counts["frame_failed"] + self._events.counts["chunk_lost"]
+        odometry = self._statistics.counts["odometry"]
+        if odometry != self._succeeded[0]:
+            self._succeeded = odometry, failures
+        return failures - self._succeeded[1] >= HOPELESS
 
     def _silence(self, settings: HealthConfig, inputs: Inputs) -> list[Trouble]:
         last = max(self._statistics.last.get("image", 0.0), self._since)

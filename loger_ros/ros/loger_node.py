@@ -42,7 +42,10 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 
 
 def told(transition: Transition) -> Transition:
-    """rclpy keeps quiet about an exception in a transition. Say it, and stay in the state before."""
+    """rclpy keeps quiet about an exception in a transition. Say it, and stay in the state before.
+
+    A shutdown that fails is a shutdown all the same.
+    """
 
     @functools.wraps(transition)
     def wrapper(self: LogerNode, state: LifecycleState) -> TransitionCallbackReturn:
@@ -145,8 +148,8 @@ class LogerNode(LifecycleNode):
 
     @told
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._state = "finalized"  # rclpy goes there in any case
         self._end_session_or_raise()
-        self._state = "finalized"
         return SUCCESS
 
     @told

@@ -79,7 +79,7 @@ class Outputs:
             Topic, PointCloud2
         ] = {}  # the newest of each topic, whose memory the next one takes
         self._map_published = 0.0  # monotonic
-        self._path_due = 0.0  # monotonic
+        self._path_due, self._path_withheld = 0.0, False  # monotonic; is there a newer one?
         self._pictured = (-1, 0)  # segment and stamp of the newest pictures
 
     def close(self) -> None:
@@ -92,6 +92,7 @@ class Outputs:
 
     def forget_way(self) -> None:
         self._way = ThinnedWay(self._config.output.path_length, self.map_frame)
+        self._path_due, self._pictured = 0.0, (-1, 0)
 
     def motion(self, motion: Motion) -> None:
         if self._tf is not None and _heard(self._tf):  # first: who hears of the odometry may look it up
@@ -108,13 +109,23 @@ class Outputs:
             self.send(self._pose, self._packed_pose.of(stamp, T_map_base, covariance))
             self._aged("pose", stamp)
 
-    def path(self) -> None:
-        started = time.monotonic()
-        if started >= self._path_due and len(self._way) and _heard(self._path):
-            self.send(self._path, self._way.message())
-            self._aged("path", self._way.newest)
-            took = time.monotonic() - started
-            self._path_due = started + (took / PATH_SHARE if took > PATH_CHEAP else 0)
+    def path(self, at_once: bool = False) -> None:
+        """A long one is withheld for a while; see ``path_due``."""
+        if not len(self._way) or not _heard(self._path):
+            return
+        self._path_withheld = time.monotonic() < self._path_due and not at_once
+        if self._path_withheld:
+            return
+        started = time.thread_time()
+        self.send(self._path, self._way.message())
+        self._aged("path", self._way.newest)
+        took = time.thread_time() - started
+        self._path_due = time.monotonic() + took / PATH_SHARE if took > PATH_CHEAP else 0.0
+
+    @property
+    def path_due(self) -> bool:
+        """Is one withheld whose time has come?"""
+        return self._path_withheld and time.monotonic() >= self._path_due
 
     @property
     def points_wanted(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_type_hints
 
@@ -115,7 +116,10 @@ class Parameters:
         return SetParametersResult(successful=True)
 
     def _refuse_misspelt(self) -> None:
-        """A setting that nobody knows would be without effect, and without a word."""
+        """A setting that nobody knows would be without effect, and without a word.
+
+        A file may be for several nodes, so only what was hardly meant for another one is refused.
+        """
         sections: dict[str, set[str]] = {}
         for name in self._items:
             section, _, setting = name.partition(".")
@@ -123,9 +127,11 @@ class Parameters:
         # rclpy has no public way to what was given and not declared.
         for name in getattr(self._node, "_parameter_overrides", {}):
             section, _, setting = name.partition(".")
-            if section in sections:
+            if name in self._items:
+                continue
+            if difflib.get_close_matches(setting, sections.get(section, ()), n=1):
                 refuse_unknown([setting], sections[section], f"{section}.")
-            elif not self._node.has_parameter(name) and not name.startswith(FOREIGN):
+            if not self._node.has_parameter(name) and not name.startswith(FOREIGN):
                 meant = [known for known in self._items if known.endswith(f".{name}")]
                 hint = f"; did you mean {' or '.join(meant)}?" if meant else ""
                 self._node.get_logger().warning(f"the parameter {name} has no effect here{hint}")
@@ -135,7 +141,9 @@ class Parameters:
         tree = self._tree(values)
         kinds = get_type_hints(NodeConfig)
         for section in ADVISED:
-            kinds[section].check_each(tree.pop(section))
+            kinds[section].check_each(tree[section])
+        tree["stream"] = {"max_gap": tree["stream"]["max_gap"]}  # which queue.max_rate is compared with
+        del tree["cloud"]
         NodeConfig.from_dict(tree)
 
     def _config_with(self, values: Mapping[str, Any]) -> NodeConfig:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,11 +46,13 @@ class Recording:
         self._journal = Journal(path, events)
         self._start = self._journal.mark()[0]
         self._old_start: int | None = None  # where that is in the file that was renamed, if it is there
+        self._old_goes_on = False  # is the first segment of the journal the last one of the old?
+        self._files_change = threading.Lock()
         self._laps = 0  # segments that the stream itself knows nothing of
 
     def append(self, frames: Sequence[PosedFrame]) -> None:
-        if self._journal.mark()[0] > self._limit:
-            self._rotate()
+        if frames and self._journal.mark()[0] > self._limit:
+            self._rotate(frames[0].segment + self._laps)
         poses = self._odometer.in_map(frames) if frames else ()
         self._journal.append(
             [
@@ -70,7 +74,8 @@ class Recording:
     def begin_anew(self) -> None:
         """``save`` leaves out what was recorded up to now."""
         self.new_segment()
-        self._start, self._old_start = self._journal.mark()[0], None
+        with self._files_change:
+            self._start, self._old_start = self._journal.mark()[0], None
 
     @property
     def files(self) -> tuple[Path, Path]:
@@ -82,47 +87,56 @@ class Recording:
 
         Of a way that filled more than one journal there is what the newest two hold.
         """
-        parts = [(self._path, self._start)]
-        if self._old_start is not None:
-            parts.insert(0, (self.files[1], self._old_start))
-        with appearing_whole(path) as file:
+        with contextlib.ExitStack() as opened:
+            with self._files_change:
+                journal, start = opened.enter_context(open(self._path, "rb")), self._start
+                old, old_start, goes_on = None, self._old_start, self._old_goes_on
+                if old_start is not None and self.files[1].exists():
+                    old = opened.enter_context(open(self.files[1], "rb"))
+            file = opened.enter_context(appearing_whole(path))
             file.write(HEADER.encode())
-            return sum(_copied(part, start, file) for part, start in parts)
+            count = 0
+            if old is not None and old_start is not None:
+                count = _copied(old, old_start, file)
+                if not goes_on:
+                    file.write(SEGMENT_LINE.encode())
+            return count + _copied(journal, start, file)
 
     def close(self) -> None:
         self._journal.close()
         os.close(self._lock)
 
-    def _rotate(self) -> None:
-        old = self.files[1]
-        try:
-            os.replace(self._path, old)
-        except OSError as error:
-            text = f"{self._path} has reached output.journal_limit, cannot be renamed ({error}) and goes on"
-            self._events.add("journal_not_rotated", 0, text)
-            return
-        self._journal.close()
-        os.close(self._lock)
-        self._lock = _locked(self._path)
-        self._journal = Journal(self._path, self._events)
-        self._start, self._old_start = 0, self._start
+    def _rotate(self, segment: int) -> None:
+        """segment: of the poses that come next."""
+        old, last_segment = self.files[1], self._journal.mark()[1]
+        with self._files_change:
+            try:
+                os.replace(self._path, old)
+            except OSError as error:
+                text = f"{self._path} has reached output.journal_limit, cannot be renamed ({error}), goes on"
+                self._events.add("journal_not_rotated", 0, text)
+                return
+            self._journal.close()
+            os.close(self._lock)
+            self._lock = _locked(self._path)
+            self._journal = Journal(self._path, self._events)
+            self._start, self._old_start, self._old_goes_on = 0, self._start, segment == last_segment
         message = f"{self._path} has reached output.journal_limit and is now {old}; a new one begins"
         self._events.add("journal_rotated", 0, message)
 
 
-def _copied(path: Path, start: int, file: IO[bytes]) -> int:
+def _copied(journal: IO[bytes], start: int, file: IO[bytes]) -> int:
     """The whole lines of a journal from ``start`` on, as long as it is now; → how many poses."""
     count, segment = 0, SEGMENT_LINE.encode()
     start = max(start, len(HEADER))
-    with open(path, "rb") as journal:
-        left = os.fstat(journal.fileno()).st_size - start
-        journal.seek(start)
-        for line in journal:
-            left -= len(line)
-            if left < 0 or not line.endswith(b"\n"):
-                break
-            count += line != segment
-            file.write(line)
+    left = os.fstat(journal.fileno()).st_size - start
+    journal.seek(start)
+    for line in journal:
+        left -= len(line)
+        if left < 0 or not line.endswith(b"\n"):
+            break
+        count += line != segment
+        file.write(line)
     return count
 
 

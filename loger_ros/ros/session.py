@@ -47,6 +47,7 @@ class Session:
             config.stream.size, patch=model.config.patch_size
         )  # a size that fits the network, or none
         self.worker: Worker | None = None
+        self._parents_told = False
         self.channels: list[Channel] = []
         try:
             for number, camera in enumerate(config.input.cameras):
@@ -117,7 +118,7 @@ class Session:
             if channel.inputs is not None:
                 troubles = [*_of_the_camera(channel.stream, channel.inputs.info_topic), *troubles]
             if channel is self.channels[0]:
-                troubles += self._two_parents()
+                troubles = [*self._two_parents(), *troubles]
             troubles.sort(key=lambda trouble: trouble.level, reverse=True)
             values = channel.health.values()
             values["queue"] = f"{len(channel.stream.queue)} of {self._config.queue.capacity}"
@@ -131,11 +132,15 @@ class Session:
         above = self._transforms.above(frames.base)
         if not frames.publish_odom_base or not above:
             return []
+        ours = {frames.map, frames.odom} & set(above)
+        other = "take that away from /tf_static" if ours else f"set frames.base to {above[-1]}"
         text = (
             f"{frames.base} hangs below {above[0]} on /tf_static, and below {frames.odom} by this node; TF "
-            f"allows one parent: set frames.base to {above[-1]}, or frames.publish_odom_base and "
-            "frames.publish_map_odom to false"
+            f"allows one parent: {other}, or frames.publish_odom_base and frames.publish_map_odom to false"
         )
+        if not self._parents_told:
+            self._parents_told = True
+            self._say(text)
         return [Trouble(WARN, text)]
 
     def _channel(self, number: int, camera: str) -> Channel:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from loger_ros.config import StreamConfig
 from loger_ros.events import EventLog
 from loger_ros.mapping.cloud import Cloud, cloud_of
 from loger_ros.mapping.pace import Pace
@@ -90,6 +91,8 @@ class CameraStream:
                 self.outputs.taken(frame.stamp)
             if (self._map_changed or self._unmapped) and self.outputs.map_due():
                 self._publish_map()
+            if self.outputs.path_due:
+                self.outputs.path()
         return len(self.queue) > 0
 
     @contextmanager
@@ -108,7 +111,6 @@ class CameraStream:
                 self._recon = self._new_reconstructor()
             updates = self._recon.push(frame)
         except Exception:
-            self.statistics.happened("failed")
             self.statistics.dropped["failed"] += 1
             raise
         self.statistics.happened("frame")
@@ -183,10 +185,10 @@ class CameraStream:
         mounting, carried = self._mounting, getattr(self._model, "carried", None)
         if mounting is None or carried is None:
             return []
-        given = self.config.stream.unit, mounting.T_level_camera
+        unit, level = self.config.stream.unit, mounting.T_level_camera
         found = {
-            "the camera is mounted as the network has not learnt it": carried.unlike(*given),
-            "lengths are hardly metres": carried.doubtful(*given),
+            "the camera is mounted as the network has not learnt it": carried.unlike(unit, level),
+            "lengths are hardly metres": carried.doubtful(unit, level, chosen=unit != StreamConfig.unit),
         }
         return [f"{what}: {reason}" for what, reason in found.items() if reason]
 
@@ -308,6 +310,7 @@ class CameraStream:
             else:
                 for update in self._recon.flush():
                     self._hand_out(update)
+            self.outputs.path(at_once=True)
         except Exception as error:
             self.events.add("last_chunk_lost", 0, f"{type(error).__name__}: {error}")
 
