@@ -262,7 +262,7 @@ def test_maps_and_trajectories_are_saved_inside_the_folder(node: SimpleNamespace
     journal = (node.folder / "out" / "journal.tum").read_text()
     answer = tester.trigger("save_trajectory")
     assert not answer.success
-    assert "is the journal" in answer.message
+    assert "is a journal" in answer.message
     assert (node.folder / "out" / "journal.tum").read_text() == journal
     assert tester.set("output.trajectory_file", "trajectory.tum") == ""
 
@@ -309,6 +309,19 @@ def test_pausing_drops_images_and_reset_begins_at_the_origin(node: SimpleNamespa
     assert np.allclose(after, before, atol=1e-9)  # odom goes on
     correction = pose_of(tester.wait(lambda: edges(tester.heard["/tf"], "odom").get(start)).transform)
     assert np.allclose(correction @ after, np.eye(4), atol=1e-6)  # the map begins anew
+
+
+def test_a_bag_that_begins_again_after_a_reset_has_its_depth_again(node: SimpleNamespace) -> None:
+    tester = node.tester
+    depth = tester.hear(interface.DEPTH_IMAGE, Image)
+    stamps = tester.send_images(TEN[:4], node.start)
+    tester.wait(lambda: stamp_of(depth[-1]) >= stamps[2] if depth else False)
+    assert tester.trigger("reset").success
+    depth.clear()
+    early = tester.send_images(TEN[:4], node.start - 100 * SECOND)
+    assert early[-1] < stamps[-1]
+    tester.wait(lambda: depth)
+    assert all(stamp_of(message) in early for message in depth)
 
 
 def test_initialpose_lays_the_map_around_the_robot(node: SimpleNamespace) -> None:
