@@ -79,9 +79,8 @@ def test_a_unit_that_is_not_the_height_of_the_camera(
     if doubtful:
         assert f"{unit:g} m above the ground" in said
         assert f"{above:g} m above frames.base (frames.level); set stream.unit" in said
-    assert not Carried(pitch=(0, 20)).doubtful(
-        unit, mounted, chosen
-    )  # a network that speaks in metres or anything
+    in_any_unit = Carried(pitch=(0, 20))
+    assert not in_any_unit.doubtful(unit, mounted, chosen)
 
 
 def test_as_a_checkpoint_keeps_it() -> None:

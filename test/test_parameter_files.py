@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from loger_ros.cli import main
-from loger_ros.config import CloudConfig, ConfigError
 from loger_ros.ros.config import NodeConfig
 from loger_ros.ros.reference import entries, parameters_markdown, parameters_yaml
 from loger_ros.share import share_directory, share_file
@@ -107,54 +104,3 @@ def test_the_command_prints_either(capsys: pytest.CaptureFixture) -> None:
     assert capsys.readouterr().out == parameters_yaml()
     assert main(["parameters", "markdown"]) == 0
     assert capsys.readouterr().out == parameters_markdown()
-
-
-@pytest.fixture
-def chooser(ros_domain: int) -> Iterator[Callable[..., Any]]:
-    """Makes a node that was given these parameters, and its Parameters."""
-    rclpy = pytest.importorskip("rclpy", reason="needs ROS 2")
-    from rclpy.context import Context
-
-    from loger_ros.ros.parameters import Parameters
-
-    context = Context()
-    rclpy.init(context=context, domain_id=ros_domain)
-    nodes = []
-
-    def choose(*given: str) -> Any:
-        words = [word for parameter in given for word in ("-p", parameter)]
-        nodes.append(rclpy.create_node("chooser", context=context, cli_args=["--ros-args", *words]))
-        return nodes[-1], Parameters(nodes[-1], lambda config: None)
-
-    yield choose
-    for node in nodes:
-        node.destroy_node()
-    rclpy.try_shutdown(context=context)
-
-
-def test_small_images_get_the_cloud_settings_that_suit_them_unless_the_user_says_otherwise(
-    chooser: Callable[..., Any],
-) -> None:
-    node, parameters = chooser("cloud.stride:=3")
-    small = parameters.recommend({"resolution": "56x42"}).cloud
-    told = node.get_parameter("cloud.edge_tolerance").value
-    large = parameters.recommend({"resolution": "574x434"}).cloud
-    assert (small.stride, small.edge_tolerance, small.min_confidence) == (3, 0.15, 0.1)
-    assert told == 0.15
-    assert large == CloudConfig(stride=3)
-
-
-def test_what_goes_with_the_checkpoint_need_not_go_with_the_defaults(chooser: Callable[..., Any]) -> None:
-    """The overlap is 3 unless the checkpoint says otherwise."""
-    _, parameters = chooser("stream.chunk_size:=2")
-    with pytest.raises(ConfigError, match="must be less than stream"):
-        parameters.recommend({})
-    stream = parameters.recommend({"overlap": 1, "chunk_size": 4}).stream
-    assert (stream.chunk_size, stream.overlap) == (2, 1)
-
-
-def test_a_rate_is_compared_with_the_gap_that_was_given(chooser: Callable[..., Any]) -> None:
-    _, parameters = chooser("queue.max_rate:=0.05", "stream.max_gap:=60.0")
-    assert parameters.recommend({}).queue.max_rate == 0.05
-    with pytest.raises(ConfigError, match="every frame a gap"):
-        chooser("queue.max_rate:=0.05")

@@ -76,12 +76,10 @@ def test_odom_does_not_go_back_where_a_chunk_is_lost_after_previews() -> None:
     rng = np.random.default_rng(2)
     odometer = Odometer(random_pose(rng))
     poses = [random_pose(rng, 0.1) for _ in range(4)]
-    seen = odometer.follow(
-        update(dict(zip((100, 200, 300, 400), poses, strict=True)))
-    )  # previews, from 200 on
-    after = odometer.follow(
-        update({500: poses[1], 600: poses[2]}, segment=1)
-    )  # goes on at the last final pose
+    previews = update(dict(zip((100, 200, 300, 400), poses, strict=True)))
+    seen = odometer.follow(previews)
+    # The next segment goes on at the last final pose, which was that of 200.
+    after = odometer.follow(update({500: poses[1], 600: poses[2]}, segment=1))
     assert np.allclose(after[0].T_odom_base, seen[-1].T_odom_base)
     assert after[0].twist_covariance[0, 0] == UNKNOWN
     for motion, placed in zip(after, (seen[1], seen[2]), strict=True):

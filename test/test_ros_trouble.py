@@ -41,7 +41,6 @@ from loger_ros.mapping.journal import read_journal  # noqa: E402
 from loger_ros.model import load_model  # noqa: E402
 from loger_ros.ros import interface  # noqa: E402
 from loger_ros.ros.messages import camera_info_message, header, image_message  # noqa: E402
-from loger_ros.ros.node import main  # noqa: E402
 from loger_ros.ros.odometry import Odometer  # noqa: E402
 from loger_ros.ros.transforms import mount  # noqa: E402
 from loger_ros.stream import Reconstructor  # noqa: E402
@@ -321,26 +320,6 @@ def accounted(health: dict[str, str]) -> int:
     return int(health["frames_processed"]) + dropped
 
 
-@pytest.mark.parametrize(
-    ("parameter", "reason"),
-    [
-        ("stream.chunk_size:=many", "stream.chunk_size is 'many'; it must be a whole number"),
-        ("stream.chunk_sise:=8", "stream.chunk_sise is no setting; did you mean stream.chunk_size?"),
-        ("stream.resolution:=abc", "stream.resolution is 'abc'; it must be auto, native or WIDTHxHEIGHT"),
-        ("frames.odom:=map", "frames.odom is 'map'; it must differ"),
-        ("input.cameras:=[a, a]", "names that differ"),
-        ("autostart:=perhaps", "autostart"),
-    ],
-)
-def test_wrong_parameters_end_it_with_one_line(
-    parameter: str, reason: str, ros_domain: int, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["--ros-args", "-p", parameter]) == 2
-    said = capfd.readouterr().err
-    assert reason in said
-    assert len(said.strip().splitlines()) == 1
-
-
 def test_a_resolution_that_does_not_fit_the_network_is_told_when_it_is_configured(
     ros_environment: dict[str, str], tester: Tester, checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -354,14 +333,6 @@ def test_a_resolution_that_does_not_fit_the_network_is_told_when_it_is_configure
         assert "the parameter map has no effect here" in said
         tester.process = None
         end(process)
-
-
-def test_a_list_of_mixed_numbers_in_a_file_ends_it_with_the_cure(tmp_path: Path, ros_domain: int) -> None:
-    """ROS itself refuses it, before our parameters are asked."""
-    file = tmp_path / "mixed.yaml"
-    file.write_text("/**: {ros__parameters: {frames.camera_xyz: [0.1, 0, 0.4]}}")
-    with pytest.raises(SystemExit, match=r"line_num 1.*0\.0 beside 0\.1"):
-        main(["--ros-args", "--params-file", str(file)])
 
 
 def test_it_waits_for_the_lifecycle_and_starts_where_home_cannot_be_written(

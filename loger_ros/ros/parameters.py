@@ -120,10 +120,7 @@ class Parameters:
 
         A file may be for several nodes, so only what was hardly meant for another one is refused.
         """
-        sections: dict[str, set[str]] = {}
-        for name in self._items:
-            section, _, setting = name.partition(".")
-            sections.setdefault(section, set()).add(setting)
+        sections = self._tree({})
         # rclpy has no public way to what was given and not declared.
         for name in getattr(self._node, "_parameter_overrides", {}):
             section, _, setting = name.partition(".")
