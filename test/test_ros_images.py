@@ -5,6 +5,8 @@ from __future__ import annotations
 import array
 import io
 import itertools
+import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -143,6 +145,25 @@ def broken(**changes: object) -> Image:
 def test_what_cannot_be_read_is_refused_with_the_cure(said: Image, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
         rgb_of(said, MOST)
+
+
+def test_what_we_do_not_know_is_left_to_cv_bridge_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of ROS is not on every machine of tests; its one function that we call is."""
+
+    class CvBridge:
+        def imgmsg_to_cv2(self, message: Image, encoding: str) -> np.ndarray:
+            assert encoding == "rgb8"
+            if message.encoding != "16SC3":
+                raise RuntimeError("[16SC9] is not a color format")
+            return RGB
+
+    monkeypatch.setitem(sys.modules, "cv_bridge", SimpleNamespace(CvBridge=CvBridge))
+    assert np.array_equal(rgb_of(broken(encoding="16SC3"), MOST), RGB)
+    with pytest.raises(ImageError, match=r"rgb8 of encoding '16SC9' \(\[16SC9\] is not a color.*one of rgb8"):
+        rgb_of(broken(encoding="16SC9"), MOST)
+    monkeypatch.setitem(sys.modules, "cv_bridge", None)
+    with pytest.raises(ImageError, match="which does not import"):
+        rgb_of(broken(encoding="16SC3"), MOST)
 
 
 def compressed(kind: str, picture: np.ndarray = RGB, **options: object) -> CompressedImage:

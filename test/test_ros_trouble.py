@@ -72,10 +72,12 @@ def test_a_kill_loses_no_final_pose_and_the_next_run_continues(
         "output__folder": tmp_path,
         "frames__extrinsic": "parameters",
         "frames__camera_rpy": [0.0, 0.3, 0.0],
+        "frames__publish_odom_base": False,
+        "frames__publish_map_odom": False,
         "input__undistort": False,
         "input__reliable": True,
     }
-    poses = tester.hear(interface.POSE)
+    poses, transforms = tester.hear(interface.POSE), tester.hear(interface.TF)
     with node_process(ros_environment, **settings) as process:
         tester.process = process
         stamps = tester.send_images(TEN, SECOND)
@@ -102,6 +104,7 @@ def test_a_kill_loses_no_final_pose_and_the_next_run_continues(
     both = read_journal(journal)
     assert list(both.stamps) == [*stamps[:8], *more]  # a peaceful end writes the provisional ones too
     assert both.segments == (*([0] * 8), *([1] * 10))
+    assert not transforms, "both edges of TF were switched off"
 
 
 def test_two_cameras_compressed_in_simulated_time(

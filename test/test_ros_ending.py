@@ -1,0 +1,72 @@
+"""How the node ends while the network works on a chunk: images so large that one takes seconds."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+rclpy = pytest.importorskip("rclpy", reason="needs ROS 2")
+
+from node_rig import SECOND, Tester, end, node_process, pictures, said_by  # noqa: E402
+
+from loger_ros.mapping.journal import read_journal  # noqa: E402
+from loger_ros.ros import interface  # noqa: E402
+
+CHUNK = 4
+
+
+@contextmanager
+def inside_the_network(
+    environment: dict[str, str], domain: int, folder: Path, resolution: str
+) -> Iterator[tuple[subprocess.Popen, list[int]]]:
+    """The node in the middle of its first chunk, and the stamps of that; its watchdog has said so."""
+    settings = {
+        "stream__resolution": resolution,
+        "stream__chunk_size": CHUNK,
+        "stream__provisional_every": 0,
+        "input__undistort": False,
+        "input__reliable": True,
+        "frames__extrinsic": "parameters",
+        "health__step_timeout": 0.5,
+        "output__folder": folder,
+    }
+    tester = Tester(domain)
+    tester.hear(interface.DIAGNOSTICS)
+    try:
+        with node_process(environment, **settings) as process:
+            tester.process = process
+            stamps = tester.send_images(pictures(CHUNK), SECOND)
+            tester.wait(lambda: "has worked on one image for" in tester.health().get("message", ""))
+            assert tester.health()["level"] == "2"
+            yield process, stamps
+    finally:
+        tester.close()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_it_waits_for_the_chunk_at_hand_and_keeps_its_poses(
+    ros_environment: dict[str, str], ros_domain: int, tmp_path: Path, how: signal.Signals
+) -> None:
+    with inside_the_network(ros_environment, ros_domain, tmp_path, "480x360") as (process, stamps):
+        process.send_signal(how)
+        time.sleep(0.5)
+        assert process.poll() is None
+        end(process, signal.SIGTERM)  # as a launch sends it to one that takes its time: nothing is cut short
+        assert list(read_journal(tmp_path / "journal.tum").stamps) == stamps
+
+
+def test_who_insists_need_not_wait(ros_environment: dict[str, str], ros_domain: int, tmp_path: Path) -> None:
+    with inside_the_network(ros_environment, ros_domain, tmp_path, "960x720") as (process, _):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 3
+        said = said_by(process)
+    assert "the process ends without waiting for the network" in said
+    assert "terminate called" not in said
