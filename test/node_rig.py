@@ -78,11 +78,14 @@ def pictures(count: int, size: tuple[int, int] = (64, 48), seed: int = 0) -> lis
 
 @contextmanager
 def node_process(
-    environment: dict[str, str], *arguments: str, program: str = "node", **parameters: Any
+    environment: dict[str, str],
+    *arguments: str,
+    python: tuple[str, str] = ("-m", "loger_ros.ros.node"),
+    **parameters: Any,
 ) -> Iterator[subprocess.Popen]:
     """``stream__chunk_size=4`` stands for ``-p stream.chunk_size:=4``. What it says goes to ``said_by``."""
     words = [f"{name.replace('__', '.')}:={_yaml(value)}" for name, value in parameters.items()]
-    command = [sys.executable, "-m", f"loger_ros.ros.{program}", "--ros-args", *arguments]
+    command = [sys.executable, *python, "--ros-args", *arguments]
     with tempfile.NamedTemporaryFile("w", prefix="loger_node_", suffix=".txt") as log:
         process = subprocess.Popen(
             [*command, *(word for given in words for word in ("-p", given))], env=environment, stderr=log

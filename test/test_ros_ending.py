@@ -19,12 +19,18 @@ from loger_ros.mapping.journal import read_journal  # noqa: E402
 from loger_ros.ros import interface  # noqa: E402
 
 CHUNK = 4
+NODE = ("-m", "loger_ros.ros.node")
+IMPATIENT = (  # the same, where a second is a long time
+    "-c",
+    "import sys, loger_ros.ros.session as session; session.PATIENCE = 1.0; "
+    "from loger_ros.ros.node import main; sys.exit(main())",
+)
 
 
 @contextmanager
 def inside_the_network(
-    environment: dict[str, str], domain: int, folder: Path, resolution: str
-) -> Iterator[tuple[subprocess.Popen, list[int]]]:
+    environment: dict[str, str], domain: int, folder: Path, resolution: str, python: tuple[str, str] = NODE
+) -> Iterator[tuple[Tester, list[int]]]:
     """The node in the middle of its first chunk, and the stamps of that; its watchdog has said so."""
     settings = {
         "stream__resolution": resolution,
@@ -39,12 +45,12 @@ def inside_the_network(
     tester = Tester(domain)
     tester.hear(interface.DIAGNOSTICS)
     try:
-        with node_process(environment, **settings) as process:
+        with node_process(environment, python=python, **settings) as process:
             tester.process = process
             stamps = tester.send_images(pictures(CHUNK), SECOND)
             tester.wait(lambda: "has worked on one image for" in tester.health().get("message", ""))
             assert tester.health()["level"] == "2"
-            yield process, stamps
+            yield tester, stamps
     finally:
         tester.close()
 
@@ -53,7 +59,8 @@ def inside_the_network(
 def test_it_waits_for_the_chunk_at_hand_and_keeps_its_poses(
     ros_environment: dict[str, str], ros_domain: int, tmp_path: Path, how: signal.Signals
 ) -> None:
-    with inside_the_network(ros_environment, ros_domain, tmp_path, "480x360") as (process, stamps):
+    with inside_the_network(ros_environment, ros_domain, tmp_path, "480x360") as (tester, stamps):
+        process = tester.process
         process.send_signal(how)
         time.sleep(0.5)
         assert process.poll() is None
@@ -62,11 +69,27 @@ def test_it_waits_for_the_chunk_at_hand_and_keeps_its_poses(
 
 
 def test_who_insists_need_not_wait(ros_environment: dict[str, str], ros_domain: int, tmp_path: Path) -> None:
-    with inside_the_network(ros_environment, ros_domain, tmp_path, "960x720") as (process, _):
-        process.send_signal(signal.SIGINT)
+    with inside_the_network(ros_environment, ros_domain, tmp_path, "960x720") as (tester, _):
+        tester.process.send_signal(signal.SIGINT)
         time.sleep(0.5)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(5) == 3
-        said = said_by(process)
+        tester.process.send_signal(signal.SIGINT)
+        ends_without_the_network(tester.process)
+
+
+def test_a_network_that_hangs_is_told_and_left_behind(
+    ros_environment: dict[str, str], ros_domain: int, tmp_path: Path
+) -> None:
+    with inside_the_network(ros_environment, ros_domain, tmp_path, "960x720", IMPATIENT) as (tester, _):
+        for asked in ("deactivate", "cleanup"):
+            assert not tester.transition(asked)
+        assert tester.state() == "active"
+        tester.wait(lambda: "does not come to an end; restart the node" in tester.health("node")["message"])
+        tester.process.send_signal(signal.SIGINT)
+        ends_without_the_network(tester.process)
+
+
+def ends_without_the_network(process: subprocess.Popen) -> None:
+    assert process.wait(5) == 3
+    said = said_by(process)
     assert "the process ends without waiting for the network" in said
     assert "terminate called" not in said

@@ -369,7 +369,7 @@ def test_a_signal_while_it_still_imports_ends_it_quietly(
     ros_environment: dict[str, str], how: signal.Signals, program: str
 ) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # where it is ignored, a child ignores it, too
-    with node_process(ros_environment, program=program) as process:
+    with node_process(ros_environment, python=("-m", f"loger_ros.ros.{program}")) as process:
         libraries = Path(f"/proc/{process.pid}/maps")
         until(lambda: "libtorch_cpu" in libraries.read_text())
         assert "terminate called" not in end(process, how)
