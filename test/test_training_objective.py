@@ -13,7 +13,7 @@ from networks import small_images, small_model
 from loger_ros.stream.view import View
 from loger_ros.training import bank as bank_module
 from loger_ros.training import student
-from loger_ros.training.aids import Observed, attention_loss, match, observed
+from loger_ros.training.aids import Observed, attention_loss, log_sum_exp, match, observed
 from loger_ros.training.bank import make_bank
 from loger_ros.training.batches import Batch, draw
 from loger_ros.training.initialise import initialise, open_memory
@@ -307,6 +307,14 @@ def test_attention_to_the_match_costs_nothing(bank):
     blind = Observed(torch.zeros_like(seen.q), seen.k)
     assert attention_loss([seen], matches, 3) < 0.02
     assert attention_loss([blind], matches, 3) > 4
+
+
+def test_the_sum_of_scores_has_the_gradient_of_autograd():
+    generator = torch.Generator().manual_seed(0)
+    q, k = (torch.randn(2, 3, n, 4, generator=generator, dtype=torch.float64) for n in (5, 7))
+    q, k = 8 * q.requires_grad_(), k.requires_grad_()
+    assert torch.allclose(log_sum_exp(q, k), (q @ k.mT).logsumexp(-1))
+    assert torch.autograd.gradcheck(log_sum_exp, (q, k))
 
 
 def test_observing_leaves_the_model_as_it_was():

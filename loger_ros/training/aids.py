@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -116,15 +116,43 @@ def attention_loss(seen: list[Observed], matches: Matches, frames: int) -> Tenso
     entropy = -(shares * shares.clamp_min(1e-9).log()).sum(-1)
     counted = matches.seen.flatten(1).float()
 
+    sample = torch.arange(len(keys), device=x.device)[:, None, None]
     total = torch.zeros((), device=x.device)
     for q, k in seen:
         _, heads, _, width = q.shape
         asking = q.float().unflatten(2, (frames, tokens))[:, :, list(matches.source), specials:].flatten(2, 3)
-        logits = asking @ k.float().mT / width**0.5  # (B, heads, P * patches, L)
-        chosen = logits.gather(3, keys[:, None].expand(-1, heads, -1, -1))
-        cross = ((logits.logsumexp(-1, keepdim=True) - chosen) * shares[:, None]).sum(-1) - entropy[:, None]
+        asking = asking / width**0.5
+        around = k.float().transpose(1, 2)[sample, keys]  # (B, P * patches, 4, heads, d)
+        right_key = (around * shares[..., None, None]).sum(2).transpose(1, 2)
+        cross = log_sum_exp(asking, k.float()) - (asking * right_key).sum(-1) - entropy[:, None]
         total = total + (cross * counted[:, None]).sum() / (counted.sum().clamp_min(1) * heads)
     return total / len(seen)
+
+
+class _LogSumExp(torch.autograd.Function):
+    """One head after the other, and nothing kept: the scores of all are many times as large as a cache."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor) -> Tensor:
+        sums = torch.stack([(asking @ key.mT).logsumexp(-1) for asking, key in zip(q, k, strict=True)])
+        ctx.save_for_backward(q, k, sums)
+        return sums
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        q, k, sums = ctx.saved_tensors
+        for_q, for_k = torch.empty_like(q), torch.empty_like(k)
+        for i, gradient in enumerate(gradients[0]):
+            shares = (q[i] @ k[i].mT).sub_(sums[i, :, None]).exp_()
+            for_q[i] = shares @ k[i] * gradient[:, None]
+            for_k[i] = shares.mT @ (q[i] * gradient[:, None])
+        return for_q, for_k
+
+
+def log_sum_exp(q: Tensor, k: Tensor) -> Tensor:
+    """Of the products of each of q (B, heads, n, d) with all of k (B, heads, m, d) → (B, heads, n)."""
+    sums: Tensor = _LogSumExp.apply(q.flatten(0, 1), k.flatten(0, 1))
+    return sums.unflatten(0, q.shape[:2])
 
 
 class FlowHead(nn.Module):
