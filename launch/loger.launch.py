@@ -24,8 +24,14 @@ OVERRIDES = {
     "image_transport": "input.image_transport",
     "extrinsic": "frames.extrinsic",
     "output_folder": "output.folder",
+    "use_sim_time": "use_sim_time",
+    "autostart": "autostart",
 }
-NUMBERS = ("unit",)  # launch keeps text as text, and the node refuses "0.4" for a number
+READ = (
+    "unit",
+    "use_sim_time",
+    "autostart",
+)  # launch keeps text as text, and the node refuses "0.4" for a number
 ARGUMENTS = {
     "image": (
         IMAGE.name,
@@ -52,8 +58,16 @@ ARGUMENTS = {
         str(share_file("config/loger.yaml")),
         "YAML file of parameters; the default one lists all of them, config/presets has some for a start.",
     ),
-    "use_sim_time": ("false", "Take the time from /clock, as with a bag or a simulator."),
-    "autostart": ("true", "Configure and activate at the start; false waits for the lifecycle services."),
+    "use_sim_time": (
+        "",
+        "true: take the time from /clock, as with a bag or a simulator. Empty: as params_file says, or "
+        "false; RViz needs it said here.",
+    ),
+    "autostart": (
+        "",
+        "true: configure and activate at the start; false: wait for the lifecycle services. Empty: as "
+        "params_file says, or true.",
+    ),
     "namespace": ("", "Namespace of the node and its topics."),
     "log_level": ("info", "How much the node says: debug, info, warn or error."),
     "rviz": ("false", "Open RViz with our displays too."),
@@ -65,7 +79,7 @@ def beside(image: str) -> str:
     return f"{image.rpartition('/')[0]}/{CAMERA_INFO.name}" if "/" in image else CAMERA_INFO.name
 
 
-def start_node(context: LaunchContext) -> list:
+def start(context: LaunchContext) -> list:
     def value(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
@@ -73,7 +87,7 @@ def start_node(context: LaunchContext) -> list:
     if not file.is_file():  # launch itself would start the node without it
         raise FileNotFoundError(f"params_file:={file} is no file")
     given = {
-        parameter: LaunchConfiguration(name) if name in NUMBERS else value(name)
+        parameter: LaunchConfiguration(name) if name in READ else value(name)
         for name, parameter in OVERRIDES.items()
         if value(name)
     }
@@ -82,10 +96,7 @@ def start_node(context: LaunchContext) -> list:
         executable="loger_node",
         name=NODE,
         namespace=LaunchConfiguration("namespace"),
-        parameters=[
-            str(file),
-            {name: LaunchConfiguration(name) for name in ("autostart", "use_sim_time")} | given,
-        ],
+        parameters=[str(file), *([given] if given else [])],
         remappings=[
             (IMAGE.name, value("image")),
             (COMPRESSED_IMAGE.name, f"{value('image')}/compressed"),
@@ -96,7 +107,21 @@ def start_node(context: LaunchContext) -> list:
         emulate_tty=True,
         sigterm_timeout=str(PATIENCE + 10),  # what it has computed is written before it ends
     )
-    return [node]
+    rviz = Node(
+        package="rviz2",
+        executable="rviz2",
+        name="rviz2",
+        namespace=LaunchConfiguration("namespace"),
+        parameters=[{"use_sim_time": given["use_sim_time"]}] if "use_sim_time" in given else [],
+        remappings=[
+            (IMAGE.name, value("image")),
+            (COMPRESSED_IMAGE.name, f"{value('image')}/compressed"),
+        ],
+        arguments=["-d", str(share_file("rviz/loger.rviz"))],
+        condition=IfCondition(LaunchConfiguration("rviz")),
+        output="screen",
+    )
+    return [node, rviz]
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -107,18 +132,4 @@ def generate_launch_description() -> LaunchDescription:
     profile = [
         SetEnvironmentVariable(name, value) for name, value in large_message_profile().environment.items()
     ]
-    rviz = Node(
-        package="rviz2",
-        executable="rviz2",
-        name="rviz2",
-        namespace=LaunchConfiguration("namespace"),
-        parameters=[{"use_sim_time": LaunchConfiguration("use_sim_time")}],
-        remappings=[
-            (IMAGE.name, LaunchConfiguration("image")),
-            (COMPRESSED_IMAGE.name, [LaunchConfiguration("image"), "/compressed"]),
-        ],
-        arguments=["-d", str(share_file("rviz/loger.rviz"))],
-        condition=IfCondition(LaunchConfiguration("rviz")),
-        output="screen",
-    )
-    return LaunchDescription([*arguments, *profile, OpaqueFunction(function=start_node), rviz])
+    return LaunchDescription([*arguments, *profile, OpaqueFunction(function=start)])

@@ -227,7 +227,8 @@ class QueueConfig(Section):
     capacity: int = setting(32, "Frames that may wait", unit="frames", minimum=1, maximum=4096)
     policy: str = setting(
         "latest",
-        "A full queue drops its oldest frame (latest) or makes the sender wait (keep_all, for replay)",
+        "A full queue drops its oldest frame (latest), or whoever fills it waits (keep_all, for replay; "
+        "images of a camera that goes on are then lost in DDS)",
         choices=("latest", "keep_all"),
     )
     every_nth: int = setting(1, "Take one frame of every so many", unit="frames", minimum=1)

@@ -124,15 +124,22 @@ def the_node(launch_stand_in: dict, **given: str) -> Recorded:
 
 
 def test_an_empty_argument_overrides_nothing(launch_stand_in: dict) -> None:
-    file, given = the_node(launch_stand_in).parameters
-    assert file == str(share_file("config/loger.yaml"))
-    assert set(given) == {"autostart", "use_sim_time"}
+    assert the_node(launch_stand_in).parameters == [str(share_file("config/loger.yaml"))]
+
+
+def test_rviz_goes_by_the_clock_of_the_node(launch_stand_in: dict) -> None:
+    for given in ({}, {"use_sim_time": "true"}):
+        entities = with_nodes(described("loger.launch.py"), **given)
+        (rviz,) = (n for n in found(entities, launch_stand_in["Node"]) if n.executable == "rviz2")
+        assert [as_launch_gives_them(p, given) for p in rviz.parameters] == (
+            [{"use_sim_time": True}] if given else []
+        )
 
 
 def test_an_argument_overrides_the_file_with_a_parameter_of_the_node(launch_stand_in: dict) -> None:
     overrides = runpy.run_path(str(share_file("launch/loger.launch.py")))["OVERRIDES"]
     known = {f"{section}.{name}" for section, group in NodeConfig().to_dict().items() for name in group}
-    assert set(overrides.values()) <= known
+    assert set(overrides.values()) <= {*known, "autostart", "use_sim_time"}
     node = the_node(launch_stand_in, checkpoint="loger", unit="0.4")
     file, given = node.parameters  # ROS takes the later one where both say something
     assert file == str(share_file("config/loger.yaml"))

@@ -68,6 +68,17 @@ def test_it_waits_for_the_chunk_at_hand_and_keeps_its_poses(
         assert list(read_journal(tmp_path / "journal.tum").stamps) == stamps
 
 
+def test_a_service_is_answered_when_the_chunk_at_hand_is_done(
+    ros_environment: dict[str, str], ros_domain: int, tmp_path: Path
+) -> None:
+    with inside_the_network(ros_environment, ros_domain, tmp_path, "480x360") as (tester, stamps):
+        answer = tester.trigger("save_trajectory")
+        assert answer.success
+        assert tester.trigger("reset").success
+        assert list(read_journal(tmp_path / "journal.tum").stamps) == stamps
+        end(tester.process)
+
+
 def test_who_insists_need_not_wait(ros_environment: dict[str, str], ros_domain: int, tmp_path: Path) -> None:
     with inside_the_network(ros_environment, ros_domain, tmp_path, "960x720") as (tester, _):
         tester.process.send_signal(signal.SIGINT)

@@ -56,6 +56,16 @@ def test_what_goes_with_the_checkpoint_need_not_go_with_the_defaults(chooser: Ca
     assert (stream.chunk_size, stream.overlap) == (2, 1)
 
 
+def test_a_camera_that_nobody_placed_is_told(chooser: Callable[..., Any]) -> None:
+    def assumed(*given: str) -> str:
+        _, parameters = chooser(*given)
+        return parameters.assumed(parameters.recommend({}))
+
+    assert not assumed()
+    assert "taken to sit in base_link" in assumed("frames.extrinsic:=parameters")
+    assert not assumed("frames.extrinsic:=parameters", "frames.camera_xyz:=[0.0, 0.0, 0.0]")
+
+
 def test_a_rate_is_compared_with_the_gap_that_was_given(chooser: Callable[..., Any]) -> None:
     _, parameters = chooser("queue.max_rate:=0.05", "stream.max_gap:=60.0")
     assert parameters.recommend({}).queue.max_rate == 0.05

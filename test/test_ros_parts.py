@@ -17,6 +17,8 @@ from loger_ros.mapping.journal import read_journal
 from loger_ros.mapping.trajectory_files import read_tum
 from loger_ros.ros.config import HealthConfig
 from loger_ros.ros.depth_images import turned_back
+from loger_ros.ros.health import CameraHealth
+from loger_ros.ros.inputs import Inputs
 from loger_ros.ros.loger_node import LogerNode
 from loger_ros.ros.odometry import BODY_FROM_OPTICAL, Odometer
 from loger_ros.ros.recording import OutsideFolder, Recording, inside
@@ -381,3 +383,15 @@ def test_depth_images_are_those_of_the_camera_also_where_the_network_looks_furth
     assert np.abs(seen - expected)[known].max() < 2 / view.camera.matrix[1, 1]
     assert turn_between(view.camera, view.camera.T_base_camera) is None
     assert turned_back(height, view.camera, None, np.nan) is height
+
+
+# ---- inputs -------------------------------------------------------------------------------------------
+
+
+def test_what_dds_loses_is_told() -> None:
+    events, statistics = EventLog(lambda message: None), Statistics()
+    inputs = SimpleNamespace(_events=events, _statistics=statistics, topic="/image")
+    Inputs._lost(inputs, SimpleNamespace(total_count_change=3))  # type: ignore[arg-type]
+    assert statistics.dropped["lost_on_the_way"] == 3
+    assert "Fast DDS profile" in events.recent[-1].message
+    assert CameraHealth(events, statistics).dropped() == {"lost_on_the_way": 3}

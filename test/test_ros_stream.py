@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -47,6 +48,7 @@ def camera_stream(**others: Any) -> Any:
         "journal": None,
         "mounting": lambda frame: Mounting(np.eye(4), np.eye(4)),
         "too_late": lambda stamp: False,
+        "left_behind": lambda stamp: False,
         **others,
     }
     config, outputs = values.pop("config"), values.pop("outputs")
@@ -239,7 +241,12 @@ def test_camera_info_is_wanted_until_it_came_and_again_for_other_images_and_afte
     assert show(3, (4, 3))
     intake.camera_info(info(Camera(4, 3, LENS.matrix)))
     assert not intake.wants_camera_info
-    for number in range(4, 40):
+    camera.reset()
+    intake.camera_info(info(Camera(16, 9, LENS.matrix)))
+    assert show(4, (8, 6)), "camera_info of another kind of image may be mended"
+    intake.camera_info(info(LENS))
+    assert not intake.wants_camera_info
+    for number in range(5, 40):
         show(number, (8, number))
         intake.camera_info(info(LENS))
     assert len(intake._cameras) <= 8
@@ -295,6 +302,49 @@ def test_what_is_too_late_goes_to_the_journal_alone(tmp_path: Path) -> None:
     camera.close()
     assert sent == [frame(i).stamp for i in (0, 1, 3)]
     assert list(read_journal(tmp_path / "journal.tum").stamps) == [frame(i).stamp for i in (0, 1, 2)]
+
+
+def test_a_map_of_a_time_that_the_clock_has_left_is_kept_back() -> None:
+    left: set[int] = set()
+    sent: list[int] = []
+    camera = camera_stream(
+        config=NodeConfig(stream=StreamConfig(**SHORT), map=MapConfig(max_voxels=16, interval=0.0)),
+        left_behind=left.__contains__,
+    )
+    camera.outputs.map_points = lambda cloud, place, stamp: sent.append(stamp)
+    run(camera, 0, 1, 2)
+    camera.outputs.map_due = lambda: True
+    left.add(frame(1).stamp)
+    camera.step()
+    assert camera._newest in left
+    assert not sent
+    run(camera, 3)
+    assert sent == [frame(2).stamp]
+
+
+def test_images_that_still_wait_at_the_end_are_told() -> None:
+    camera = camera_stream(config=NodeConfig(stream=StreamConfig(**SHORT), map=MapConfig(max_voxels=16)))
+    run(camera, 0, 1)
+    camera.queue.put(frame(2))
+    camera.queue.put(frame(3))
+    camera.finish(in_a_hurry=False)
+    assert camera.statistics.dropped["end"] == 2
+    assert "2 images that waited" in camera.events.recent[-1].message
+
+
+def test_a_stream_that_cannot_be_made_leaves_its_journal_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = tmp_path / "journal.tum"
+    with monkeypatch.context() as patched:
+        patched.setattr("loger_ros.ros.stream.VoxelMap", Mock(side_effect=MemoryError("no room")))
+        with pytest.raises(MemoryError):
+            camera_stream(journal=journal)
+    with monkeypatch.context() as patched:
+        patched.setattr("loger_ros.ros.recording.Journal", Mock(side_effect=OSError("no disk")))
+        with pytest.raises(OSError, match="no disk"):
+            camera_stream(journal=journal)
+    camera_stream(journal=journal).close()
 
 
 def test_a_journal_that_cannot_be_renamed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

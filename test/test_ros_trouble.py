@@ -270,6 +270,7 @@ def test_a_camera_that_is_silent_unheard_or_mistaken_is_told_apart(
     with node_process(ros_environment, **settings) as process:
         tester.process = process
         health_says("nobody publishes /image", "no camera driver")
+        tester.wait(lambda: "taken to sit in base_link" in tester.health("node").get("message", ""))
         other = tester.node.create_publisher(Image, "cam0/image_raw", 1)
         health_says("topics of that type: /cam0/image_raw")
         tester.node.destroy_publisher(other)
@@ -299,6 +300,7 @@ def test_a_camera_that_is_silent_unheard_or_mistaken_is_told_apart(
             tester.image_publisher().publish(image_of(TEN[stamp % 10], stamp * SECOND))
         tester.wait(lambda: "dropped_queue_full" in tester.health())
         tester.wait(lambda: tester.health()["images_per_second"] == "0.0")
+        health_says("no image for", "the camera stands still")
         health = tester.health()
         lost = int(health.get("dropped_lost_on_the_way", 0))  # DDS says so; they were never received
         assert accounted(health) == int(health["images_received"]) + lost > 2
@@ -334,6 +336,30 @@ def test_a_resolution_that_does_not_fit_the_network_is_told_when_it_is_configure
         said = said_by(process)
         assert "the parameter chunk_size has no effect here; did you mean stream.chunk_size?" in said
         assert "the parameter map has no effect here" in said
+        tester.process = None
+        end(process)
+
+
+def test_what_stood_in_the_way_of_configuring_leaves_nothing_behind(
+    tester: Tester, ros_environment: dict[str, str], checkpoint: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(checkpoint.read_bytes()[:1000])
+    settings = {"output__folder": tmp_path, "output__journal": "../outside.tum", "autostart": False}
+    with node_process(ros_environment, model__checkpoint=broken, **settings) as process:
+        tester.process = process
+        for name, cure, reason in (
+            ("model.checkpoint", str(checkpoint), "broken.safetensors"),
+            ("output.journal", "journal.tum", "give a name without '..'"),
+        ):
+            assert not tester.transition("configure")
+            tester.wait(lambda reason=reason: reason in tester.health("node").get("message", ""))
+            assert tester.state() == "unconfigured"
+            assert not tester.set(name, cure)
+        assert tester.transition("configure")
+        tester.wait(lambda: tester.node.count_publishers("odometry"))
+        tester.rest(1.0)
+        assert tester.node.count_publishers("odometry") == 1
         tester.process = None
         end(process)
 

@@ -154,6 +154,12 @@ class Inputs:
 
     def _lost(self, event: Any) -> None:
         self._statistics.dropped["lost_on_the_way"] += event.total_count_change
+        text = (
+            f"images of {self.topic} are lost between the camera's process and this one: give that one the "
+            "Fast DDS profile, too (see README), set input.reliable where it publishes reliably, or lower "
+            "its rate or resolution"
+        )
+        self._events.add("lost_on_the_way", 0, text)
 
     def _others(self) -> list[str]:
         """Topics of images that other nodes publish."""

@@ -139,9 +139,10 @@ class Intake:
             self._events.add("clocks_differ", stamp, text)
         image = self._read(message, self._config.input.max_pixels)
         self._shape = image.shape
-        if self._calibrated == () and self.camera is not None:  # camera_info came before the first image
-            self._calibrated = image.shape
-            self._remember(self.camera)
+        camera = self.camera
+        if self._calibrated == () and camera is not None and same_aspect(camera, image.shape):
+            self._calibrated = image.shape  # camera_info came before the first image
+            self._remember(camera)
         known = sum(self._events.counts.values())
         if self._queue.put(Frame(stamp, image)):
             self._wake()

@@ -128,6 +128,11 @@ class Outputs:
         return self._path_withheld and time.monotonic() >= self._path_due
 
     @property
+    def path_stamp(self) -> int:
+        """Of the pose that it would end with."""
+        return self._way.newest
+
+    @property
     def points_wanted(self) -> bool:
         return _heard(self._points)
 

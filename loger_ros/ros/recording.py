@@ -43,7 +43,11 @@ class Recording:
         self._odometer = odometer
         self._events = events
         self._lock = _locked(path)
-        self._journal = Journal(path, events)
+        try:
+            self._journal = Journal(path, events)
+        except BaseException:
+            os.close(self._lock)
+            raise
         self._start = self._journal.mark()[0]
         self._old_start: int | None = None  # where that is in the file that was renamed, if it is there
         self._old_goes_on = False  # is the first segment of the journal the last one of the old?

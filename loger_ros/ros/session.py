@@ -147,12 +147,12 @@ class Session:
         prefix = f"{camera}: " if camera else ""
         events = EventLog(lambda message: self._say(prefix + message))
         statistics = Statistics()
-        outputs = Outputs(node, camera, config, number == 0, partial(self._aged, statistics))
-        jumps = TimeJumps(node.get_clock())
         journal = None
         if config.output.journal:
             folder = folder_of(node, camera, config.output.folder)
             journal = inside(folder, config.output.journal, "output.journal")
+        outputs = Outputs(node, camera, config, number == 0, partial(self._aged, statistics))
+        jumps = TimeJumps(node.get_clock())
         try:
             stream = CameraStream(
                 camera,
@@ -165,6 +165,7 @@ class Session:
                 mounting=partial(self._mounting, number),
                 now=self._now,
                 too_late=jumps.before,
+                left_behind=jumps.left_behind,
                 wake=self._wake_worker,
             )
         except Exception:

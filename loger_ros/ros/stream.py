@@ -45,9 +45,14 @@ class CameraStream:
         mounting: Callable[[str], Mounting | None],
         now: Callable[[], int],
         too_late: Callable[[int], bool],
+        left_behind: Callable[[int], bool],
         wake: Callable[[], None],
     ) -> None:
-        """mounting: of a camera frame, None while it is not known. too_late: for listeners."""
+        """mounting: of a camera frame, None while it is not known.
+
+        too_late: has the clock jumped back from that stamp, the newest one? left_behind: the same of one that
+        was asked about before.
+        """
         self.name = name
         self.config = config
         self.events = events
@@ -55,16 +60,16 @@ class CameraStream:
         self.outputs = outputs
         self._model = model
         self._look_up_mounting = mounting
-        self._too_late = too_late
+        self._too_late, self._left_behind = too_late, left_behind
         self._odometer = Odometer(np.eye(4))  # mounted before the first frame
         self._mounting: Mounting | None = None  # as last known
         self._look_again = False  # a reset: it may have been mounted anew
+        self._voxels = VoxelMap(config.map, model.device)  # a large one may find no room, so it comes first
         self._recording = (
             Recording(journal, round(config.output.journal_limit * 1e6), self._odometer, events)
             if journal
             else None
         )
-        self._voxels = VoxelMap(config.map, model.device)
         self._pace = Pace(config.map.interval)
         self._unmapped: list[Update] = []  # one final frame each, not in the map yet
         self._map_changed = False
@@ -91,7 +96,7 @@ class CameraStream:
                 self.outputs.taken(frame.stamp)
             if (self._map_changed or self._unmapped) and self.outputs.map_due():
                 self._publish_map()
-            if self.outputs.path_due:
+            if self.outputs.path_due and not self._left_behind(self.outputs.path_stamp):
                 self.outputs.path()
         return len(self.queue) > 0
 
@@ -243,6 +248,8 @@ class CameraStream:
 
     def _publish_map(self) -> None:
         self._map_collected()
+        if self._left_behind(self._newest):
+            return
         T_map_world = self._odometer.T_map_world
         place = np.eye(4) if T_map_world is None else T_map_world  # after a reset: nothing to place
         self.outputs.map_points(self._voxels.cloud(), place, self._newest)
@@ -299,6 +306,9 @@ class CameraStream:
 
     def finish(self, in_a_hurry: bool) -> None:
         """The last poses are recorded: from the short last chunk, or in a hurry as they are."""
+        if count := self.queue.clear():
+            self.statistics.lost("end", count)
+            self.events.add("images_given_up", 0, f"{count} images that waited for the network get no pose")
         if self._recon is None:
             return
         try:

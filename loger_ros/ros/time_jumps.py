@@ -28,6 +28,10 @@ class TimeJumps:
         if stamp < self._newest - SLACK:
             self._left = None
         self._newest = stamp
+        return self.left_behind(stamp)
+
+    def left_behind(self, stamp: int) -> bool:
+        """The same of a stamp that is not the newest."""
         if self._left is None:
             return False
         return self._clock.now().nanoseconds + SLACK < stamp <= self._left + SLACK
