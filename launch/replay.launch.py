@@ -41,8 +41,9 @@ def play(context: LaunchContext) -> list:
     player = ExecuteProcess(cmd=[*bag, "--clock", "--rate", value("rate"), *offset], output="screen")
     if not late:
         return [player]
-    # Where the camera sits is said at the beginning, which is left out.
-    return [ExecuteProcess(cmd=[*bag, "--topics", TF_STATIC.name], on_exit=[player], output="screen")]
+    # Where the camera sits is said at the beginning, which is left out; and not before the node is found.
+    mounting = [*bag, "--topics", TF_STATIC.name, "--delay", "2"]
+    return [ExecuteProcess(cmd=mounting, on_exit=[player], output="screen")]
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -253,7 +253,7 @@ def test_a_replay_begins_once_when_the_node_listens(launch_stand_in: dict) -> No
 
 def test_a_replay_that_begins_late_tells_where_the_camera_sits(launch_stand_in: dict) -> None:
     (first,) = played(described("replay.launch.py"), bag="~/bag", start="5")
-    assert first.cmd[3:] == [str(Path("~/bag").expanduser()), "--topics", "/tf_static"]
+    assert first.cmd[3:] == [str(Path("~/bag").expanduser()), "--topics", "/tf_static", "--delay", "2"]
     (player,) = first.on_exit
     assert player.cmd[-2:] == ["--start-offset", "5"]
 
