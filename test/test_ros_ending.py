@@ -1,4 +1,4 @@
-"""How the node ends while the network works on a chunk: images so large that one takes seconds."""
+"""How the node ends while the network works on a chunk: a real one, with a sleep before each of its steps."""
 
 from __future__ import annotations
 
@@ -19,21 +19,32 @@ from loger_ros.mapping.journal import read_journal  # noqa: E402
 from loger_ros.ros import interface  # noqa: E402
 
 CHUNK = 4
-NODE = ("-m", "loger_ros.ros.node")
-IMPATIENT = (  # the same, where a second is a long time
-    "-c",
-    "import sys, loger_ros.ros.session as session; session.PATIENCE = 1.0; "
-    "from loger_ros.ros.node import main; sys.exit(main())",
-)
+LONG, FOR_EVER = 6.0, 600.0  # s
+
+
+def program(step: float, patience: float) -> str:
+    """The node, whose network takes ``step`` seconds more; it waits ``patience`` seconds for that to end."""
+    return f"""
+import sys, time
+import loger_ros.ros.session as session
+from loger_ros.ros.network import WatchedModel
+from loger_ros.ros.node import main
+done = WatchedModel.step
+def step(*arguments, **options):
+    time.sleep({step})
+    return done(*arguments, **options)
+WatchedModel.step = step
+session.PATIENCE = {patience}
+sys.exit(main())
+"""
 
 
 @contextmanager
 def inside_the_network(
-    environment: dict[str, str], domain: int, folder: Path, resolution: str, python: tuple[str, str] = NODE
+    environment: dict[str, str], domain: int, folder: Path, step: float, patience: float = 60.0
 ) -> Iterator[tuple[Tester, list[int]]]:
     """The node in the middle of its first chunk, and the stamps of that; its watchdog has said so."""
     settings = {
-        "stream__resolution": resolution,
         "stream__chunk_size": CHUNK,
         "stream__provisional_every": 0,
         "input__undistort": False,
@@ -45,7 +56,7 @@ def inside_the_network(
     tester = Tester(domain)
     tester.hear(interface.DIAGNOSTICS)
     try:
-        with node_process(environment, python=python, **settings) as process:
+        with node_process(environment, python=("-c", program(step, patience)), **settings) as process:
             tester.process = process
             stamps = tester.send_images(pictures(CHUNK), SECOND)
             tester.wait(lambda: "has worked on one image for" in tester.health().get("message", ""))
@@ -59,7 +70,7 @@ def inside_the_network(
 def test_it_waits_for_the_chunk_at_hand_and_keeps_its_poses(
     ros_environment: dict[str, str], ros_domain: int, tmp_path: Path, how: signal.Signals
 ) -> None:
-    with inside_the_network(ros_environment, ros_domain, tmp_path, "480x360") as (tester, stamps):
+    with inside_the_network(ros_environment, ros_domain, tmp_path, LONG) as (tester, stamps):
         process = tester.process
         process.send_signal(how)
         time.sleep(0.5)
@@ -71,18 +82,17 @@ def test_it_waits_for_the_chunk_at_hand_and_keeps_its_poses(
 def test_a_service_is_answered_when_the_chunk_at_hand_is_done(
     ros_environment: dict[str, str], ros_domain: int, tmp_path: Path
 ) -> None:
-    with inside_the_network(ros_environment, ros_domain, tmp_path, "480x360") as (tester, stamps):
-        answer = tester.trigger("save_trajectory")
-        assert answer.success
+    with inside_the_network(ros_environment, ros_domain, tmp_path, LONG) as (tester, stamps):
         assert tester.trigger("reset").success
         assert list(read_journal(tmp_path / "journal.tum").stamps) == stamps
         end(tester.process)
 
 
 def test_who_insists_need_not_wait(ros_environment: dict[str, str], ros_domain: int, tmp_path: Path) -> None:
-    with inside_the_network(ros_environment, ros_domain, tmp_path, "960x720") as (tester, _):
+    with inside_the_network(ros_environment, ros_domain, tmp_path, FOR_EVER) as (tester, _):
         tester.process.send_signal(signal.SIGINT)
         time.sleep(0.5)
+        assert tester.process.poll() is None
         tester.process.send_signal(signal.SIGINT)
         ends_without_the_network(tester.process)
 
@@ -90,9 +100,8 @@ def test_who_insists_need_not_wait(ros_environment: dict[str, str], ros_domain: 
 def test_a_network_that_hangs_is_told_and_left_behind(
     ros_environment: dict[str, str], ros_domain: int, tmp_path: Path
 ) -> None:
-    with inside_the_network(ros_environment, ros_domain, tmp_path, "960x720", IMPATIENT) as (tester, _):
-        for asked in ("deactivate", "cleanup"):
-            assert not tester.transition(asked)
+    with inside_the_network(ros_environment, ros_domain, tmp_path, FOR_EVER, patience=1.0) as (tester, _):
+        assert not tester.transition("deactivate")
         assert tester.state() == "active"
         tester.wait(lambda: "does not come to an end; restart the node" in tester.health("node")["message"])
         tester.process.send_signal(signal.SIGINT)
@@ -100,7 +109,7 @@ def test_a_network_that_hangs_is_told_and_left_behind(
 
 
 def ends_without_the_network(process: subprocess.Popen) -> None:
-    assert process.wait(5) == 3
+    assert process.wait(60) == 3
     said = said_by(process)
     assert "the process ends without waiting for the network" in said
     assert "terminate called" not in said

@@ -59,7 +59,7 @@ def test_what_goes_with_the_checkpoint_need_not_go_with_the_defaults(chooser: Ca
 def test_a_camera_that_nobody_placed_is_told(chooser: Callable[..., Any]) -> None:
     def assumed(*given: str) -> str:
         _, parameters = chooser(*given)
-        return parameters.assumed(parameters.recommend({}))
+        return parameters.assumed()
 
     assert not assumed()
     assert "taken to sit in base_link" in assumed("frames.extrinsic:=parameters")

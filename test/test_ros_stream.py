@@ -26,6 +26,7 @@ from loger_ros.ros.config import FramesConfig, InputConfig, NodeConfig
 from loger_ros.ros.intake import camera_of
 from loger_ros.ros.messages import camera_info_message, header, image_message
 from loger_ros.ros.network import WatchedModel
+from loger_ros.ros.outputs import Outputs, ThinnedWay
 from loger_ros.ros.statistics import Statistics
 from loger_ros.ros.stream import CameraStream
 from loger_ros.ros.time_jumps import TimeJumps
@@ -322,6 +323,20 @@ def test_a_map_of_a_time_that_the_clock_has_left_is_kept_back() -> None:
     assert sent == [frame(2).stamp]
 
 
+def test_a_way_that_begins_anew_has_no_path_that_was_withheld() -> None:
+    outputs = Outputs.__new__(Outputs)
+    outputs._config = NodeConfig()
+    outputs.map_frame = "map"
+    outputs._way = ThinnedWay(10, "map")
+    outputs._path = SimpleNamespace(get_subscription_count=lambda: 1)
+    outputs._path_due = float("inf")
+    outputs._way.add(1, np.eye(4))
+    outputs.path()
+    assert outputs._path_withheld
+    outputs.forget_way()
+    assert not outputs.path_due
+
+
 def test_images_that_still_wait_at_the_end_are_told() -> None:
     camera = camera_stream(config=NodeConfig(stream=StreamConfig(**SHORT), map=MapConfig(max_voxels=16)))
     run(camera, 0, 1)
@@ -411,4 +426,10 @@ def test_a_clock_that_jumps_back_mutes_its_old_time_until_stamps_jump_too() -> N
     assert not jumps.before(5 * second), "images began anew before the clock did"
     at(5)
     assert not jumps.before(7 * second)
+    assert jumps.left_behind(40 * second), "a map of before, whose stream has begun anew"
+    assert not jumps.left_behind(7 * second)
+    at(100)
+    assert not jumps.before(100 * second)
+    at(60)
+    assert jumps.left_behind(100 * second), "nothing has come since the clock jumped"
     jumps.close()

@@ -27,7 +27,7 @@ def test_singular_values_come_near_to_one(shape):
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch before 2.9")
-def test_it_steps_as_that_of_torch_and_goes_on_from_its_state():
+def test_it_steps_as_that_of_torch_and_goes_on_from_the_state_of_that():
     generator = torch.Generator().manual_seed(0)
     ours = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in SHAPES]
     theirs, start = copy.deepcopy(ours), copy.deepcopy(ours)
@@ -38,8 +38,8 @@ def test_it_steps_as_that_of_torch_and_goes_on_from_its_state():
             mine.grad = torch.randn(mine.shape, generator=generator)
             its.grad = mine.grad.clone()
         if number == 3:
-            optimiser, state = Muon(ours, lr=0.01, weight_decay=0.1), optimiser.state_dict()
-            optimiser.load_state_dict(state)
+            optimiser = Muon(ours, lr=0.01, weight_decay=0.1)
+            optimiser.load_state_dict(copy.deepcopy(other.state_dict()))
         optimiser.step()
         other.step()
     for mine, its, before in zip(ours, theirs, start, strict=True):

@@ -72,7 +72,6 @@ class LogerNode(LifecycleNode):
         self._findings: list[Finding] = []
         self._state = "unconfigured"
         self.problem = ""
-        self._assumed = ""
         self.loader: threading.Thread | None = None  # of the newest network
         self._transforms = StaticTransforms()
         self.create_subscription(TFMessage, TF_STATIC.name, self._transforms.hear, qos_profile(TF_STATIC))
@@ -111,8 +110,7 @@ class LogerNode(LifecycleNode):
             model = self._load(self._settings.network())
             recommended = getattr(model, "recommended", {})
             config = self._settings.recommend(recommended)
-            self._assumed = self._settings.assumed(config)
-            for warning in (config.stream.unlike(recommended), self._assumed):
+            for warning in (config.stream.unlike(recommended), self._settings.assumed()):
                 if warning:
                     self.get_logger().warning(warning)
             self._session = Session(self, config, model, self._transforms)
@@ -256,8 +254,8 @@ class LogerNode(LifecycleNode):
             statuses = self._session.statuses(hardware)
             values |= network_values(self._session.model)
         troubles = [Trouble(DiagnosticStatus.ERROR, self.problem)] if self.problem else []
-        if self._assumed:
-            troubles.append(Trouble(WARN, self._assumed))
+        if self._session is not None and (assumed := self._settings.assumed()):
+            troubles.append(Trouble(WARN, assumed))
         if self.get_parameter("use_sim_time").value and not self.get_clock().now().nanoseconds:
             troubles.append(
                 Trouble(WARN, "use_sim_time is set and nobody publishes /clock: start the bag with --clock")

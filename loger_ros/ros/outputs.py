@@ -92,7 +92,7 @@ class Outputs:
 
     def forget_way(self) -> None:
         self._way = ThinnedWay(self._config.output.path_length, self.map_frame)
-        self._path_due, self._pictured = 0.0, (-1, 0)
+        self._path_due, self._path_withheld, self._pictured = 0.0, False, (-1, 0)
 
     def motion(self, motion: Motion) -> None:
         if self._tf is not None and _heard(self._tf):  # first: who hears of the odometry may look it up

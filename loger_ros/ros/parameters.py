@@ -77,14 +77,14 @@ class Parameters:
             self._ours = False
         return config
 
-    def assumed(self, config: NodeConfig) -> str:
+    def assumed(self) -> str:
         """What is taken for granted since nobody said it; empty: nothing that matters."""
-        frames = config.frames
-        if frames.extrinsic == "tf" or {"frames.camera_xyz", "frames.camera_rpy"} & self._given:
+        extrinsic, base = (self._node.get_parameter(f"frames.{name}").value for name in ("extrinsic", "base"))
+        if extrinsic == "tf" or {"frames.camera_xyz", "frames.camera_rpy"} & self._given:
             return ""
         return (
             "frames.extrinsic is parameters, and neither frames.camera_xyz nor frames.camera_rpy is given: "
-            f"the camera is taken to sit in {frames.base} and to look straight ahead. Give them, zeros if so"
+            f"the camera is taken to sit in {base} and to look straight ahead. Give them, zeros if so"
         )
 
     def _declare(self, name: str, item: dataclasses.Field, kind: Any) -> None:

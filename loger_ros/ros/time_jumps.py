@@ -28,10 +28,13 @@ class TimeJumps:
         if stamp < self._newest - SLACK:
             self._left = None
         self._newest = stamp
-        return self.left_behind(stamp)
+        return self._is_left(stamp)
 
     def left_behind(self, stamp: int) -> bool:
-        """The same of a stamp that is not the newest."""
+        """The same of the stamp of something older than the newest; images may have begun anew since."""
+        return stamp > self._newest + SLACK or self._is_left(stamp)
+
+    def _is_left(self, stamp: int) -> bool:
         if self._left is None:
             return False
         return self._clock.now().nanoseconds + SLACK < stamp <= self._left + SLACK

@@ -116,14 +116,14 @@ def attention_loss(seen: list[Observed], matches: Matches, frames: int) -> Tenso
     entropy = -(shares * shares.clamp_min(1e-9).log()).sum(-1)
     counted = matches.seen.flatten(1).float()
 
-    sample = torch.arange(len(keys), device=x.device)[:, None, None]
     total = torch.zeros((), device=x.device)
     for q, k in seen:
         _, heads, _, width = q.shape
         asking = q.float().unflatten(2, (frames, tokens))[:, :, list(matches.source), specials:].flatten(2, 3)
         asking = asking / width**0.5
-        around = k.float().transpose(1, 2)[sample, keys]  # (B, P * patches, 4, heads, d)
-        right_key = (around * shares[..., None, None]).sum(2).transpose(1, 2)
+        wanted = keys.flatten(1)[:, None, :, None].expand(-1, heads, -1, width)
+        around = k.float().gather(2, wanted).unflatten(2, keys.shape[1:])  # (B, heads, P * patches, 4, d)
+        right_key = (around * shares[:, None, ..., None]).sum(3)
         cross = log_sum_exp(asking, k.float()) - (asking * right_key).sum(-1) - entropy[:, None]
         total = total + (cross * counted[:, None]).sum() / (counted.sum().clamp_min(1) * heads)
     return total / len(seen)
@@ -151,6 +151,8 @@ class _LogSumExp(torch.autograd.Function):
 
 def log_sum_exp(q: Tensor, k: Tensor) -> Tensor:
     """Of the products of each of q (B, heads, n, d) with all of k (B, heads, m, d) → (B, heads, n)."""
+    if q.device.type != "cpu":  # it is many small steps that cost a GPU time
+        return (q @ k.mT).logsumexp(-1)
     sums: Tensor = _LogSumExp.apply(q.flatten(0, 1), k.flatten(0, 1))
     return sums.unflatten(0, q.shape[:2])
 
