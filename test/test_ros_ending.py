@@ -19,7 +19,7 @@ from loger_ros.mapping.journal import read_journal  # noqa: E402
 from loger_ros.ros import interface  # noqa: E402
 
 CHUNK = 4
-LONG, FOR_EVER = 6.0, 600.0  # s
+LONG, FOR_EVER = 4.0, 600.0  # s
 
 
 def program(step: float, patience: float) -> str:
