@@ -40,6 +40,7 @@ from loger_ros.config import StreamConfig  # noqa: E402
 from loger_ros.mapping.journal import read_journal  # noqa: E402
 from loger_ros.model import load_model  # noqa: E402
 from loger_ros.ros import interface  # noqa: E402
+from loger_ros.ros.images import LAYOUTS, rgb_of  # noqa: E402
 from loger_ros.ros.messages import camera_info_message, header, image_message  # noqa: E402
 from loger_ros.ros.odometry import Odometer  # noqa: E402
 from loger_ros.ros.transforms import mount  # noqa: E402
@@ -192,7 +193,7 @@ def png(picture: np.ndarray, stamp: int) -> CompressedImage:
 
 def odometry_of(
     checkpoint: Path,
-    lens: Camera,
+    lens: Camera | None,
     T_base_camera: np.ndarray,
     images: list[np.ndarray],
     stamps: list[int],
@@ -207,6 +208,42 @@ def odometry_of(
         for update in recon.push(Frame(stamp, image)):
             poses += [motion.T_odom_base for motion in odometer.follow(update)]
     return np.array(poses)
+
+
+def test_images_of_every_encoding_arrive_as_what_they_show(
+    tester: Tester, ros_environment: dict[str, str], checkpoint: Path, tmp_path: Path
+) -> None:
+    """What they show is known by the tests of images; here it is the way through DDS and the node."""
+    settings = {
+        "model__checkpoint": checkpoint,
+        "output__folder": tmp_path,
+        "frames__extrinsic": "parameters",
+        "input__reliable": True,
+        "input__undistort": False,
+    }
+    sent = []
+    for number, (encoding, layout) in enumerate([*LAYOUTS.items(), *LAYOUTS.items()]):
+        step = 64 * layout.channels * layout.bits // 8 + number % 3  # rows with padding
+        pixels = np.random.default_rng(number).integers(0, 256, 48 * step, dtype=np.uint8)
+        sent.append(Image(header=header((1 + number) * SECOND // 10, "camera"), height=48, width=64))
+        sent[-1].encoding, sent[-1].step, sent[-1].is_bigendian = encoding, step, number % 2
+        sent[-1].data = array.array("B", pixels.tobytes())
+    odometry = tester.hear(interface.ODOMETRY)
+    with node_process(ros_environment, **settings) as process:
+        tester.process = process
+        publisher = tester.image_publisher()
+        for message in sent:
+            publisher.publish(message)
+            tester.rest(0.03)
+        tester.wait(lambda: len(odometry) == len(sent))
+        tester.process = None
+        end(process)
+    shown = [rgb_of(message, 64 * 48) for message in sent]
+    said = [pose_of(message.pose.pose) for message in odometry]
+    stamps, straight = [stamp_of(message) for message in sent], mount((0, 0, 0), (0, 0, 0))
+    assert np.abs(said - odometry_of(checkpoint, None, straight, shown, stamps)).max() < 1e-6
+    swapped = [image[..., ::-1] if number == 2 else image for number, image in enumerate(shown)]
+    assert np.abs(said - odometry_of(checkpoint, None, straight, swapped, stamps)).max() > 1e-4
 
 
 def test_on_wheels_it_is_told_where_the_camera_sits(
