@@ -27,7 +27,7 @@ from loger_ros.types import Frame
 if TYPE_CHECKING:
     from loger_ros.ros.bench.trial import Trial
 
-STEADY = ("frames.extrinsic:=parameters", "model.threads:=1")
+STEADY = ("frames.extrinsic:=parameters", "frames.camera_xyz:=[0.0, 0.0, 0.0]", "model.threads:=1")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
