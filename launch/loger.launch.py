@@ -27,11 +27,8 @@ OVERRIDES = {
     "use_sim_time": "use_sim_time",
     "autostart": "autostart",
 }
-READ = (
-    "unit",
-    "use_sim_time",
-    "autostart",
-)  # launch keeps text as text, and the node refuses "0.4" for a number
+# Read as numbers and truths: launch keeps other text as text, and the node refuses "0.4" for a number.
+READ = ("unit", "use_sim_time", "autostart")
 ARGUMENTS = {
     "image": (
         IMAGE.name,
