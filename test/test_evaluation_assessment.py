@@ -141,6 +141,10 @@ def test_the_command_writes_the_table(tmp_path, capsys):
     )
     assert main(["assess", str(checkpoint), *again, "--frames", "41", *earlier]) == 1
     assert "no baselines of the same frames" in capsys.readouterr().out
+    other = tmp_path / "other.safetensors"
+    write_checkpoint(small_model(), other, {"chunk_size": 4, "overlap": 1, "field_of_view": 60})
+    assert main(["assess", str(other), *again, *earlier]) == 1, "what they saw was another view"
+    assert "no baselines of the same frames" in capsys.readouterr().out
 
 
 def test_a_robot_is_judged_on_wheels_too(tmp_path):

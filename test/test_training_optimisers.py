@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from loger_ros.training.optimisers import Muon, nearly_orthogonal
+from loger_ros.training.optimisers import Muon, nearly_orthogonal, set_rates
+from loger_ros.training.recipe import Stage
 
 SHAPES = [(16, 16), (16, 16), (48, 16), (8, 40), (16, 48)]
 
@@ -54,3 +55,16 @@ def test_what_has_no_gradient_stays():
     Muon([still, moved], lr=0.1, weight_decay=0.1).step()
     assert (still == 1).all()
     assert (moved != 1).all()
+
+
+@pytest.mark.parametrize(
+    ("progress", "share"), [(0.0, 0.0), (0.05, 0.5), (0.1, 0.976), (0.5, 0.51), (1.0, 0.02)]
+)
+def test_rates_rise_then_fall_along_a_cosine(progress, share):
+    stage = Stage("test", 100, 10, (2,), learning_rate=3.0, muon_rate=5.0, warm_up=0.1)
+    matrix = torch.nn.Parameter(torch.zeros(2, 2))
+    optimisers = [Muon([matrix], lr=1.0, weight_decay=0.0), torch.optim.AdamW([matrix], lr=1.0)]
+    set_rates(optimisers, stage, progress)
+    muon, adamw = (optimiser.param_groups[0]["lr"] for optimiser in optimisers)
+    assert muon / 5 == pytest.approx(share, abs=0.005)
+    assert adamw / 3 == pytest.approx(muon / 5)

@@ -22,7 +22,8 @@ from loger_ros.cli import train
 from loger_ros.files import locked
 from loger_ros.model import CheckpointError, load_model
 from loger_ros.model.carried import Carried
-from loger_ros.training import trainer
+from loger_ros.training import bank, trainer
+from loger_ros.training.logbook import Logbook, Pending
 from loger_ros.training.recipe import Recipe, RecipeError
 from loger_ros.training.student import Student
 from loger_ros.training.trainer import Trainer
@@ -111,9 +112,9 @@ def test_a_run_has_one_trainer_and_keeps_its_number_of_processes(recipe_file, tm
     run = Trainer(recipe, tmp_path, say=lambda line: None)
     other = locked(tmp_path / "lock")
     with pytest.raises(ValueError, match="by another process already"):
-        run.run(1)
+        run.run()
     os.close(other)
-    assert not run.run(0)
+    run.save()
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     torch.save(state | {"world": 2}, tmp_path / "state.pt")
     with pytest.raises(ValueError, match="trained by 2 processes"):
@@ -132,9 +133,49 @@ def test_steps_without_a_finite_gradient_change_nothing_and_end_it(recipe_file, 
     monkeypatch.setattr(Student, "forward", broken)
     monkeypatch.setattr(trainer, "MOST_USELESS", 4)
     with pytest.raises(RuntimeError, match="4 steps in a row"):
-        run.run(1)
+        run.run()
     assert run.step == 3
     assert all(torch.equal(before[name], value) for name, value in run.student.state_dict().items())
+
+
+def test_a_step_clips_the_gradient_and_moves_the_averaged_weights_a_little(recipe_file, tmp_path):
+    recipe = dataclasses.replace(Recipe.from_yaml(recipe_file), clip_gradient=0.01)
+    run = Trainer(recipe, tmp_path, say=lambda line: None)
+    before = {name: value.clone() for name, value in run.average.named_parameters()}
+    for step in range(3):
+        values, _ = run._learn(run.student, recipe.stages[0], 0.5)
+        run.step += 1
+        gradients = [p.grad.norm() for p in run.student.parameters() if p.grad is not None]
+        assert values["gradient"] > 0.02
+        assert torch.stack(gradients).norm() < 0.0101
+        kept = (1 + step) / (10 + step)  # few steps tell little of what is to come, so they count more
+        for name, weight in run.student.model.named_parameters():
+            before[name] = kept * before[name] + (1 - kept) * weight.detach()
+    for name, mean in run.average.named_parameters():
+        torch.testing.assert_close(mean, before[name])
+    assert any(not torch.equal(mean, run.student.model.get_parameter(name)) for name, mean in before.items())
+
+
+def test_time_over_leaves_curves_and_a_run_to_go_on_with(recipe_file, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    words = argparse.Namespace(
+        recipe=recipe_file, variant="", out=tmp_path, device="cpu", start=None, minutes=0.0
+    )
+    monkeypatch.setattr(bank, "_BLOCK", 2)
+    assert train.run(words) == 0
+    assert "still to be rendered" in capsys.readouterr().out
+    assert train.run(words) == 0
+    assert "stopped, the same command goes on: 0 frames" in capsys.readouterr().out
+    assert (tmp_path / "curves.png").exists()
+
+
+def test_what_only_some_steps_tell_is_a_mean_of_these(tmp_path):
+    logbook = Logbook(tmp_path / "log.csv", 0, Pending())
+    logbook.add({"loss": 1.0, "chained": 2.0}, 10)
+    logbook.add({"loss": 3.0}, 10)
+    logbook.write("a", 2, 4, 20)
+    (row,) = rows_of(tmp_path)
+    assert (float(row["loss"]), float(row["chained"])) == (2.0, 2.0)
 
 
 def test_another_validation_does_not_compare_with_the_one_before(uninterrupted, tmp_path):
@@ -227,7 +268,7 @@ def test_what_a_run_started_from_is_looked_at_first_and_once(uninterrupted, reci
     said: list[str] = []
     again = Trainer(Recipe.from_yaml(recipe_file), uninterrupted, start="nowhere", say=said.append)
     assert "its own state" in said[0]
-    assert again.run(1)
+    assert again.run()
 
 
 PLATEAU = """
@@ -284,7 +325,7 @@ def test_two_processes_train_one_model(recipe_file, tmp_path):
         "assert (others[0] - others[1]).norm() > 0.1 * alone.norm(), 'both learn from the same samples'\n"
         "torch.testing.assert_close(both, (others[0] + others[1]) / 2)\n"
         "trainer.student.zero_grad(set_to_none=True)\n"
-        "assert trainer.run(5) and trainer.world == 2\n"
+        "assert trainer.run() and trainer.world == 2\n"
         "total = torch.cat([p.detach().flatten() for p in trainer.student.parameters()])\n"
         "both = [torch.empty_like(total) for _ in range(2)]\n"
         "dist.all_gather(both, total)\n"
@@ -338,6 +379,12 @@ def test_shipped_recipes_can_be_cooked(file):
         (("frames: 240, frames_per_step: 8", "frame: 240, frames_per_step: 8"), "frame is no entry"),
         (("patch_size: 7", "patch_size: 6"), "img_size"),
         (("seed: 3", "seed: [3"), "cannot be read"),
+        (("chunk_sizes: [2]", "chunk_sizes: 4"), "stages.pairs: chunk_sizes must be a list"),
+        (("chunk_sizes: [2]", "chunk_sizes: [1]"), "0 <= overlap < each of chunk_sizes"),
+        (("chunk_sizes: [2]", "chunk_sizes: [2], rotation_softness: 0"), "softness must be above 0"),
+        (("strides: [1, 2]", "strides: [2, 1]"), "stages.memory: strides must not"),
+        (("chained_weight: 0.5", "chained_weight: 0.5, overlap: 0"), "chunks that share frames"),
+        (("short_tails: 0.5", "short_tails: 5"), "short_tails is a share"),
         (("pitch: [0, 20]", "pitch: 20"), "carried: pitch must be"),
         (("{pitch: [0, 20]}", "20"), "carried: "),
     ],

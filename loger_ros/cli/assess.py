@@ -87,6 +87,7 @@ class Examination:
             "title": f"Assessment of {args.model}",
             "how": self._how(),
             "size": list(self.size),
+            "view": [self.taught.field_of_view, self.taught.pitch],
         }
 
     def run(self) -> None:
@@ -129,8 +130,11 @@ class Examination:
         earlier = json.loads(path.read_text())
         found = earlier.get(world, {}).get("baselines", {})
         seen = {(name, row["frames"]) for name, row in found.get("zero motion", {}).get("films", {}).items()}
-        if earlier["size"] != list(self.size) or seen != {(film.name, len(film)) for film in films}:
-            raise ValueError(f"{path} holds no baselines of the same frames at the same size ({world})")
+        alike = all(earlier.get(name) == self.result[name] for name in ("size", "view"))
+        if not alike or seen != {(film.name, len(film)) for film in films}:
+            raise ValueError(
+                f"{path} holds no baselines of the same frames at the same size and angle of view ({world})"
+            )
         self.say(f"baselines taken from {path}")
         return _with_nan(found)
 

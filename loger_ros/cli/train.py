@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 from pathlib import Path
 
 import torch
@@ -20,21 +21,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="tiny, or the path of a checkpoint: a new run begins with its weights, not random ones",
     )
     parser.add_argument(
-        "--minutes", type=float, default=1e9, help="stop after this time, rendering included, to go on later"
+        "--minutes",
+        type=float,
+        default=math.inf,
+        help="stop after this time, rendering included, to go on later",
     )
     parser.add_argument("--variant", default="", help="section of the recipe's variants to use, such as gpu")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
 
 
 def run(args: argparse.Namespace) -> int:
+    from loger_ros.training.bank import OutOfTime
     from loger_ros.training.recipe import Recipe, RecipeError
     from loger_ros.training.trainer import Trainer
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         recipe = Recipe.from_yaml(args.recipe, args.variant)
-        trainer = Trainer(recipe, args.out, device=args.device, start=args.start)
-        finished = trainer.run(args.minutes)
+        trainer = Trainer(recipe, args.out, device=args.device, start=args.start, minutes=args.minutes)
+        finished = trainer.run()
+    except OutOfTime:
+        print("stopped, the same command goes on: some clips are still to be rendered")
+        return 0
     except (RecipeError, ValueError, RuntimeError) as error:
         print(f"loger train: {error}")
         return 1

@@ -263,16 +263,21 @@ class LoGeR(nn.Module):
         points = confidence = poses = None
         if "local_points" in wanted:
             patches = decoded(self.point_decoder)
-            raw = (
-                self.point_head(patches, rows, columns, size)
-                if self.config.pi3x
-                else self.point_head(patches, rows, columns)
-            )
-            points = unproject(raw).unflatten(0, frames)
+            with _exact(patches):
+                raw = (
+                    self.point_head(patches, rows, columns, size)
+                    if self.config.pi3x
+                    else self.point_head(patches, rows, columns)
+                )
+                points = unproject(raw).unflatten(0, frames)
         if "confidence" in wanted:
-            confidence = self.conf_head(decoded(self.conf_decoder), rows, columns).unflatten(0, frames)
+            patches = decoded(self.conf_decoder)
+            with _exact(patches):
+                confidence = self.conf_head(patches, rows, columns).unflatten(0, frames)
         if "camera_poses" in wanted:
-            poses = self.camera_head(decoded(self.camera_decoder)).unflatten(0, frames)
+            patches = decoded(self.camera_decoder)
+            with _exact(patches):
+                poses = self.camera_head(patches).unflatten(0, frames)
 
         scale = None
         if self.config.pi3x and self.config.pi3x_metric and (points is not None or poses is not None):
@@ -289,7 +294,8 @@ class LoGeR(nn.Module):
         dims = self.config.pi3x_dims
         rope = self._rope(rows, columns, dims.metric_dim // dims.metric_heads)
         decoded = self.metric_decoder(self.metric_token, out, rope).to(self.image_mean.dtype)
-        return self.metric_head(decoded).exp()[:, 0]
+        with _exact(decoded):
+            return self.metric_head(decoded).exp()[:, 0]
 
     @property
     def _specials(self) -> int:
@@ -307,6 +313,11 @@ class LoGeR(nn.Module):
             positions = token_positions(rows, columns, self._specials, self.device)
             self._rope_kept[key] = rope_tables(positions, head_dim, self.config.rope_frequency, self.dtype)
         return self._rope_kept[key]
+
+
+def _exact(like: Tensor) -> torch.autocast:
+    """What comes out of the network is worked out in full precision, also where its products are not."""
+    return torch.autocast(like.device.type, enabled=False)
 
 
 def gated(y: Tensor, gate: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ _LARGEST_FLOW = 4.0  # tokens
 class Matches(NamedTuple):
     """Where the patches of source frames are in their target frames."""
 
-    where: Tensor  # (B, P, patches, 2) x, y in tokens; the centre of the first token is (0, 0)
+    where: Tensor  # (B, P, patches, 2) x, y in tokens; the middle pixel of the first token is (0, 0)
     seen: Tensor  # (B, P, patches) bool
     source: tuple[int, ...]  # P frames of the chunk
     target: tuple[int, ...]
@@ -57,7 +57,7 @@ def match(batch: Batch, patch: int) -> Matches:
     row = v.round().long().clamp(0, height - 1)
     there = batch.depth[:, list(target)].flatten(2).gather(2, row * width + column)
     visible = (z - there).abs() < _OCCLUDED[0] * z + _OCCLUDED[1]
-    where = torch.stack([u, v], -1) / patch - (patch - 1) / (2 * patch)
+    where = (torch.stack([u, v], -1) - patch // 2) / patch
     limit = where.new_tensor([columns - 1 + _OUTSIDE, rows - 1 + _OUTSIDE])
     inside = ((where > -_OUTSIDE) & (where < limit)).all(-1)
     return Matches(where, known & front & visible & inside, source, target, (rows, columns))

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from loger_ros.files import locked
 from loger_ros.training.recipe import Clips
 from loger_ros.world.effects import PRESETS
 from loger_ros.world.generate import generate
@@ -26,7 +28,7 @@ from loger_ros.world.sequences import MOTIONS, SequenceSpec
 
 _log = logging.getLogger(__name__)
 _BLOCK = 100  # clips that are rendered before they are kept
-_VERSION = "2"  # of what is rendered; a change makes old cache files unused
+_VERSION = "3"  # of what is rendered; a change makes old cache files unused
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +56,23 @@ class Bank:
         return clips
 
 
+class OutOfTime(Exception):
+    """Clips are missing; what is rendered is kept."""
+
+
 def make_bank(
-    clips: Clips, device: torch.device | str, cache: Path | None = None, rank: int = 0, world: int = 1
+    clips: Clips,
+    device: torch.device | str,
+    cache: Path | None = None,
+    rank: int = 0,
+    world: int = 1,
+    until: float = math.inf,
 ) -> Bank:
-    """The same clips give the same bank. cache: a folder, in which ``world`` processes share the work."""
+    """The same clips give the same bank.
+
+    cache: a folder, in which ``world`` processes share the work. until: monotonic time after which no process
+    begins with more clips, but for its first ones; OutOfTime is raised in all of them then.
+    """
     if cache is None:
         return _render(clips, range(clips.count), device)
     key = hashlib.sha256(json.dumps([_VERSION, dataclasses.asdict(clips)]).encode()).hexdigest()[:16]
@@ -66,19 +81,36 @@ def make_bank(
         cache / f"clips-{key}-{first}.safetensors": range(first, min(first + _BLOCK, clips.count))
         for first in range(0, clips.count, _BLOCK)
     }
-    if not file.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        for block, which in list(blocks.items())[rank::world]:
-            if not block.exists():  # it was killed after that one
-                _save(_render(clips, which, device), block)
-    _wait(world)
-    if rank == 0 and not file.exists():
-        _save(_joined(list(blocks), clips.count), file)
-    if rank == 0:
-        for block in blocks:
-            block.unlink(missing_ok=True)
+    cache.mkdir(parents=True, exist_ok=True)
+    lock = _locked(cache) if rank == 0 else None
+    try:
+        if not file.exists():
+            missing = [block for block in list(blocks)[rank::world] if not block.exists()]
+            for block in missing:
+                if block is missing[0] or time.monotonic() < until:
+                    _save(_render(clips, blocks[block], device), block)
+        _wait(world)
+        complete = file.exists() or all(block.exists() for block in blocks)
+        _wait(world)  # all have looked
+        if not complete:
+            raise OutOfTime
+        if rank == 0:
+            if not file.exists():
+                _save(_joined(list(blocks), clips.count), file)
+            for block in blocks:
+                block.unlink(missing_ok=True)
+    finally:
+        if lock is not None:
+            os.close(lock)
     _wait(world)
     return _load(file, device)
+
+
+def _locked(cache: Path) -> int:
+    try:
+        return locked(cache / "lock")
+    except BlockingIOError:
+        raise ValueError(f"{cache} is filled by another process already") from None
 
 
 def _wait(world: int) -> None:
@@ -88,8 +120,10 @@ def _wait(world: int) -> None:
 
 
 def _save(bank: Bank, file: Path) -> None:
-    part = file.with_suffix(f".part{os.getpid()}")
+    part = file.with_suffix(".part")  # of a process that was killed: written over
     save_file({field.name: getattr(bank, field.name).cpu() for field in dataclasses.fields(Bank)}, part)
+    with part.open("rb") as written:  # before the blocks that it was made of go
+        os.fsync(written.fileno())
     part.replace(file)
 
 
@@ -136,7 +170,9 @@ def _render_clip(clips: Clips, index: int, device: torch.device | str) -> tuple[
         motion=clips.motions[index // len(clips.places) % len(clips.motions)],
         frames=clips.frames,
         split="train",
-        effects=PRESETS[clips.effects[index % len(clips.effects)]],
+        effects=PRESETS[
+            clips.effects[index // (len(clips.places) * len(clips.motions)) % len(clips.effects)]
+        ],
         width=clips.render_size[0],
         height=clips.render_size[1],
         hfov=clips.hfov,

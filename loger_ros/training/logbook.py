@@ -29,8 +29,8 @@ SHOWN = (
 class Pending:
     """Since the last row; kept with the state of the run, so that no row depends on where it was stopped."""
 
-    count: int = 0  # steps
     sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)  # steps that told each
     results: dict[str, float] = field(default_factory=dict)
 
 
@@ -47,10 +47,10 @@ class Logbook:
         self._began()
 
     def add(self, values: dict[str, float], frames: int) -> None:
-        sums = self._pending.sums
+        sums, counts = self._pending.sums, self._pending.counts
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + value
-        self._pending.count += 1
+            counts[name] = counts.get(name, 0) + 1
         self._steps += 1
         self._frames += frames
 
@@ -61,9 +61,7 @@ class Logbook:
     def write(self, stage: str, step: int, total: int, frames: int) -> str:
         """Averages since the last time → the line for the console."""
         pending = self._pending
-        means = {
-            name: value / max(1, pending.count) for name, value in pending.sums.items()
-        } | pending.results
+        means = {name: value / pending.counts[name] for name, value in pending.sums.items()} | pending.results
         seconds = max(1e-9, time.monotonic() - self._started)
         rate = self._frames / seconds
         minutes = (total - step) / max(1, self._steps) * seconds / 60
@@ -76,7 +74,7 @@ class Logbook:
         else:
             with self._path.open("a", newline="") as file:
                 csv.DictWriter(file, self._names).writerow(row)
-        pending.count, pending.sums, pending.results = 0, {}, {}
+        pending.sums, pending.counts, pending.results = {}, {}, {}
         self._began()
         shown = "  ".join(f"{name} {means[name]:.3g}" for name in SHOWN if name in means)
         return f"{stage} {step}/{total}  {frames:,} frames  {rate:.0f}/s  {minutes:.0f} min left  {shown}"

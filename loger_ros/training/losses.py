@@ -27,7 +27,7 @@ _STEADIER = 8.0  # times as small as a step's are errors that count quadraticall
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Of one step, not yet averaged over the ranks or brought to the CPU."""
+    """Of one step on one rank, not yet brought to the CPU."""
 
     loss: Tensor
     parts: dict[str, Tensor]
@@ -58,15 +58,14 @@ def objective(predictions: list[Prediction], batches: list[Batch], stage: Stage,
         scale = torch.where(unit > 0, unit, scale)
     points, confidence = _point_losses(views, truths, scale)
     poses = [_scaled(view.poses, scale) for view in views]
-    per_chunk = [
-        pose_loss(pose, batch.poses, stage, nearest=1) for pose, batch in zip(poses, batches, strict=True)
-    ]
+    per_chunk = [pose_loss(pose, batch.poses, stage) for pose, batch in zip(poses, batches, strict=True)]
     pose = torch.stack(per_chunk).mean()
     loss = points + pose + stage.confidence_weight * confidence
     parts = {"points": points, "pose": pose, "confidence": confidence}
-    if stage.chained_weight and len(poses) > 1:  # pairs that no chunk has seen together
+    if stage.chained_weight and len(poses) > 1:
         chained, true = chain(poses, stage.overlap), whole([batch.poses for batch in batches], stage.overlap)
-        parts["chained"] = pose_loss(chained, true, stage, nearest=poses[0].shape[1])
+        together = seen_together([pose.shape[1] for pose in poses], stage.overlap).to(true.device)
+        parts["chained"] = pose_loss(chained, true, stage, but=together)
         loss = loss + stage.chained_weight * parts["chained"]
     if stage.global_weight:
         parts["global"] = global_points_loss(views, truths, poses, batches, scale, stage.overlap)
@@ -144,13 +143,15 @@ def _seen_from_first(poses: Tensor, points: Tensor) -> Tensor:
     return moved.view(points.shape)
 
 
-def pose_loss(predicted: Tensor, true: Tensor, stage: Stage, nearest: int) -> Tensor:
-    """Over all pairs of frames at least ``nearest`` apart, weighted with 1 / distance in the sample."""
+def pose_loss(predicted: Tensor, true: Tensor, stage: Stage, but: Tensor | None = None) -> Tensor:
+    """Over all pairs of frames, weighted with 1 / distance in the sample. but (n, n): pairs left out."""
     rotation, translation = pose_errors(predicted, true)  # squared, (B, n, n)
     index = torch.arange(predicted.shape[1], device=predicted.device)
     gap = (index[:, None] - index).abs()
-    weight = torch.where(gap >= nearest, 1 / gap.clamp_min(1), 0.0)
-    weight = weight / weight.sum()
+    weight = torch.where(gap > 0, 1 / gap.clamp_min(1), 0.0)
+    if but is not None:
+        weight = weight.masked_fill(but, 0.0)
+    weight = weight / weight.sum().clamp_min(1e-6)  # of a single frame there is no pair
     turn = _soft(rotation, stage.rotation_softness * torch.pi / 180)
     move = _soft(translation, stage.translation_softness)
     per_pair = stage.rotation_weight * turn + stage.translation_weight * move
@@ -229,6 +230,18 @@ def chain(poses: list[Tensor], overlap: int) -> Tensor:
 def whole(poses: list[Tensor], overlap: int) -> Tensor:
     """What belongs to the same frames, such as true poses."""
     return torch.cat([p[:, : p.shape[1] - overlap] for p in poses[:-1]] + [poses[-1]], 1)
+
+
+def seen_together(counts: list[int], overlap: int) -> Tensor:
+    """(L, L): are two frames of a sample in one chunk? counts: frames of each chunk."""
+    starts = [0]
+    for count in counts[:-1]:
+        starts.append(starts[-1] + count - overlap)
+    length = starts[-1] + counts[-1]
+    together = torch.zeros(length, length, dtype=torch.bool)
+    for start, count in zip(starts, counts, strict=True):
+        together[start : start + count, start : start + count] = True
+    return together
 
 
 def ratios(poses: list[Tensor], batches: list[Batch]) -> dict[str, Tensor]:

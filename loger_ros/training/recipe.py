@@ -27,7 +27,7 @@ class Clips:
     seed: int = 1
     places: tuple[str, ...] = ("rooms",)
     motions: tuple[str, ...] = ("robot",)
-    effects: tuple[str, ...] = ("none",)  # presets of the world, taken in turn
+    effects: tuple[str, ...] = ("none",)  # presets of the world; each with every place and motion
     hfov: float | None = None  # degrees; None: drawn per clip
     camera_height: float | None = None  # metres; None: drawn per clip
     camera_pitch: float | None = None  # degrees; None: drawn per clip
@@ -66,6 +66,30 @@ class Stage:
     fast_weights: bool = False
     sliding_window: bool = False
 
+    def __post_init__(self) -> None:
+        for wrong, reason in (
+            (not _whole_numbers(self.chunk_sizes), "chunk_sizes must be a list of whole numbers"),
+            (not _whole_numbers(self.strides) or len(self.strides) != 2, "strides must be two whole numbers"),
+            (min(self.frames, self.frames_per_step) < 1, "frames and frames_per_step must be at least 1"),
+            (not 0 <= self.short_tails <= 1, "short_tails is a share, 0 to 1"),
+            (not 0 <= self.warm_up <= 1, "warm_up is a share, 0 to 1"),
+            (min(self.rotation_softness, self.translation_softness) <= 0, "softness must be above 0"),
+        ):
+            if wrong:
+                raise ValueError(reason)
+        if not 0 <= self.overlap < min(self.chunk_sizes):
+            raise ValueError(
+                "chunks must have frames that they do not share: 0 <= overlap < each of chunk_sizes"
+            )
+        if self.overlap == 0 and (self.chained_weight or self.global_weight):
+            raise ValueError("chained_weight and global_weight need chunks that share frames (overlap)")
+        if not 1 <= self.strides[0] <= self.strides[1]:
+            raise ValueError("strides must not be less than 1, nor the second one less than the first")
+
+
+def _whole_numbers(values: Any) -> bool:
+    return isinstance(values, tuple) and bool(values) and all(type(value) is int for value in values)
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -99,7 +123,7 @@ class Recipe:
     stream: Mapping[str, Any] = field(default_factory=dict)  # StreamConfig that the checkpoint recommends
     carried: Carried = field(default_factory=Carried)  # said in the checkpoint: the clips' cameras on robots
     variant: str = ""  # section under ``variants`` that was laid over the rest, such as gpu
-    source: str = field(default="", compare=False)  # text of the file, kept with the checkpoint
+    source: str = field(default="", compare=False)  # text of the file, kept with the state of the run
 
     @classmethod
     def from_yaml(cls, path: str | Path, variant: str = "") -> Recipe:
@@ -180,5 +204,5 @@ def _made(kind: type, values: Mapping[str, Any], where: str) -> Any:
         raise RecipeError(f"{where}.{unknown[0]} is no entry; known: {', '.join(sorted(known))}")
     try:
         return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise RecipeError(f"{where}: {error}") from error

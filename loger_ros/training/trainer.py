@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -39,6 +40,7 @@ class Trainer:
     """One process per rank. Everything that a later run needs lies in ``folder``.
 
     start: model, as load_model takes it, whose weights a new run begins with, instead of random ones.
+    minutes: from now on, after which ``run`` ends; where clips are still to be rendered then, OutOfTime.
     """
 
     def __init__(
@@ -48,23 +50,27 @@ class Trainer:
         *,
         device: str = "cpu",
         start: str | Path | None = None,
+        minutes: float = math.inf,
         say: Callable[[str], object] = print,
     ) -> None:
-        self._began = time.monotonic()
+        self._deadline = time.monotonic() + 60 * minutes
         self.recipe, self.folder, self.say = recipe, folder, say
         self.rank, self.world = _rank_and_world()
-        if self.world > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
         self.device = torch.device(device)
         if self.device.type == "cuda" and self.world > 1:
             self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+            torch.cuda.set_device(self.device)  # that its barriers wait on
+        if self.world > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
         self.start = str(start or "")  # kept with the state
         if start is not None and (folder / "state.pt").exists():
             start = None
             say(f"{folder} goes on from its own state, not from the start")
         trained = load_model(start) if start is not None else None
         folder.mkdir(parents=True, exist_ok=True)
-        self.bank: Bank = make_bank(recipe.clips, self.device, folder / "cache", self.rank, self.world)
+        self.bank: Bank = make_bank(
+            recipe.clips, self.device, folder / "cache", self.rank, self.world, self._deadline
+        )
         torch.manual_seed(recipe.seed)
         generator = torch.Generator().manual_seed(recipe.seed)
         model = build_model(recipe.model)
@@ -92,21 +98,20 @@ class Trainer:
     def total_steps(self) -> int:
         return sum(self._steps(stage) for stage in self.recipe.stages)
 
-    def run(self, minutes: float) -> bool:
-        """Trains on; True when the recipe is finished, False when the time since the beginning is over."""
+    def run(self) -> bool:
+        """Trains on; True when the recipe is finished, False when the time is over."""
         if self.rank:
-            return self._train(minutes)
+            return self._train()
         try:
             lock = locked(self.folder / "lock")
         except BlockingIOError:
             raise ValueError(f"{self.folder} is trained by another process already") from None
         try:
-            return self._train(minutes)
+            return self._train()
         finally:
             os.close(lock)
 
-    def _train(self, minutes: float) -> bool:
-        deadline = self._began + 60 * minutes
+    def _train(self) -> bool:
         saved = time.monotonic()
         logbook = None
         if self.rank == 0:
@@ -119,8 +124,10 @@ class Trainer:
             total = self._steps(stage)
             last = self.stage + 1 == len(self.recipe.stages)
             while self.step < total:
-                if self._agreed(time.monotonic() > deadline):
+                if self._agreed(time.monotonic() > self._deadline):
                     self.save()
+                    if logbook:
+                        logbook.plot(self.folder / "curves.png")
                     return False
                 values, count = self._learn(learner, stage, self.step / total)
                 self.step += 1
@@ -263,7 +270,7 @@ class Trainer:
         path = self.folder / "state.pt"
         if not path.exists():
             return
-        state = torch.load(path, map_location=self.device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)  # Adam's counts of steps stay there
         before = Recipe.from_text(state["recipe"], path, state["variant"])
         if not before.same_until(self.recipe, min(state["stage"] + 1, len(before.stages))):
             raise ValueError(
@@ -276,8 +283,9 @@ class Trainer:
                 f"{self.world}: go on with as many, or begin another run with --from"
             )
         self.stage, self.step, self.frames = state["stage"], state["step"], state["frames"]
-        self.pending = Pending(**state.get("pending", {}))
-        if before.validation == self.recipe.validation:
+        pending = state.get("pending", {})
+        self.pending = Pending(**pending) if "counts" in pending else Pending()  # of an older version
+        if (before.validation, before.stream) == (self.recipe.validation, self.recipe.stream):
             self.best = state["best"]
         self.start = state.get("start", self.start)
         self.student.load_state_dict(state["student"])

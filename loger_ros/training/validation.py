@@ -75,8 +75,7 @@ class Examiner:
         return means
 
     def _streamed(self, model: LoGeR, way: _Way) -> np.ndarray:
-        known = way.unit > 0
-        settings = replace(self._stream, alignment="se3" if known else "sim3", unit=way.unit or 1.0)
+        settings = replace(self._stream, unit=way.unit or 1.0)
         stream = Reconstructor.from_config(model, settings, camera=way.camera)
         for frame in way.frames:
             stream.push(frame)

@@ -117,7 +117,9 @@ def score(
     end = float(np.linalg.norm((first @ scaled[-1])[:3, 3] - truth[-1, :3, 3]))
     relative = float("nan")
     if depth is not None and true_depth is not None:
-        relative = float(np.mean([_relative(scale * d, t) for d, t in zip(depth, true_depth, strict=True)]))
+        pairs = zip(depth, true_depth, strict=True)
+        errors = [_relative(scale * d, t) for d, t in pairs if np.isfinite(t).any()]
+        relative = float(np.mean(errors)) if errors else float("nan")
     return Score(
         len(truth), path, ate_se3, ate_sim3, float(degrees.mean()), float(metres.mean()), relative,
         100 * end / path,
@@ -159,4 +161,4 @@ def drift(poses: np.ndarray, truth: np.ndarray, length: int, mode: str) -> float
 
 def _relative(predicted: np.ndarray, true: np.ndarray) -> float:
     seen = np.isfinite(true)
-    return float(np.mean(np.abs(predicted[seen] - true[seen]) / true[seen])) if seen.any() else 0.0
+    return float(np.mean(np.abs(predicted[seen] - true[seen]) / true[seen]))

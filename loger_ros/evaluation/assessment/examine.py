@@ -85,6 +85,9 @@ def tails(model: LoGeR, films: list[Film], say: Say, **changes: Any) -> list[dic
     for film in films:
         settings = stream_settings(model, film, **changes)
         size, overlap = settings.chunk_size, settings.overlap
+        if len(film) < 2 * size:
+            say(f"tails: {film.name} is too short for chunks of {size}")
+            continue
         whole = step_errors(ride(model, film, settings).poses, film.T_world_camera)
         for start in np.linspace(0, len(film) - 2 * size, STEMS).astype(int):
             for new in range(1, size - overlap):
