@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from loger_ros.config import StreamConfig
 from loger_ros.evaluation.assessment.assess import ride, score, stream_settings
 from loger_ros.evaluation.assessment.films import film
 from loger_ros.evaluation.trajectory import absolute_error, path_length, step_errors
+from loger_ros.files import sha256_of
 from loger_ros.model import load_model
 from loger_ros.model.carried import Carried
 from loger_ros.model.catalog import PACKAGE_FOLDER
@@ -46,7 +48,10 @@ def ridden(model, sequence: Sequence, **changes) -> np.ndarray:
 
 
 def test_it_is_small_and_says_how_it_wants_to_be_run(tiny):
-    assert (PACKAGE_FOLDER / "tiny.safetensors").stat().st_size <= 10e6
+    file = PACKAGE_FOLDER / "tiny.safetensors"
+    assert file.stat().st_size <= 10e6
+    card = Path(__file__).parents[1] / "docs" / "tiny.md"
+    assert sha256_of(file) in card.read_text(), "its card is of other weights"
     assert StreamConfig(**tiny.recommended).size == (96, 72)
     assert tiny.carried == Carried(height=(0.2, 1.2), pitch=(0, 20), forward=(0, 0.15))
 
