@@ -55,6 +55,7 @@ setup(
             "evo",
             "hypothesis",
             "pytest>=6.2",
+            "pytest-xdist",
             "rosbags",
             "scipy",
             "setuptools<80",  # later ones cannot do colcon build --symlink-install

@@ -17,6 +17,18 @@ ROOT = Path(__file__).resolve().parents[1]
 _domains = itertools.count(os.getpid())
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In two processes (pytest -n 2 --dist loadgroup) all that meets ROS goes one after another in one of them.
+
+    The other tests stay together with those of their file, which share what is dear to make.
+    """
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        meets_ros = {"ros_environment", "own_domain"} & {*vars(item.module), *item.fixturenames}
+        item.add_marker(pytest.mark.xdist_group("ros" if meets_ros else item.path.stem))
+
+
 @pytest.fixture
 def ros_environment(tmp_path: Path) -> dict[str, str]:
     """Variables for a process in a ROS domain of its own, unheard outside this machine."""
