@@ -287,6 +287,18 @@ def test_what_lies_beyond_the_formula_of_a_lens_is_black_and_not_seen_twice():
     assert shown[inside & (angle.reshape(42, 56) < np.radians(45))].mean() > 0.95
 
 
+@pytest.mark.parametrize("pitch", [-28, -22, 30, 46])
+def test_a_lens_whose_formula_leads_far_out_is_still_seen(pitch):
+    """A depth camera of the TUM sequences: beside the image its polynomial goes to the end of int16."""
+    lens = 0.2624, -0.9531, -0.0054, 0.0026, 1.1633
+    matrix = np.array([[517.3, 0, 318.6], [0, 516.5, 255.3], [0, 0, 1]])
+    source = Camera(640, 480, matrix, lens, T_base_camera=Mount(0.5, pitch).transform())
+    view = View(source, (96, 72), 70, pitch=10)
+    assert not np.allclose(view.turn, np.eye(3))
+    shown = view(np.full((480, 640, 3), 255, np.uint8))[..., 0] > 127
+    assert 0.2 < shown.mean() < 0.7
+
+
 @pytest.mark.parametrize("size", [(8, 6), (16, 12), (28, 20), (56, 42)])
 def test_a_view_looks_at_its_part_of_the_image_alone(size):
     """What is around it may be there or not."""

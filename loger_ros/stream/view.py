@@ -95,7 +95,7 @@ def _cut_to_what_is_seen(places: np.ndarray, size: tuple[int, int], halvings: in
     places (h, w, 2): x and y of the first of the pixels that are interpolated between. Changed in place.
     """
     first = np.clip(places.min((0, 1)).astype(int), 0, np.array(size) - 1)
-    end = np.clip(places.max((0, 1)) + 2, first + 1, size)
+    end = np.clip(places.max((0, 1)).astype(int) + 2, first + 1, size)  # int16 has no room for more
     places -= first.astype(places.dtype)
     (left, top), (right, bottom) = (first << halvings).tolist(), (end << halvings).tolist()
     return slice(top, bottom), slice(left, right)
