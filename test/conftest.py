@@ -18,7 +18,7 @@ _domains = itertools.count(os.getpid())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In two processes (pytest -n 2 --dist loadgroup) all that meets ROS goes one after another in one of them.
+    """In two processes (-n 2 --dist loadgroup) all that meets ROS goes one after another in one of them.
 
     The other tests stay together with those of their file, which share what is dear to make.
     """

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,9 @@ from golden import golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loger_ros.events import EventLog
 from loger_ros.geometry import exp_rotation, quaternion, rotation_of, transform
+from loger_ros.mapping import journal as journal_module
 from loger_ros.mapping.cloud import Cloud
 from loger_ros.mapping.journal import Journal, read_journal
 from loger_ros.mapping.point_files import read_pcd, read_ply, write_pcd, write_ply
@@ -72,7 +76,7 @@ def test_tum_comes_back(tmp_path):
     assert again.stamps == source.stamps
     assert again.segments == source.segments
     assert np.abs(again.T_map_camera - source.T_map_camera).max() < 1e-8
-    assert not list(tmp_path.glob("*.part"))
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_kitti_comes_back(tmp_path):
@@ -144,6 +148,74 @@ def test_a_torn_journal_is_read_up_to_the_tear_and_continued(tmp_path):
         again = read_journal(path)
         assert again.stamps == (*(START + i for i in range(max(poses, 0))), START + 5, START + 6)
         assert len(set(again.segments)) == (2 if poses > 0 else 1)
+
+
+@pytest.mark.parametrize("zeros", [1, 100, 5000, 20_000])
+def test_zeros_that_a_power_cut_left_are_cut_off(tmp_path, zeros):
+    for poses in (0, 4):  # before the header was on the disk, and later
+        path = tmp_path / f"{poses}.txt"
+        if poses:
+            Journal(path).append(frames(0, poses))
+        with path.open("ab") as file:
+            file.write(bytes(zeros))
+        journal = Journal(path)
+        journal.append(frames(10, 2))
+        journal.close()
+        assert b"\0" not in path.read_bytes()
+        assert len(read_journal(path)) == poses + 2
+
+
+def full_disk(*arguments):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_what_waited_for_room_is_written_at_the_end(tmp_path, monkeypatch):
+    said = []
+    journal = Journal(tmp_path / "journal.txt", EventLog(said.append))
+    journal.append(frames(0, 5))
+    with monkeypatch.context() as full:
+        full.setattr("os.pwrite", full_disk)
+        journal.append(frames(5, 10))
+    journal.close()
+    assert len(read_journal(journal.path)) == 15
+    assert "no pose was lost" in said[-1]
+
+
+def test_a_disk_that_stays_full_costs_poses_and_says_how_many(tmp_path, monkeypatch):
+    events = EventLog(lambda message: None)
+    journal = Journal(tmp_path / "journal.txt", events)
+    journal.append(frames(0, 5))
+    monkeypatch.setattr(journal_module, "MOST_WAITING", 1000)
+    with monkeypatch.context() as full:
+        full.setattr("os.pwrite", full_disk)
+        journal.append(frames(5, 10))
+        journal.append(frames(15, 3))
+        with monkeypatch.context() as slow:
+            slow.setattr("os.fsync", full_disk)
+            journal.close()
+    assert len(read_journal(journal.path)) == 5
+    assert "has not got 13 poses" in events.recent[-2].message
+    assert "may be lost with the power" in events.recent[-1].message
+
+    other = Journal(tmp_path / "other.txt", events)
+    with monkeypatch.context() as full:
+        full.setattr("os.pwrite", full_disk)
+        other.append(frames(0, 5))
+        other.append(frames(5, 20))
+    other.append(frames(25, 1))
+    assert "20 poses were lost meanwhile" in events.recent[-1].message
+    other.close()
+    assert len(read_journal(other.path)) == 6
+
+
+def test_a_journal_that_is_taken_back_to_its_beginning_is_as_it_was(tmp_path):
+    journal = Journal(tmp_path / "journal.txt")
+    start = journal.mark()
+    journal.append(frames(0, 3))
+    once = journal.path.read_bytes()
+    journal.rewind(start)
+    journal.append(frames(0, 3))
+    assert journal.path.read_bytes() == once
 
 
 def test_a_file_that_is_no_journal_is_left_alone(tmp_path):

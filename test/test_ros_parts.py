@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from pathlib import Path
@@ -151,6 +152,32 @@ def test_a_way_that_fills_more_than_one_journal_is_saved_from_both(tmp_path: Pat
     recording.append(posed(30, 2))
     assert recording.save(tmp_path / "saved.tum") == 2
     recording.close()
+
+
+def test_a_journal_is_not_renamed_while_its_poses_wait_for_room_or_where_no_other_can_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = EventLog(lambda message: None)
+    recording = Recording(tmp_path / "journal.tum", 400, Odometer(np.eye(4)), events)
+    recording.append(posed(0, 2))
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.pwrite", full)
+        for start in range(2, 20, 2):
+            recording.append(posed(start, 2))
+    assert not events.counts["journal_rotated"]
+    recording.append(posed(20, 2))
+    with monkeypatch.context() as patched:
+        patched.setattr("loger_ros.ros.recording.Journal", full)
+        recording.append(posed(22, 2))
+    assert events.counts["journal_not_rotated"] == 1
+    recording.append(posed(24, 2))
+    assert events.counts["journal_rotated"] == 1
+    recording.close()
+    assert len(read_tum(tmp_path / "journal.tum.old")) + len(read_tum(tmp_path / "journal.tum")) == 26
 
 
 def test_a_segment_that_begins_with_a_journal_is_not_joined_to_the_one_before(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from loger_ros.types import PosedFrame, Trajectory
 
 HEADER = "# loger_ros trajectory: stamp [s] tx ty tz qx qy qz qw in the map\n"
 SYNC_EVERY = 5.0  # s: waiting for the disk costs tens of milliseconds
+BLOCK = 4096  # bytes that are looked through at once for the last line
 MOST_WAITING = 16 << 20  # bytes, about 150,000 poses
 
 
@@ -30,6 +31,7 @@ class Journal:
         self._events = events or EventLog()
         self._segment: int | None = None
         self._failed = False
+        self._lost = 0  # poses that found no room in memory either, since the first failure
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         self._regular = stat.S_ISREG(os.fstat(self._file).st_mode)
@@ -38,19 +40,20 @@ class Journal:
         self._waiting = b"" if self._written else HEADER.encode()
 
     def append(self, frames: Sequence[PosedFrame]) -> None:
-        """Final poses in order. The disk's troubles become events, never exceptions."""
+        """Final poses in order. The disk's troubles become events, here and elsewhere, never exceptions."""
         if not frames:
             return
         poses = tum_lines([frame.stamp for frame in frames], np.array([f.T_map_camera for f in frames]))
         lines = []
         for frame, line in zip(frames, poses, strict=True):
-            begun = self._segment is not None or self._written > 0
+            begun = self._segment is not None or self._written > len(HEADER)
             if frame.segment != self._segment and begun:
                 lines.append(SEGMENT_LINE)
             self._segment = frame.segment
             lines.append(line)
         text = "".join(lines).encode()
         if len(self._waiting) + len(text) > MOST_WAITING:
+            self._lost += len(frames)
             message = f"{self.path} could not be written for long; {len(frames)} poses are not recorded"
             self._events.add("journal_overflow", frames[-1].stamp, message)
         else:
@@ -65,14 +68,34 @@ class Journal:
         """Takes back what was appended since: the stream goes on from an earlier state."""
         end, self._segment = mark
         if end < self._written:
-            os.ftruncate(self._file, end)
-            self._written = end
+            self._written, self._waiting = end, b""
+            try:
+                os.ftruncate(self._file, end)
+            except OSError as error:  # what comes is written over it
+                message = f"{self.path} could not be cut back ({error.strerror}): its end may be wrong"
+                self._events.add("journal_failed", 0, message)
         self._waiting = self._waiting[: end - self._written]
 
+    @property
+    def waits(self) -> bool:
+        """For room on the disk, with poses in memory."""
+        return self._failed
+
     def close(self) -> None:
-        if self._file >= 0:
+        if self._file < 0:
+            return
+        if self._failed:
+            self._write(0)
+        lost = self._lost + sum(not line.startswith(b"#") for line in self._waiting.splitlines())
+        if self._failed and lost:
+            self._events.add("journal_lost", 0, f"{self.path} has not got {lost} poses: there was no room")
+        try:
             if self._regular:
                 os.fsync(self._file)
+        except OSError as error:
+            message = f"the last poses of {self.path} may be lost with the power ({error.strerror})"
+            self._events.add("journal_failed", 0, message)
+        finally:
             os.close(self._file)
             self._file = -1
 
@@ -94,20 +117,27 @@ class Journal:
             self._events.add("journal_failed", stamp, message)
             return
         if self._failed:
-            self._failed = False
-            self._events.add("journal_recovered", stamp, f"{self.path} is written again; no pose was lost")
+            told = f"{self._lost} poses were lost meanwhile" if self._lost else "no pose was lost"
+            self._events.add("journal_recovered", stamp, f"{self.path} is written again; {told}")
+            self._failed, self._lost = False, 0
 
     def _end_of_whole_lines(self) -> int:
-        size = os.fstat(self._file).st_size
-        start = os.pread(self._file, len(HEADER), 0) if size else b""
+        """What is behind them, torn or zeros that a power cut left, is cut off."""
+        end = os.fstat(self._file).st_size
+        start = os.pread(self._file, len(HEADER), 0).rstrip(b"\0") if end else b""
         if not HEADER.encode().startswith(start):
             os.close(self._file)
             raise ValueError(f"{self.path} exists and is no journal; choose another name")
-        if len(start) < len(HEADER):  # killed while the header was written
-            return 0
-        tail = os.pread(self._file, 4096, max(size - 4096, 0))
-        end = size - len(tail) + tail.rfind(b"\n") + 1
-        os.ftruncate(self._file, end)
+        if len(start) < len(HEADER):  # it ended while the header was written
+            end = 0
+        while end > 0:
+            first = max(end - BLOCK, 0)
+            newline = os.pread(self._file, end - first, first).rfind(b"\n")
+            end = first + newline + 1
+            if newline >= 0:
+                break
+        if self._regular:
+            os.ftruncate(self._file, end)
         return end
 
 

@@ -55,7 +55,7 @@ class Recording:
         self._laps = 0  # segments that the stream itself knows nothing of
 
     def append(self, frames: Sequence[PosedFrame]) -> None:
-        if frames and self._journal.mark()[0] > self._limit:
+        if frames and self._journal.mark()[0] > self._limit and not self._journal.waits:
             self._rotate(frames[0].segment + self._laps)
         poses = self._odometer.in_map(frames) if frames else ()
         self._journal.append(
@@ -116,17 +116,31 @@ class Recording:
         with self._files_change:
             try:
                 os.replace(self._path, old)
-            except OSError as error:
+                lock, journal = self._another(old)
+            except (OSError, ValueError) as error:
                 text = f"{self._path} has reached output.journal_limit, cannot be renamed ({error}), goes on"
                 self._events.add("journal_not_rotated", 0, text)
                 return
             self._journal.close()
             os.close(self._lock)
-            self._lock = _locked(self._path)
-            self._journal = Journal(self._path, self._events)
+            self._lock, self._journal = lock, journal
             self._start, self._old_start, self._old_goes_on = 0, self._start, segment == last_segment
         message = f"{self._path} has reached output.journal_limit and is now {old}; a new one begins"
         self._events.add("journal_rotated", 0, message)
+
+    def _another(self, old: Path) -> tuple[int, Journal]:
+        """A lock and a new journal in the place of the one that is ``old`` now; else that one comes back."""
+        try:
+            lock = _locked(self._path)
+            try:
+                return lock, Journal(self._path, self._events)
+            except BaseException:
+                os.close(lock)
+                raise
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError):
+                os.replace(old, self._path)
+            raise
 
 
 def _copied(journal: IO[bytes], start: int, file: IO[bytes]) -> int:
