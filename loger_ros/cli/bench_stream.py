@@ -223,7 +223,7 @@ def _report_map(device: torch.device) -> None:
         full = len(voxels) / config.max_voxels
         label = list(taken)[0 if full < 0.25 else 1 if full < 0.75 else 2]
         start = time.perf_counter()
-        voxels.insert(cloud, transform(np.eye(3), np.array([i * 5.0, 0, 0])), i)
+        voxels.insert(cloud, transform(np.eye(3), np.array([i * 5.0, 0, 0])))
         _wait(device)
         taken[label].append(time.perf_counter() - start)
     text = ", ".join(

@@ -222,7 +222,7 @@ class _Take:
         if due:
             together = Update.joined(due)
             newest = together.frames[-1]
-            self._voxels.insert(cloud_of(together, self._settings.cloud), newest.T_map_camera, newest.stamp)
+            self._voxels.insert(cloud_of(together, self._settings.cloud), newest.T_map_camera)
         return {frame.frames[0].stamp for frame in due}
 
     def _compare(self, stamp: int, predicted: np.ndarray, depth: np.ndarray, mapped: bool) -> None:
@@ -249,7 +249,7 @@ class _Take:
         known = torch.from_numpy(np.isfinite(z))
         placed = world_points(points, torch.from_numpy(pose)[None])[0][known].float()
         white = torch.full_like(placed, 255, dtype=torch.uint8)
-        self._true_voxels.insert(Cloud(placed, white, torch.ones(len(placed))), pose, stamp)
+        self._true_voxels.insert(Cloud(placed, white, torch.ones(len(placed))), pose)
 
     def run(self, peak: dict[str, float], events: EventLog, camera: Camera | None) -> Run:
         first = [(stamp, pose, segment) for stamp, (pose, segment, _) in self._first.items()]

@@ -29,7 +29,8 @@ class VoxelMap:
             capacity, 7, device=device
         )  # place in the voxel (0 to 1), colour, confidence
         self._counts = torch.zeros(capacity, device=device)
-        self._seen = torch.zeros(capacity, dtype=torch.int64, device=device)  # ns
+        self._seen = torch.zeros(capacity, dtype=torch.int64, device=device)  # in which insertion
+        self._insertions = 0  # no stamps: clocks go back
         self._size = 0
         self.clear()
 
@@ -40,18 +41,20 @@ class VoxelMap:
     def __len__(self) -> int:
         return self._size
 
-    def insert(self, cloud: Cloud, T_map_camera: np.ndarray, stamp: int) -> None:
-        """Points seen up to ``stamp`` (ns) by a camera that is now at ``T_map_camera``."""
+    def insert(self, cloud: Cloud, T_map_camera: np.ndarray) -> None:
+        """Points seen by a camera that is now at ``T_map_camera``."""
+        self._insertions += 1
         keys, counts, means = self._voxels(cloud)
         slots = self._find(keys)
         known = slots >= 0
-        self._merge(slots[known], counts[known], means[known], stamp)
+        self._merge(slots[known], counts[known], means[known])
         keys, counts, means = keys[~known], counts[~known], means[~known]
         if self._size + len(keys) > self._config.max_voxels:
-            kept = self._make_room(keys, torch.as_tensor(T_map_camera[:3, 3]), stamp)
+            kept = self._make_room(keys, torch.as_tensor(T_map_camera[:3, 3]))
             keys, counts, means = keys[kept], counts[kept], means[kept]
         new = slice(self._size, self._size + len(keys))
-        self._keys[new], self._counts[new], self._means[new], self._seen[new] = keys, counts, means, stamp
+        self._keys[new], self._counts[new], self._means[new] = keys, counts, means
+        self._seen[new] = self._insertions
         self._size = new.stop
         self._link(new.start)
 
@@ -90,11 +93,11 @@ class VoxelMap:
         indices = torch.stack([keys >> 2 * AXIS_BITS, keys >> AXIS_BITS & mask, keys & mask], 1)
         return (indices - HALF).double()
 
-    def _merge(self, slots: Tensor, counts: Tensor, means: Tensor, stamp: int) -> None:
+    def _merge(self, slots: Tensor, counts: Tensor, means: Tensor) -> None:
         total = self._counts[slots] + counts
         self._means[slots] += (means - self._means[slots]) * (counts / total)[:, None]
         self._counts[slots] = total
-        self._seen[slots] = stamp
+        self._seen[slots] = self._insertions
 
     # ---- the hash table ---------------------------------------------------------------------------
 
@@ -132,14 +135,15 @@ class VoxelMap:
 
     # ---- eviction ---------------------------------------------------------------------------------
 
-    def _make_room(self, new_keys: Tensor, position: Tensor, stamp: int) -> Tensor:
+    def _make_room(self, new_keys: Tensor, position: Tensor) -> Tensor:
         """Evicts the least wanted of old and new voxels together; → which of the new ones stay."""
         keys = torch.cat([self._keys[: self._size], new_keys])
         if self._config.eviction == "distance":
             centres = (self._corners(keys) + 0.5) * self._config.voxel_size
             rank = (centres - position.to(centres)).square().sum(1)
         else:
-            rank = stamp - torch.cat([self._seen[: self._size], torch.full_like(new_keys, stamp)])
+            new = torch.full_like(new_keys, self._insertions)
+            rank = self._insertions - torch.cat([self._seen[: self._size], new])
         capacity = self._config.max_voxels
         kept = _lowest(rank, capacity - max(capacity // EVICTED, 1))
         stay = kept[: self._size].nonzero()[:, 0]

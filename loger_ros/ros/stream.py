@@ -243,7 +243,7 @@ class CameraStream:
             return
         update, self._unmapped = Update.joined(self._unmapped), []
         newest = update.frames[-1]
-        self._voxels.insert(cloud_of(update, self.config.cloud), newest.T_map_camera, newest.stamp)
+        self._voxels.insert(cloud_of(update, self.config.cloud), newest.T_map_camera)
         self._map_changed, self._newest = True, newest.stamp
 
     def _publish_map(self) -> None:
