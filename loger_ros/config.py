@@ -112,6 +112,8 @@ def _converted(value: Any, wanted: Any) -> Any:
         return float(value)
     if wanted is int and isinstance(value, bool):
         return None
+    if wanted is int and hasattr(value, "__index__"):
+        return value.__index__()  # also of NumPy
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if isinstance(value, wanted) else None
@@ -275,7 +277,7 @@ class CloudConfig(Section):
 class MapConfig(Section):
     name = "map"
 
-    voxel_size: float = setting(0.05, "Edge of a voxel", unit="map units", minimum=1e-6)
+    voxel_size: float = setting(0.05, "Edge of a voxel", unit="map units", minimum=1e-3)
     max_voxels: int = setting(1_000_000, "Most voxels that the map holds", minimum=16, maximum=100_000_000)
     interval: float = setting(
         0.1,
@@ -303,6 +305,8 @@ def cloud_settings_for(stream: StreamConfig) -> dict[str, Any]:
     return {"stride": 1, "edge_tolerance": 0.15, "min_confidence": 0.1}
 
 
+LEAST_GAP_AT_REST = 2.0  # s: a frame passes each second, and cameras are not exact
+
 ConfigType = TypeVar("ConfigType", bound="Config")
 
 
@@ -319,6 +323,12 @@ class Config:
         if self.queue.max_rate and self.stream.max_gap and self.queue.max_rate * self.stream.max_gap <= 1:
             raise self.queue.error(
                 "max_rate", f"would make every frame a gap: stream.max_gap is {self.stream.max_gap} s"
+            )
+        if self.queue.min_motion and 0 < self.stream.max_gap < LEAST_GAP_AT_REST:
+            raise self.queue.error(
+                "min_motion",
+                f"lets one frame a second pass at rest, which would be a gap: stream.max_gap is "
+                f"{self.stream.max_gap} s; give at least {LEAST_GAP_AT_REST:g}, or 0",
             )
 
     @classmethod

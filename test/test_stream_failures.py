@@ -18,6 +18,7 @@ from test_stream_reconstructor import clip
 from loger_ros.events import EventLog
 from loger_ros.mapping.journal import Journal, read_journal
 from loger_ros.stream import Reconstructor
+from loger_ros.stream.inference import Answer
 from loger_ros.types import Prediction
 
 OUT_OF_MEMORY = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
@@ -137,6 +138,50 @@ def test_another_error_is_passed_on_and_the_stream_is_usable_after_it(tmp_path):
         recon.push(frame)
     recon.flush()
     assert read_journal(journal.path).stamps == tuple(f.stamp for f in [*frames[:5], *frames[8:]])
+
+
+def test_final_poses_that_an_error_kept_back_come_with_the_next_frame():
+    recon = Reconstructor(Failing({1}, RuntimeError("driver gone")), chunk_size=5, overlap=2)
+    frames = clip(12)
+    final = []
+    for frame in frames:
+        try:
+            updates = recon.push(frame)
+        except RuntimeError:
+            continue
+        final += [posed.stamp for update in updates for posed in update.frames if posed.final]
+    final += [posed.stamp for update in recon.flush() for posed in update.frames if posed.final]
+    assert final == [frame.stamp for frame in [*frames[:5], *frames[8:]]]
+
+
+def test_no_memory_after_the_network_costs_the_chunk_alone(monkeypatch):
+    told, calls = Answer.of_cameras, []
+
+    def full(self, turns):
+        calls.append(None)
+        if len(calls) == 2:
+            raise OUT_OF_MEMORY("CUDA out of memory")
+        return told(self, turns)
+
+    monkeypatch.setattr(Answer, "of_cameras", full)
+    recon, updates = run(FakeModel())
+    assert recon.events.counts == {"chunk_lost": 1}
+    assert len(recon.result().frames) == 17
+    assert len([1 for update in updates for frame in update.frames if frame.final]) == 17
+
+
+@pytest.mark.parametrize("alignment", ["none", "se3", "sim3", "robust"])
+def test_a_lost_memory_begins_a_segment_where_no_frame_is_shared(alignment):
+    model = Failing({2}, bad_poses(float("nan")))
+    recon = Reconstructor(model, chunk_size=5, overlap=0, alignment=alignment)
+    for frame in clip(20):
+        recon.push(frame)
+    recon.flush()
+    frames = recon.result().frames
+    assert [frame.segment for frame in frames] == [0] * 10 + [1] * 10
+    assert np.allclose(frames[10].T_map_camera, frames[9].T_map_camera, atol=1e-5), "as last seen"
+    before, after = (np.trace(frames[i].covariance) for i in (9, 10))
+    assert after > before
 
 
 def test_a_preview_that_fails_costs_nothing_but_itself():

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from loger_ros.config import ALIGNMENTS, SCALE_MODES, StreamConfig
 from loger_ros.geometry import inverse
 from loger_ros.stream import Reconstructor
+from loger_ros.stream.prepare import target_size
 from loger_ros.types import Camera, Frame
 
 FEW = settings(max_examples=12, deadline=None, derandomize=True)
@@ -254,6 +255,16 @@ def test_a_new_memory_forgets_and_goes_on_where_the_camera_was_last_seen():
         for f in alone.result().frames
     ]
     assert np.allclose(poses[5:], expected, atol=1e-6)
+
+
+def test_the_size_of_the_network_is_chosen_anew_for_images_of_another_shape():
+    recon = Reconstructor(FakeModel(), chunk_size=4, overlap=1, resolution="auto")
+    sizes = []
+    for number, (width, height) in enumerate([(64, 48)] * 3 + [(64, 36)] * 3):
+        recon.push(Frame(number * STEP, np.zeros((height, width, 3), np.uint8)))
+        sizes.append(recon._state.size)
+    patch = FakeModel().config.patch_size
+    assert sizes == [target_size(64, 48, patch)] * 3 + [target_size(64, 36, patch)] * 3
 
 
 def test_a_size_change_begins_a_new_memory():

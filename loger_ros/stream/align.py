@@ -65,7 +65,7 @@ class Aligner:
         if shared is None or not shared.frames or (self.alignment == "none" and not memory_lost):
             return last
         if self.alignment == "robust":
-            return Placement(*robust_join(shared, T_chunk_camera, local_points, confidence))
+            return Placement(*robust_join(shared, T_chunk_camera, local_points, confidence, last.scale))
         scale = 1.0
         if self.alignment == "sim3":
             scale = scale_between(shared.local_points[..., 2], local_points[..., 2], self.scale_mode)

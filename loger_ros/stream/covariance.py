@@ -51,7 +51,7 @@ class Uncertainty:
         known = self._learned(T_map_camera, confidence, T_map_shared)
         noise = known.noise(T_map_camera)
         usual = known.confidence / known.weight if known.weight else float(confidence.mean())
-        worse = max(usual, LEAST_CONFIDENCE) / np.maximum(confidence, LEAST_CONFIDENCE)  # (n,)
+        worse = np.maximum(max(usual, LEAST_CONFIDENCE) / np.maximum(confidence, LEAST_CONFIDENCE), 1)  # (n,)
         if len(T_map_shared):
             errors = 2 / len(T_map_shared) if self.alignment == "robust" else 2
             known = known._joined(T_map_shared[0], errors * worse[0] * noise)

@@ -22,7 +22,7 @@ from loger_ros.stream.align import HOME, Aligner, Placement, join
 from loger_ros.stream.chunks import Chunk, Chunker
 from loger_ros.stream.continuity import Continuity
 from loger_ros.stream.covariance import Uncertainty
-from loger_ros.stream.inference import Answer, ChunkLost, Inference
+from loger_ros.stream.inference import Answer, ChunkLost, Inference, is_out_of_memory
 from loger_ros.stream.prepare import Preparation, check_image
 from loger_ros.stream.results import Part, Result, gather
 from loger_ros.stream.state import Prepared, Snapshot, State
@@ -158,7 +158,8 @@ class Reconstructor:
         if verdict.drop:
             self.events.add(verdict.event, frame.stamp, verdict.message)
             return []
-        size = self._prepare.size_for(frame.image, self._state.size)
+        begun = self._state.size if frame.image.shape == self._state.shape else None
+        size = self._prepare.size_for(frame.image, begun)
         image = self._prepare(frame.image, size)
         updates = []
         if verdict.restart:
@@ -166,12 +167,14 @@ class Reconstructor:
             updates = self._end_segment()
         state = self._state
         state.continuity.accept(frame)
-        state.size = size
+        state.size, state.shape = size, frame.image.shape
         state.waiting = (
             *state.waiting,
             Prepared(frame.stamp, image, self._prepare.turn, self._prepare.T_base_view),
         )
-        return updates + self._advance()
+        updates += self._advance()
+        owed, self._state.owed = self._state.owed, ()
+        return [*owed, *updates]
 
     def use_camera(self, camera: Camera | None) -> None:
         """Images from now on are of this camera; where their size changes too, another segment begins."""
@@ -180,8 +183,9 @@ class Reconstructor:
     def flush(self) -> list[Update]:
         """Ends the stream: the short tail, and all poses final. What is pushed later is another segment."""
         updates = self._end_segment()
+        owed, self._state.owed = self._state.owed, ()
         self._state.continuity = Continuity(self._config.max_gap)
-        return updates
+        return [*owed, *updates]
 
     def reset(self) -> None:
         """Forgets memory, map and results, and gives up the unfinished chunk. Recorded poses stay."""
@@ -256,6 +260,7 @@ class Reconstructor:
         update, uncertainty = self._placed(chunk, answer, count if last else count - self._config.overlap)
         state.memory = answer.memory
         state.uncertainty = uncertainty
+        state.segment = update.frames[0].segment
         state.placement = Placement(update.T_map_chunk, update.scale)
         if self._keep_results:
             state.placements = (*state.placements, state.placement)
@@ -293,17 +298,20 @@ class Reconstructor:
     def _placed(self, chunk: Chunk[Prepared], answer: Answer, final: int) -> tuple[Update, Uncertainty]:
         """The chunk in the map, its first ``final`` poses for good."""
         state = self._state
-        placement = self._place(chunk, answer)
+        # Where a memory is lost and no frame is shared, nothing tells where the chunk is.
+        adrift = answer.memory_lost and state.shared is None and chunk.index > 0
+        begins = chunk.index == 0 or adrift
+        placement = self._place(answer, begins, chunk.index)
         T_map_camera = placement.poses(answer.T_chunk_camera)
-        uncertainty = state.uncertainty
-        if chunk.index == 0 and state.last is not None:
+        uncertainty = state.uncertainty.new_segment() if adrift else state.uncertainty
+        if begins and state.last is not None:
             seconds = (chunk.items[0].stamp - state.last.stamp) * 1e-9
             uncertainty = uncertainty.after_unseen(state.last.T_map_camera, state.last.covariance, seconds)
         covariances, uncertainty = uncertainty.after_chunk(
             T_map_camera, answer.mean_confidence, _poses(state.shared)
         )
         frames = tuple(
-            PosedFrame(item.stamp, pose, covariance, i < final, state.segment)
+            PosedFrame(item.stamp, pose, covariance, i < final, state.segment + adrift)
             for i, (item, pose, covariance) in enumerate(
                 zip(chunk.items, T_map_camera, covariances, strict=True)
             )
@@ -320,9 +328,9 @@ class Reconstructor:
         )
         return update, uncertainty
 
-    def _place(self, chunk: Chunk[Prepared], answer: Answer) -> Placement:
+    def _place(self, answer: Answer, begins: bool, index: int) -> Placement:
         state = self._state
-        if chunk.index == 0:  # a new segment goes on where the camera was last seen
+        if begins:  # a new segment goes on where the camera was last seen
             if state.last is None:
                 return HOME
             return join(state.last.T_map_camera, answer.T_chunk_camera[0])
@@ -332,7 +340,7 @@ class Reconstructor:
             answer.T_chunk_camera,
             answer.local_points,
             answer.confidence,
-            memory_lost=answer.memory_lost or self._begins_reset_block(chunk.index),
+            memory_lost=answer.memory_lost or self._begins_reset_block(index),
         )
 
     # ---- ends and losses --------------------------------------------------------------------------
@@ -371,7 +379,8 @@ class Reconstructor:
             message = f"{lost} frames have no pose, a new memory begins: {error}"
             self.events.add("chunk_lost", given_up[-1].stamp, message)
             self._begin_segment()
-            if not isinstance(error, ChunkLost):
+            if not isinstance(error, ChunkLost) and not is_out_of_memory(error):
+                self._state.owed = (*self._state.owed, *settled)
                 raise
             updates += settled
 

@@ -19,29 +19,33 @@ CORE = 0.1  # of the median distance: frames closer than this are not trusted ev
 
 
 def robust_join(
-    shared: Update, T_chunk_camera: np.ndarray, local_points: Tensor, confidence: Tensor
+    shared: Update, T_chunk_camera: np.ndarray, local_points: Tensor, confidence: Tensor, last_scale: float
 ) -> tuple[np.ndarray, float]:
-    """→ rotation and translation (4, 4), and scale, of chunk to map. Arguments as the network gave them."""
+    """→ rotation and translation (4, 4), and scale, of chunk to map. Arguments as the network gave them.
+
+    last_scale: of the chunk before, which stays where no pixel tells another.
+    """
     count = min(len(shared.frames), len(T_chunk_camera))
     here = np.array([frame.T_map_camera for frame in shared.frames[:count]])
     there = T_chunk_camera[:count]
     weights = shared.confidence[:count].sigmoid() * confidence[:count].sigmoid()
     weights = weights.nan_to_num()[..., 0]  # (count, H, W)
     scale = weighted_scale(shared.local_points[:count, ..., 2], local_points[:count, ..., 2], weights)
+    scale = last_scale if scale is None else scale
     trust = weights.sqrt().flatten(1).mean(1).double().cpu().numpy() + 1e-6
     rotation = _median_rotation(here[:, :3, :3] @ there[:, :3, :3].swapaxes(-1, -2), trust)
     shifts = here[:, :3, 3] - scale * there[:, :3, 3] @ rotation.T
     return transform(rotation, _median_point(shifts, trust)), scale
 
 
-def weighted_scale(depth_map: Tensor, depth_chunk: Tensor, weights: Tensor) -> float:
-    """Weighted median of the ratios of positive depths, all (frames, H, W)."""
+def weighted_scale(depth_map: Tensor, depth_chunk: Tensor, weights: Tensor) -> float | None:
+    """Weighted median of the ratios of positive depths, all (frames, H, W); None where nothing tells it."""
     valid = depth_map.isfinite() & depth_chunk.isfinite() & (depth_map > EPSILON) & (depth_chunk > EPSILON)
     ratios, order = (depth_map / depth_chunk)[valid].sort()
     # Double precision: a float32 sum over a million pixels would stop to grow.
     total = weights[valid][order].double().cumsum(0)
     if not len(ratios) or not float(total[-1]) > 0:
-        return 1.0
+        return None
     middle = int((total < total[-1] / 2).sum())
     return within_limits(float(ratios[middle]))
 

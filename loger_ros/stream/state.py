@@ -36,12 +36,14 @@ class State:
     uncertainty: Uncertainty
     segment: int = 0
     size: tuple[int, int] | None = None  # (width, height) of network images
+    shape: tuple[int, ...] = ()  # of the images that it was chosen for
     waiting: tuple[Prepared, ...] = ()  # not encoded yet
     shared: Update | None = None  # the provisional frames that the next chunk will say again
     placement: Placement = HOME  # of the newest chunk
     last: PosedFrame | None = None  # the newest final one
     parts: tuple[Part, ...] = ()
     placements: tuple[Placement, ...] = ()
+    owed: tuple[Update, ...] = ()  # final ones that an error kept from whoever pushes
 
     def copied(self) -> State:
         return replace(self, chunker=copy.copy(self.chunker), continuity=copy.copy(self.continuity))
