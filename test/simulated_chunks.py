@@ -97,7 +97,7 @@ def joined(chunks, aligner, overlap, depth_shape=(HEIGHT, WIDTH)):
         placed = placement.poses(raw)
         known = np.array([f.T_map_camera for f in shared.frames] if shared else []).reshape(-1, 4, 4)
         means = confidence.sigmoid().flatten(1).mean(1).double().numpy()
-        covariance, uncertainty = uncertainty.after_chunk(placed, means, known)
+        covariance, uncertainty = uncertainty.after_chunk(placed, means, known, placement.scales)
         keep = len(raw) if number == len(chunks) - 1 else len(raw) - overlap
         poses.append(placed[:keep])
         covariances.append(covariance[:keep])

@@ -47,6 +47,27 @@ def test_errors_are_as_large_as_the_covariance_says(alignment, pose):
     assert 2.5 < np.mean(squares) < 11
 
 
+@pytest.mark.parametrize("alignment", ["sim3", "robust"])
+def test_what_a_join_finds_of_scale_is_as_exact_as_the_covariance_says(alignment):
+    faults = replace(RIGID, frame_scale=0.01, pixel=0.05)
+    squares = [
+        error @ np.linalg.solve(covariance, error)
+        for error, covariance in errors_and_covariances(alignment, faults, range(5), chunks=24, overlap=4)
+    ]
+    assert 2.5 < np.mean(squares) < 11
+
+
+def test_an_unsure_scale_makes_a_way_unsure_along_itself():
+    sure = np.full(6, 0.8)
+    _, begun = Uncertainty("sim3").after_chunk(line(6), sure, np.zeros((0, 4, 4)))
+    agreed, _ = begun.after_chunk(line(6, 4), sure, line(2, 4), (2.0, 2.0))
+    apart, _ = begun.after_chunk(line(6, 4), sure, line(2, 4), (1.8, 2.2))
+    assert apart[0] == pytest.approx(agreed[0])  # at the join
+    grown = np.diag(apart[5] - agreed[5])
+    assert grown[2] > 0.05
+    assert np.abs(grown[[0, 1, 3, 4, 5]]).max() < 1e-12
+
+
 def line(count, start=0.0):
     poses = np.repeat(np.eye(4)[None], count, 0)
     poses[:, 2, 3] = start + np.arange(count)

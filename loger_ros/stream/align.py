@@ -10,7 +10,7 @@ from torch import Tensor
 from loger_ros.config import ALIGNMENTS, SCALE_MODES
 from loger_ros.geometry import nearest_rotation, transform
 from loger_ros.stream.robust import robust_join
-from loger_ros.stream.scale import scale_between
+from loger_ros.stream.scale import scale_between, scales_of_frames
 from loger_ros.types import Update
 
 
@@ -20,6 +20,7 @@ class Placement:
 
     T_map_chunk: np.ndarray  # (4, 4) float64: R and t
     scale: float = 1.0
+    scales: tuple[float, ...] = ()  # what the shared frames say of it one by one, where it was asked for
 
     def poses(self, T_chunk_camera: np.ndarray) -> np.ndarray:
         """(n, 4, 4) camera → chunk become (n, 4, 4) camera → map."""
@@ -64,12 +65,15 @@ class Aligner:
         """
         if shared is None or not shared.frames or (self.alignment == "none" and not memory_lost):
             return last
+        if self.alignment in ("none", "se3"):
+            return join(shared.frames[0].T_map_camera, T_chunk_camera[0])
+        known, new = shared.local_points[..., 2], local_points[..., 2]
         if self.alignment == "robust":
-            return Placement(*robust_join(shared, T_chunk_camera, local_points, confidence, last.scale))
-        scale = 1.0
-        if self.alignment == "sim3":
-            scale = scale_between(shared.local_points[..., 2], local_points[..., 2], self.scale_mode)
-        return join(shared.frames[0].T_map_camera, T_chunk_camera[0], scale)
+            T_map_chunk, scale = robust_join(shared, T_chunk_camera, local_points, confidence, last.scale)
+        else:
+            scale = scale_between(known, new, self.scale_mode)
+            T_map_chunk = join(shared.frames[0].T_map_camera, T_chunk_camera[0], scale).T_map_chunk
+        return Placement(T_map_chunk, scale, scales_of_frames(known, new))
 
 
 def join(T_map_camera: np.ndarray, T_chunk_camera: np.ndarray, scale: float = 1.0) -> Placement:

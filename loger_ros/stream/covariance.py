@@ -5,6 +5,8 @@ camera's own axes. Two chunks joined at one of k shared frames then differ at th
 at the join, two at the frame), joined at all of them by 2 S (k - 1)/k, joined by nothing by 2 S; so the mean
 square of the differences tells S. Each join adds 2 S (2 S/k if at all frames) to everything after it, carried
 along by the adjoint of the motion; each frame adds its own S.
+Where a join also finds a scale (sim3, robust), its error makes everything after it too long or too short; how
+far the shared frames differ in it tells how exact it is. So what is carried has a seventh number.
 Between segments, where nothing was seen, the camera may have moved at a walking pace and turned as it liked.
 A frame whose mean confidence is lower than usual counts as proportionally worse. docs/covariance.md has the
 derivation and what it cannot see.
@@ -12,6 +14,7 @@ derivation and what it cannot see.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +25,7 @@ FORGET = 0.95  # weight of what was known before, at each join: the last twenty 
 PRIOR_WEIGHT = 3.0  # disagreements that the prior is worth at first
 PRIOR_ROTATION = np.deg2rad(0.5)
 PRIOR_TRANSLATION = 0.02  # of the chunk's path length
+PRIOR_SCALE = 0.01  # of the scale that one frame tells
 LEAST = 1e-3  # rad and map units: no pose is claimed to be better
 LEAST_CONFIDENCE = 0.01
 UNSEEN_SPEED, UNSEEN_TURN = 1.0, 1.0  # map units and rad, per second in which nothing was seen
@@ -37,28 +41,42 @@ class Uncertainty:
     weight: float = 0.0
     prior_weight: float = PRIOR_WEIGHT
     confidence: float = 0.0  # sum, of the same weight, of the mean confidence of shared frames
+    scale_moment: float = (
+        0.0  # sum, of the weight below, of squared differences of the scales of shared frames
+    )
+    scale_weight: float = 0.0
     T_map_join: np.ndarray | None = None  # (4, 4) the camera at the newest join
-    at_join: np.ndarray | None = None  # (6, 6) covariance of everything placed there, in that camera's axes
+    # (7, 7) covariance of everything placed there, in that camera's axes; the last one is of log scale
+    at_join: np.ndarray | None = None
 
     def after_chunk(
-        self, T_map_camera: np.ndarray, confidence: np.ndarray, T_map_shared: np.ndarray
+        self,
+        T_map_camera: np.ndarray,
+        confidence: np.ndarray,
+        T_map_shared: np.ndarray,
+        scales: Sequence[float] = (),
     ) -> tuple[np.ndarray, Uncertainty]:
         """Covariances (n, 6, 6) in the axes of the map.
 
         T_map_camera (n, 4, 4): the chunk as placed. confidence (n,): means in [0, 1]. T_map_shared (k, 4, 4):
-        what the chunk before said of its first k frames.
+        what the chunk before said of its first k frames. scales: what these say of the scale one by one,
+        where the join has one.
         """
-        known = self._learned(T_map_camera, confidence, T_map_shared)
+        known = self._learned(T_map_camera, confidence, T_map_shared)._scales_learned(scales)
         noise = known.noise(T_map_camera)
         usual = known.confidence / known.weight if known.weight else float(confidence.mean())
         worse = np.maximum(max(usual, LEAST_CONFIDENCE) / np.maximum(confidence, LEAST_CONFIDENCE), 1)  # (n,)
         if len(T_map_shared):
-            errors = 2 / len(T_map_shared) if self.alignment == "robust" else 2
-            known = known._joined(T_map_shared[0], errors * worse[0] * noise)
+            heard = len(T_map_shared) if self.alignment == "robust" else 1
+            added = np.zeros((7, 7))
+            added[:6, :6] = 2 / heard * worse[0] * noise
+            if scales:
+                added[6, 6] = known._scale_noise / min(heard, len(scales))
+            known = known._joined(T_map_shared[0], added)
         own = worse[:, None, None] * noise
         if known.T_map_join is not None:
-            carry = adjoint(inverse(T_map_camera) @ known.T_map_join)
-            own = own + carry @ known.at_join @ carry.swapaxes(-1, -2)
+            carry = _carry(inverse(T_map_camera) @ known.T_map_join)
+            own = own + (carry @ known.at_join @ carry.swapaxes(-1, -2))[:, :6, :6]
         turn = np.zeros((len(T_map_camera), 6, 6))
         turn[:, :3, :3] = turn[:, 3:, 3:] = T_map_camera[:, :3, :3]
         return turn @ own @ turn.swapaxes(-1, -2), known
@@ -71,9 +89,10 @@ class Uncertainty:
         """Of a segment that is placed where the one before ended, at this pose with this covariance."""
         seconds = min(seconds, MOST_UNSEEN) if seconds >= 0 else MOST_UNSEEN
         moved = np.repeat([UNSEEN_SPEED * seconds, min(UNSEEN_TURN * seconds, np.pi)], 3) ** 2
-        turn = np.zeros((6, 6))
+        turn, at_join = np.zeros((6, 6)), np.zeros((7, 7))
         turn[:3, :3] = turn[3:, 3:] = T_map_camera[:3, :3].T
-        return replace(self, T_map_join=T_map_camera, at_join=turn @ covariance @ turn.T + np.diag(moved))
+        at_join[:6, :6] = turn @ covariance @ turn.T + np.diag(moved)
+        return replace(self, T_map_join=T_map_camera, at_join=at_join)
 
     def _learned(self, poses: np.ndarray, confidence: np.ndarray, shared: np.ndarray) -> Uncertainty:
         by_one = self.alignment in ("se3", "sim3")
@@ -92,6 +111,22 @@ class Uncertainty:
             confidence=FORGET * self.confidence + told * float(confidence[first : len(shared)].mean()),
         )
 
+    def _scales_learned(self, scales: Sequence[float]) -> Uncertainty:
+        if len(scales) < 2:
+            return self
+        logarithms = np.log(scales)
+        return replace(
+            self,
+            scale_moment=FORGET * self.scale_moment + float(((logarithms - logarithms.mean()) ** 2).sum()),
+            scale_weight=FORGET * self.scale_weight + len(scales) - 1,
+        )
+
+    @property
+    def _scale_noise(self) -> float:
+        """Variance of the log scale that one shared frame tells."""
+        total = PRIOR_WEIGHT + self.scale_weight
+        return (PRIOR_WEIGHT * PRIOR_SCALE**2 + self.scale_moment) / total
+
     def noise(self, poses: np.ndarray) -> np.ndarray:
         """S (6, 6): the prior, outweighed and at last forgotten for what was seen."""
         path = float(np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=-1).sum())
@@ -103,5 +138,14 @@ class Uncertainty:
     def _joined(self, T_map_join: np.ndarray, added: np.ndarray) -> Uncertainty:
         if self.T_map_join is None or self.at_join is None:
             return replace(self, T_map_join=T_map_join, at_join=added)
-        carry = adjoint(inverse(T_map_join) @ self.T_map_join)
+        carry = _carry(inverse(T_map_join) @ self.T_map_join)
         return replace(self, T_map_join=T_map_join, at_join=carry @ self.at_join @ carry.T + added)
+
+
+def _carry(T_camera_join: np.ndarray) -> np.ndarray:
+    """(..., 4, 4) → (..., 7, 7): what a small motion and growth at the join are at another camera."""
+    carry = np.zeros((*T_camera_join.shape[:-2], 7, 7))
+    carry[..., :6, :6] = adjoint(T_camera_join)
+    carry[..., :3, 6] = -T_camera_join[..., :3, 3]  # the way from the join to that camera, in its axes
+    carry[..., 6, 6] = 1
+    return carry

@@ -308,7 +308,7 @@ class Reconstructor:
             seconds = (chunk.items[0].stamp - state.last.stamp) * 1e-9
             uncertainty = uncertainty.after_unseen(state.last.T_map_camera, state.last.covariance, seconds)
         covariances, uncertainty = uncertainty.after_chunk(
-            T_map_camera, answer.mean_confidence, _poses(state.shared)
+            T_map_camera, answer.mean_confidence, _poses(state.shared), placement.scales
         )
         frames = tuple(
             PosedFrame(item.stamp, pose, covariance, i < final, state.segment + adrift)

@@ -25,6 +25,17 @@ def scale_between(depth_map: Tensor, depth_chunk: Tensor, mode: str) -> float:
     return within_limits((median + 1) / 2 if mode == "sim3_avg1" else median)
 
 
+def scales_of_frames(depth_map: Tensor, depth_chunk: Tensor) -> tuple[float, ...]:
+    """The median ratio of each frame that has one, in (0, ∞)."""
+    scales = []
+    for known, new in zip(depth_map, depth_chunk, strict=False):
+        ratios = known / new
+        ratios = ratios[ratios.isfinite() & (ratios > 0)]
+        if ratios.numel():
+            scales.append(float(ratios.median()))
+    return tuple(scales)
+
+
 def trimmed_mean(values: Tensor) -> Tensor:
     """Of a vector without its lowest and highest quarter."""
     cut = len(values) // 4
