@@ -272,6 +272,15 @@ def test_a_full_disk_leaves_the_older_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_ply_file_with_something_before_the_vertices_is_refused(tmp_path):
+    path = tmp_path / "cloud.ply"
+    write_ply(path, cloud(3))
+    other = b"element camera 1\nproperty float x\nelement vertex"
+    path.write_bytes(path.read_bytes().replace(b"element vertex", other))
+    with pytest.raises(ValueError, match="'element camera 1' comes before the vertices"):
+        read_ply(path)
+
+
 def test_open3d_reads_our_clouds_and_we_read_its(tmp_path):
     try:
         import open3d

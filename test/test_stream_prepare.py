@@ -14,7 +14,6 @@ from loger_ros.stream import Reconstructor
 from loger_ros.stream.lens import scaled
 from loger_ros.stream.prepare import (
     Preparation,
-    Undistorter,
     check_image,
     network_input,
     resize,
@@ -97,11 +96,12 @@ def test_intrinsics_follow_the_resize():
         ("plumb_bob", (-0.25, 0.08, 0.001, -0.001, 0.0)),
         ("rational_polynomial", (-0.2, 0.05, 0.001, 0.0, 0.01, 0.01, 0.0, 0.0)),
         ("equidistant", (0.03, -0.01, 0.002, 0.0)),
+        ("equidistant", (0.0, 0.0, 0.0, 0.0)),
     ],
 )
 def test_undistortion_puts_points_where_the_ideal_camera_sees_them(model, distortion):
     camera = Camera(640, 480, MATRIX, distortion, model)
-    undistort = Undistorter(camera)
+    undistort = Preparation(camera=camera, resolution=(56, 42))._undistort
     rays = np.array([[x, y, 1.0] for x in (-0.5, -0.2, 0.1, 0.45) for y in (-0.35, 0.0, 0.3)])
     if model == "equidistant":
         seen, _ = cv2.fisheye.projectPoints(
@@ -332,6 +332,10 @@ def test_a_camera_that_looks_elsewhere_is_not_turned():
         camera = Camera(56, 42, np.array([[30.0, 0, 27.5], [0, 30.0, 20.5], [0, 0, 1]]))
         view = View(replace(camera, T_base_camera=T_base_camera), (56, 42), 84, pitch=10)
         np.testing.assert_allclose(view.turn, np.eye(3), atol=1e-12)
+        prepared = Preparation(
+            (56, 42), camera=replace(camera, T_base_camera=T_base_camera), field_of_view=84, pitch=10
+        )
+        assert prepared.turn is None
     untaught = View(robot_camera(20)[1], (56, 42), 84)
     np.testing.assert_array_equal(untaught.turn, np.eye(3))
 

@@ -62,7 +62,9 @@ def read_ply(path: str | Path) -> Cloud:
         words = line.split()
         if words[:1] == ["element"] and count >= 0:
             break  # faces and the like follow the vertices
-        if words[:2] == ["element", "vertex"]:
+        if words[:1] == ["element"] and words[1:2] != ["vertex"]:
+            raise ValueError(f"{path}: {line!r} comes before the vertices, which must be first")
+        if words[:1] == ["element"]:
             count = int(words[2])
         elif words[:1] == ["property"] and count >= 0:
             if len(words) != 3 or words[1] not in _PLY_TYPES:

@@ -108,12 +108,15 @@ class Preparation:
         # R_view_camera, by which the prepared images are turned against the camera; None: not at all
         self.turn: np.ndarray | None = None
         if camera is not None and camera.T_base_camera is not None and field_of_view:
-            self.turn = turn_to(camera, pitch)
+            turn = turn_to(camera, pitch)
+            self.turn = None if np.allclose(turn, np.eye(3), atol=1e-9) else turn
         # (4, 4) where the camera of the prepared images sits on a vehicle; None: not known
         self.T_base_view = camera.T_base_camera if camera else None
         if self.T_base_view is not None and self.turn is not None:
             self.T_base_view = self.T_base_view @ transform(self.turn.T, np.zeros(3))
-        straighten = camera is not None and any(camera.distortion) and not self._field_of_view
+        # A fisheye is bent by itself, whatever its coefficients.
+        bent = camera and camera.distortion and (any(camera.distortion) or is_fisheye(camera))
+        straighten = bent and not self._field_of_view
         self._undistort = Undistorter(camera) if camera and straighten else None
         self._resolution: str | tuple[int, int] | None = None
         if isinstance(resolution, str):
