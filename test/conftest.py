@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 _domains = itertools.count(os.getpid())
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist asks for the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """In two processes (-n 2 --dist loadgroup) all that meets ROS goes one after another in one of them.
 

@@ -286,7 +286,7 @@ clips: {count: 24, frames: 16, camera_height: 0.4, camera_pitch: 12, hfov: 84,
         render_size: [84, 56], image_size: [42, 28]}
 aided_heads: 1
 stages:
-  pairs: {frames: 22000, frames_per_step: 32, chunk_sizes: [2], strides: [2, 3],
+  pairs: {frames: 27000, frames_per_step: 32, chunk_sizes: [2], strides: [2, 3],
           learning_rate: 3.0e-3, muon_rate: 6.0e-3}
 """
 
