@@ -138,6 +138,39 @@ def test_runs_of_several_lengths_get_a_table_by_length() -> None:
     assert method_labels(runs) == ["loger"] * 5
 
 
+def test_equal_names_of_different_things_are_told_apart() -> None:
+    """Only runs of one model, with the same choices, on one recording share a cell, which says so."""
+
+    def seen(path: str, rmse: float, model: str = "tiny", dtype: str = "float32", **choice) -> dict:
+        made = run(Path(path).name, rmse, model=model)
+        made["source"]["path"], made["model"]["dtype"] = path, dtype
+        return made | {"choice": {"truth": f"{path}.txt", "camera": "", "size": [40, 30], **choice}}
+
+    def ate(*runs: dict) -> tuple[list, dict]:
+        table = tables(runs)[0]
+        return list(table.columns), dict(table.rows)
+
+    columns, rows = ate(
+        seen("/data/chess/seq-01", 1.0), seen("/data/fire/seq-01", 3.0), seen("/data/x/02", 5.0)
+    )
+    assert columns == ["chess/seq-01", "fire/seq-01", "02", "average"]
+    assert rows == {"tiny": [1.0, 3.0, 5.0, 3.0]}, "each recording has a truth of its own"
+    models = [f"out/{name}/model.safetensors" for name in ("a", "b")]
+    assert ate(*(seen("x", 1.0, model) for model in models))[1].keys() == {"a/model", "b/model"}
+    assert ate(*(seen("x", 1.0, model) for model in ("m.pt", "m.onnx")))[1].keys() == {"m.pt", "m.onnx"}
+    choices = [seen("x", 1.0), seen("x", 3.0, camera="image_3"), seen("x", 5.0, size=[80, 60])]
+    assert ate(*choices)[1].keys() == {
+        "tiny, size 40x30",
+        "tiny, camera image_3, size 40x30",
+        "tiny, size 80x60",
+    }
+    assert ate(seen("x", 1.0), seen("x", 3.0, dtype="bfloat16"))[1].keys() == {
+        "tiny, dtype float32",
+        "tiny, dtype bfloat16",
+    }
+    assert "| 2.000 (2 runs) | 2.000 |" in tables([seen("x", 1.0), seen("x", 3.0)])[0].markdown()
+
+
 def test_the_comparison_escapes_and_finds_runs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     page = write_comparison(tmp_path, [run("<b>", 1.0)], {"<i>": "why & how"})
     text = page.read_text()

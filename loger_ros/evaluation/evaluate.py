@@ -78,6 +78,7 @@ def evaluate(job: Job, model: Any, progress: Progress = lambda frames: None) -> 
     """→ the metrics, which are also in the folder with the rest of the report."""
     source = open_source(job.source, job.choice)
     metrics = description(source, job.source, job.model, job.settings, job.device)
+    metrics["model"]["dtype"] = job.dtype
     metrics |= {"choice": dataclasses.asdict(job.choice), "job": job.fingerprint}
     with journal_in(job.folder, source.problems) as journal:
         run = run_source(source, model, job.settings, journal=journal, progress=progress)

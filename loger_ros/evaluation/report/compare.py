@@ -60,6 +60,7 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[tuple[str, Sequence[float | None]]]  # the last number is the average
     measure: Measure
+    runs: Sequence[Sequence[int]]  # behind each number of each row
 
     def best(self, column: int) -> float | None:
         known = [values[column] for _, values in self.rows if values[column] is not None]
@@ -67,28 +68,34 @@ class Table:
             return None
         return max(known) if self.measure.higher else min(known)  # type: ignore[type-var]
 
-    def text(self, value: float | None) -> str:
-        return "–" if value is None else f"{value:.{self.measure.digits}f}"  # noqa: RUF001
+    def cells(self, row: int) -> list[tuple[str, bool]]:
+        """(text, whether it is the best of its column)"""
+        values = self.rows[row][1]
+        return [
+            (self.text(value, count), value is not None and value == self.best(i))
+            for i, (value, count) in enumerate(zip(values, self.runs[row], strict=True))
+        ]
+
+    def text(self, value: float | None, runs: int = 1) -> str:
+        if value is None:
+            return "–"  # noqa: RUF001
+        return f"{value:.{self.measure.digits}f}" + (f" ({runs} runs)" if runs > 1 else "")
 
     def html(self) -> str:
         head = "".join(f"<th>{escape(name)}</th>" for name in ("", *self.columns))
         body = ""
-        for label, values in self.rows:
-            cells = ""
-            for i, value in enumerate(values):
-                best = value is not None and value == self.best(i)
-                cells += f"<td{' class=best' if best else ''}>{self.text(value)}</td>"
+        for row, (label, _) in enumerate(self.rows):
+            cells = "".join(
+                f"<td{' class=best' if best else ''}>{text}</td>" for text, best in self.cells(row)
+            )
             body += f"<tr><td>{escape(label)}</td>{cells}</tr>"
         return f'<h2>{escape(self.title)}</h2><div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
 
     def markdown(self) -> str:
         lines = [f"**{self.title}**", "", "| | " + " | ".join(self.columns) + " |"]
         lines.append("|---|" + "---:|" * len(self.columns))
-        for label, values in self.rows:
-            cells = [
-                f"**{self.text(value)}**" if value is not None and value == self.best(i) else self.text(value)
-                for i, value in enumerate(values)
-            ]
+        for row, (label, _) in enumerate(self.rows):
+            cells = [f"**{text}**" if best else text for text, best in self.cells(row)]
             lines.append(f"| {label} | {' | '.join(cells)} |")
         return "\n".join(lines) + "\n"
 
@@ -109,34 +116,43 @@ def find_runs(folders: Iterable[Path]) -> list[dict[str, Any]]:
 
 def tables(runs: Sequence[Mapping[str, Any]]) -> list[Table]:
     """One per kind of recording and measure that any run has; one more by length, where lengths differ."""
-    labels = method_labels(runs)
+    named = list(zip(method_labels(runs), sequence_names(runs), runs, strict=True))
     made = []
     for kind in sorted({_kind(run) for run in runs}):
-        chosen = [(label, run) for label, run in zip(labels, runs, strict=True) if _kind(run) == kind]
-        lengths = sorted({_length(run) for _, run in chosen})
+        chosen = [cell for cell in named if _kind(cell[2]) == kind]
+        lengths = sorted({_length(run) for _, _, run in chosen})
         for measure in MEASURES:
-            if all(measure.of(run) is None for _, run in chosen):
+            if all(measure.of(run) is None for _, _, run in chosen):
                 continue
-            longest = [
-                (label, run["source"]["name"], run) for label, run in chosen if _length(run) == lengths[-1]
-            ]
+            longest = [cell for cell in chosen if _length(cell[2]) == lengths[-1]]
             made.append(_table(f"{kind}: {measure.title}", longest, measure))
             if len(lengths) > 1:
-                by_length = [(label, _length_text(run), run) for label, run in chosen]
+                by_length = [(label, _length_text(run), run) for label, _, run in chosen]
                 made.append(_table(f"{kind}, by length: {measure.title}", by_length, measure))
     return made
 
 
 def method_labels(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The model, and those settings that are not the same in all runs."""
-    flat = [_flat(run["settings"]) for run in runs]
-    names = sorted({name for settings in flat for name in settings} - {"frames"})
-    differing = [name for name in names if len({json.dumps(each[name]) for each in flat if name in each}) > 1]
+    """The model, and those settings that are not the same in all runs, or not in all of one recording."""
+    models = [str(run["model"]["name"]) for run in runs]
+    names = _told_apart([Path(model).stem for model in models], models)
+    settings = [
+        _flat(run["settings"] | {k: v for k, v in run["model"].items() if k != "name"}) for run in runs
+    ]
+    choices = [dict(run.get("choice", {})) for run in runs]
+    differing = sorted(_differing(settings, [""] * len(runs)) - {"frames"})
+    # Each recording may well have a topic and a truth of its own.
+    chosen = sorted(_differing(choices, [_path(run) for run in runs]))
     labels = []
-    for run, settings in zip(runs, flat, strict=True):
-        words = [_word(name, settings[name]) for name in differing if name in settings]
-        labels.append(", ".join([Path(str(run["model"]["name"])).stem, *filter(None, words)]))
+    for name, setting, choice in zip(names, settings, choices, strict=True):
+        words = [_word(each, setting[each]) for each in differing if each in setting]
+        words += [_word(each, choice[each]) for each in chosen if each in choice]
+        labels.append(", ".join([name, *filter(None, words)]))
     return labels
+
+
+def sequence_names(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    return _told_apart([str(run["source"]["name"]) for run in runs], [_path(run) for run in runs])
 
 
 def write_comparison(
@@ -148,12 +164,13 @@ def write_comparison(
     failed = ""
     links = ""
     labels = method_labels(runs)
-    reports = [(run, label) for run, label in zip(runs, labels, strict=True) if "folder" in run]
+    named = zip(runs, sequence_names(runs), labels, strict=True)
+    reports = [(run["folder"], name, label) for run, name, label in named if "folder" in run]
     if reports:
         items = " · ".join(
-            f'<a href="{escape(os.path.relpath(run["folder"], folder))}/report.html">'
-            f"{escape(run['source']['name'])}</a> ({escape(label)})"
-            for run, label in reports
+            f'<a href="{escape(os.path.relpath(place, folder))}/report.html">'
+            f"{escape(name)}</a> ({escape(label)})"
+            for place, name, label in reports
         )
         links = f"<p>Reports: {items}</p>"
     if failures:
@@ -175,14 +192,20 @@ def write_comparison(
 def _table(title: str, cells: Sequence[tuple[str, str, Mapping[str, Any]]], measure: Measure) -> Table:
     """cells: (row, column, run). Where several runs fall into one cell it shows their mean."""
     columns = sorted({column for _, column, _ in cells}, key=lambda name: (name == ALL_FRAMES, natural(name)))
-    rows = []
+    rows, counts = [], []
     for label in sorted({label for label, _, _ in cells}, key=natural):
-        values = [
-            _mean(measure.of(run) for row, at, run in cells if (row, at) == (label, column))
+        found = [
+            [
+                value
+                for row, at, run in cells
+                if (row, at) == (label, column) and (value := measure.of(run)) is not None
+            ]
             for column in columns
         ]
+        values = [_mean(each) for each in found]
         rows.append((label, [*values, _mean(values) if None not in values else None]))
-    return Table(title, [*columns, "average"], rows, measure)
+        counts.append([*(len(each) for each in found), 1])
+    return Table(title, [*columns, "average"], rows, measure, counts)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -203,6 +226,34 @@ def _length_text(run: Mapping[str, Any]) -> str:
     return ALL_FRAMES if _length(run) == ALL else f"{_length(run)} frames"
 
 
+def _path(run: Mapping[str, Any]) -> str:
+    return str(run["source"].get("path", run["source"]["name"]))
+
+
+def _told_apart(names: Sequence[str], paths: Sequence[str]) -> list[str]:
+    """The names; of one that belongs to several paths, with as many parent folders as tell them apart."""
+    made = list(names)
+    deepest = max((len(Path(path).parts) for path in paths), default=0)
+    for depth in range(1, deepest + 1):
+        owners: dict[str, set[Path]] = {}
+        for name, path in zip(made, paths, strict=True):
+            owners.setdefault(name, set()).add(Path(path))
+        for i, path in enumerate(paths):
+            if len(owners[made[i]]) > 1:
+                parents = [part for part in Path(path).parent.parts if part != "/"]
+                made[i] = "/".join([*parents[-depth:], names[i]]) if depth < deepest else path
+    return made
+
+
+def _differing(values: Sequence[Mapping[str, Any]], groups: Sequence[str]) -> set[str]:
+    """Names whose values are not the same all over a group."""
+    seen: dict[tuple[str, str], set[str]] = {}
+    for each, group in zip(values, groups, strict=True):
+        for name, value in each.items():
+            seen.setdefault((group, name), set()).add(json.dumps(value))
+    return {name for (_, name), found in seen.items() if len(found) > 1}
+
+
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in settings.items():
@@ -214,4 +265,8 @@ def _word(name: str, value: Any) -> str:
     words = name.replace("_", " ")
     if isinstance(value, bool):
         return "" if value else f"without {words}"
+    if value == "":
+        return ""
+    if isinstance(value, list | tuple):
+        value = "x".join(map(str, value))
     return f"{words} {value}"
