@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,49 @@ def test_truth_of_other_types(kind: str, sequence: Sequence, tmp_path: Path) -> 
     np.testing.assert_allclose(truth.T_map_camera, sequence.T_world_camera, atol=1e-9)
 
 
+def write_camera(
+    folder: Path, topic: str, info: object, info_topic: str = "/cam/camera_info", **images: bytes
+):
+    """Two images of frame camera_optical_frame with one camera_info; images: other bytes by number."""
+    from rosbags.rosbag2 import StoragePlugin, Writer
+    from rosbags.typesys import Stores, get_typestore
+
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    with Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        for name, kind, message in (
+            (info_topic, "sensor_msgs/msg/CameraInfo", info),
+            (topic, "sensor_msgs/msg/Image", None),
+        ):
+            connection = writer.add_connection(name, kind, typestore=store)
+            for i in range(1 if message else 3):
+                sent = message or BagMessages(store.types).rgb(
+                    10**9 * (i + 1), np.zeros((30, 40, 3), np.uint8)
+                )
+                data = images.get(f"image_{i}") if message is None else None
+                writer.write(connection, 10**9 * (i + 1), data or store.serialize_cdr(sent, kind))
+    return open_source(folder)
+
+
+@pytest.fixture
+def messages() -> BagMessages:
+    from rosbags.typesys import Stores, get_typestore
+
+    return BagMessages(get_typestore(Stores.ROS2_HUMBLE).types)
+
+
+def test_the_camera_is_that_of_the_node(messages: BagMessages, sequence: Sequence, tmp_path: Path) -> None:
+    """Of straightened images the projection counts, and the calibration is that of all pixels."""
+    info = messages.camera_info(0, replace(sequence.camera, distortion=(-0.3, 0.1, 0.0, 0.0, 0.0)))
+    info.p = np.hstack([np.diag([20.0, 20.0, 1.0]), np.zeros((3, 1))]).reshape(-1)
+    raw = write_camera(tmp_path / "raw", "/cam/image_raw", info).camera
+    assert (raw.matrix[0, 0], raw.distortion[0]) == (sequence.camera.fx, -0.3)
+    straight = write_camera(tmp_path / "straight", "/cam/image_rect_color", info).camera
+    assert (straight.matrix[0, 0], straight.distortion) == (20.0, ())
+    info.width, info.height, info.binning_x, info.binning_y = 80, 60, 2, 2
+    binned = write_camera(tmp_path / "binned", "/cam/image_raw", info).camera
+    assert (binned.width, binned.matrix[0, 0]) == (40, sequence.camera.fx / 2)
+
+
 def test_truth_from_tf(bag: Path, sequence: Sequence) -> None:
     source = open_source(bag, Choice(truth="/tf:world:base_link_truth"))
     np.testing.assert_allclose(source.truth().T_map_camera, sequence.T_world_camera, atol=1e-9)
@@ -161,6 +205,10 @@ def test_a_bag_of_ros_1(sequence: Sequence, tmp_path: Path) -> None:
     with Writer(tmp_path / "old.bag") as writer:
         images = writer.add_connection("/cam0/image_raw", image_type, typestore=store)
         poses = writer.add_connection("/vicon/pose", pose_type, typestore=store)
+        infos = writer.add_connection("/cam0/camera_info", "sensor_msgs/msg/CameraInfo", typestore=store)
+        info = BagMessages(types | {"std_msgs/msg/Header": lambda *head: header(0, *head)})
+        data = store.serialize_ros1(info.camera_info(0, sequence.camera), "sensor_msgs/msg/CameraInfo")
+        writer.write(infos, int(sequence.stamps[0]), data)
         odometry = BagMessages(get_typestore(Stores.ROS2_HUMBLE).types).odometry
         for i, frame in enumerate(sequence.frames()):
             head = header(i, stamp_type(*divmod(frame.stamp, 10**9)), "cam0")
@@ -172,6 +220,7 @@ def test_a_bag_of_ros_1(sequence: Sequence, tmp_path: Path) -> None:
             writer.write(poses, frame.stamp, store.serialize_ros1(message, pose_type))
     source = open_source(tmp_path / "old.bag")
     assert source.kind == "ROS 1 bag, /cam0/image_raw"
+    np.testing.assert_allclose(source.camera.matrix, sequence.camera.matrix())
     frames = list(source.frames())
     assert [frame.stamp for frame in frames] == list(sequence.stamps)
     assert frames[2].image[5, 6].tolist() == [int(sequence.render(2, 3).rgb[0, 5, 6, 0])] * 3

@@ -22,8 +22,8 @@ from sensor_msgs.msg import CameraInfo
 from loger_ros.config import ConfigError, MapConfig, StreamConfig
 from loger_ros.events import EventLog
 from loger_ros.mapping.journal import read_journal
+from loger_ros.ros.camera_info import camera_of
 from loger_ros.ros.config import FramesConfig, InputConfig, NodeConfig
-from loger_ros.ros.intake import camera_of
 from loger_ros.ros.messages import camera_info_message, header, image_message
 from loger_ros.ros.network import WatchedModel
 from loger_ros.ros.outputs import Outputs, ThinnedWay

@@ -13,6 +13,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from loger_ros.events import EventLog
 from loger_ros.ros import interface
+from loger_ros.ros.camera_info import is_rectified
 from loger_ros.ros.config import InputConfig
 from loger_ros.ros.intake import Intake
 from loger_ros.ros.interface import qos_profile
@@ -47,7 +48,7 @@ class Inputs:
         self._topic = interface.IMAGE if raw else interface.COMPRESSED_IMAGE
         prefix = f"{camera}/" if camera else ""
         self.topic = node.resolve_topic_name(prefix + self._topic.name)  # as remapped
-        intake.rectified = "/image_rect" in self.topic  # image_rect, image_rect_color
+        intake.rectified = is_rectified(self.topic)
         self._reader = silent_node(node, f"{node.get_name()}_{camera or 'camera'}")
         handlers = SubscriptionEventCallbacks(
             incompatible_qos=self._incompatible, message_lost=self._lost, use_default_callbacks=False

@@ -6,14 +6,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from loger_ros.events import EventLog
+from loger_ros.ros.camera_info import camera_of
 from loger_ros.ros.config import NodeConfig
 from loger_ros.ros.images import ImageError, rgb_of, rgb_of_compressed
 from loger_ros.ros.statistics import Statistics
 from loger_ros.stream import FrameQueue
-from loger_ros.stream.lens import check_lens, scaled
 from loger_ros.types import Camera, Frame
 
 MEND_CAMERA_INFO = "Mend camera_info, or set input.undistort to false"
@@ -176,28 +174,6 @@ def same_aspect(camera: Camera, shape: tuple[int, ...]) -> bool:
     """Whether images of that shape may be another mode of the camera."""
     height, width = shape[:2]
     return abs(width * camera.height - height * camera.width) <= max(width, height)
-
-
-def camera_of(message: Any, rectified: bool = False) -> Camera | None:
-    """sensor_msgs/CameraInfo → the camera; None if it is not calibrated. ValueError: an unknown kind of lens.
-
-    The calibration is that of all pixels; images may be a part of them (roi), several in one (binning), and
-    ``rectified``, as image_proc straightens them.
-    """
-    matrix = np.array(message.p if rectified else message.k, dtype=float).reshape(3, -1)[:, :3]
-    if not (message.width and message.height and matrix[0, 0] > 0 and matrix[1, 1] > 0):
-        return None
-    distortion = () if rectified else tuple(float(value) for value in message.d)
-    if not (np.isfinite(matrix).all() and np.isfinite(distortion).all()):
-        return None
-    roi = message.roi
-    matrix[:2, 2] -= roi.x_offset, roi.y_offset
-    width, height = roi.width or message.width, roi.height or message.height
-    model = "plumb_bob" if rectified else message.distortion_model or "plumb_bob"
-    camera = Camera(width, height, matrix, distortion, model)
-    check_lens(camera)
-    binned = width // max(1, message.binning_x), height // max(1, message.binning_y)
-    return camera if binned == (width, height) or 0 in binned else scaled(camera, binned)
 
 
 def _stamp(message: Any) -> int:

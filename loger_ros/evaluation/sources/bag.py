@@ -13,6 +13,7 @@ import numpy as np
 
 from loger_ros.evaluation.sources.bag_truth import BagTruth, mounting
 from loger_ros.evaluation.sources.base import MOST_FRAMES, MOST_PIXELS, Choice, SourceError, quiet_log
+from loger_ros.ros.camera_info import camera_of, is_rectified
 from loger_ros.ros.images import ImageError, rgb_of, rgb_of_compressed
 from loger_ros.types import Camera, Frame, Trajectory
 
@@ -146,19 +147,10 @@ class Bag:
             if topic is None:
                 return None
             info = _first(reader, topic)
-            lower = hasattr(info, "k")
-            matrix, distortion = (info.k, info.d) if lower else (info.K, info.D)
-            if not np.asarray(matrix).reshape(9)[0] > 0:
+            camera = camera_of(info, is_rectified(self.topic))
+            if camera is None:
                 raise ValueError("it is not calibrated")
-            lens = tuple(float(number) for number in distortion)
-            model = info.distortion_model or "plumb_bob"
-            return Camera(
-                int(info.width),
-                int(info.height),
-                np.array(matrix, float).reshape(3, 3),
-                lens,
-                model,
-            )
+            return camera
         except Exception as error:  # an unreadable camera is no reason not to see
             self.problems.add("no_camera_info", 0, f"{topic or self.topic} gives no camera ({error})")
             return None

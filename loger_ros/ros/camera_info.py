@@ -1,0 +1,42 @@
+"""sensor_msgs/CameraInfo → the camera, for the node and for bags."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from loger_ros.stream.lens import check_lens, scaled
+from loger_ros.types import Camera
+
+
+def is_rectified(image_topic: str) -> bool:
+    """image_rect, image_rect_color: what image_proc has straightened."""
+    return "/image_rect" in image_topic
+
+
+def camera_of(message: Any, rectified: bool = False) -> Camera | None:
+    """sensor_msgs/CameraInfo → the camera; None if it is not calibrated. ValueError: an unknown kind of lens.
+
+    The calibration is that of all pixels; images may be a part of them (roi), several in one (binning), and
+    ``rectified``, as image_proc straightens them. In ROS 1 its names are in upper case.
+    """
+    straight, whole, lens = (_field(message, name) for name in "pkd")
+    matrix = np.array(straight if rectified else whole, dtype=float).reshape(3, -1)[:, :3]
+    if not (message.width and message.height and matrix[0, 0] > 0 and matrix[1, 1] > 0):
+        return None
+    distortion = () if rectified else tuple(float(value) for value in lens)
+    if not (np.isfinite(matrix).all() and np.isfinite(distortion).all()):
+        return None
+    roi = message.roi
+    matrix[:2, 2] -= roi.x_offset, roi.y_offset
+    width, height = roi.width or message.width, roi.height or message.height
+    model = "plumb_bob" if rectified else message.distortion_model or "plumb_bob"
+    camera = Camera(width, height, matrix, distortion, model)
+    check_lens(camera)
+    binned = width // max(1, message.binning_x), height // max(1, message.binning_y)
+    return camera if binned == (width, height) or 0 in binned else scaled(camera, binned)
+
+
+def _field(message: Any, name: str) -> Any:
+    return getattr(message, name) if hasattr(message, name) else getattr(message, name.upper())
