@@ -246,7 +246,10 @@ def test_damaged_files_are_told(bag: Path, tmp_path: Path) -> None:
 
 
 def test_single_messages_may_be_damaged(sequence: Sequence, tmp_path: Path) -> None:
-    """A cut JPEG, a GIF, a short message and a stamp of 0: three are left out, one is dated."""
+    """A cut JPEG, a GIF, a short message and a stamp of 0: three are left out, one is dated.
+
+    Zeros behind a JPEG, as some cameras send them, do no harm.
+    """
     from rosbags.rosbag2 import StoragePlugin, Writer
     from rosbags.typesys import Stores, get_typestore
 
@@ -259,6 +262,8 @@ def test_single_messages_may_be_damaged(sequence: Sequence, tmp_path: Path) -> N
             message = messages.jpeg(0 if i == 5 else frame.stamp, frame.image)
             if i == 2:
                 message.data = message.data[: len(message.data) // 2]
+            if i == 6:
+                message.data = np.append(message.data, np.zeros(100, np.uint8))
             data = bytes(store.serialize_cdr(message, kind))
             if i == 3:
                 data = data[:40]

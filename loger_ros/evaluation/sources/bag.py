@@ -21,7 +21,6 @@ IMAGE_TYPES = {"sensor_msgs/msg/Image": rgb_of, "sensor_msgs/msg/CompressedImage
 INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 OTHER_IMAGES = ("depth", "disparity", "confidence", "infra", "mask", "label", "segment", "thermal")
 ENDINGS = (".mcap", ".db3", ".bag")
-JPEG_BEGIN, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 HINT = "reading bags needs the package rosbags: pip install rosbags"
 
 
@@ -85,8 +84,6 @@ class Bag:
             stamp = self._stamp(data, logged)
             try:
                 message = reader.deserialize(data, kind)
-                if kind.endswith("CompressedImage"):
-                    _check_end(message.data)
                 yield Frame(stamp, np.ascontiguousarray(IMAGE_TYPES[kind](message, MOST_PIXELS)))
             except ImageError as error:
                 self.problems.add("unreadable_image", stamp, f"{error}; the frame is left out")
@@ -200,10 +197,3 @@ def _image_topic(path: Path, types: dict[str, str], counts: dict[str, int], want
     other = [any(word in topic.lower() for word in OTHER_IMAGES) for topic in images]
     ranked = sorted(zip(other, (-counts[topic] for topic in images), images, strict=True))
     return ranked[0][2]
-
-
-def _check_end(data: Any) -> None:
-    """A JPEG that was cut off decodes to a picture that is grey from there on."""
-    begin, end = bytes(data[:2]), bytes(data[-64:])
-    if begin == JPEG_BEGIN and JPEG_END not in end:
-        raise ImageError(f"a JPEG of {len(data)} bytes is cut off")
