@@ -178,6 +178,33 @@ def test_the_camera_is_that_of_the_node(messages: BagMessages, sequence: Sequenc
     assert (binned.width, binned.matrix[0, 0]) == (40, sequence.camera.fx / 2)
 
 
+def test_a_broken_message_is_no_reason_to_lose_others(
+    messages: BagMessages, sequence: Sequence, tmp_path: Path
+) -> None:
+    """The first one, from which the frame of the camera is known, and one without a byte."""
+    info = messages.camera_info(0, sequence.camera)
+    source = write_camera(tmp_path / "bag", "/cam/image_raw", info, image_0=bytes(16), image_1=b"\0")
+    assert source.camera.matrix[0, 0] == sequence.camera.fx
+    assert source.stamps[1:] == (2 * 10**9, 3 * 10**9)
+    assert [frame.stamp for frame in source.frames()] == [3 * 10**9]
+    assert source.problems.counts["damaged_message"] == 2
+
+
+def test_a_camera_info_of_another_camera_is_not_taken(
+    messages: BagMessages, sequence: Sequence, tmp_path: Path
+) -> None:
+    info = messages.camera_info(0, sequence.camera)
+    elsewhere = write_camera(tmp_path / "same_frame", "/cam/image_raw", info, "/info/camera_info")
+    assert elsewhere.camera.matrix[0, 0] == sequence.camera.fx
+    info.header.frame_id = "depth"
+    other = write_camera(tmp_path / "other", "/cam/image_raw", info, "/depth/camera_info")
+    assert other.camera is None
+    (problem,) = other.problems.recent
+    assert problem.name == "no_camera_info"
+    assert "/depth/camera_info is of 'depth'" in problem.message
+    assert "record /cam/camera_info" in problem.message
+
+
 def test_truth_from_tf(bag: Path, sequence: Sequence) -> None:
     source = open_source(bag, Choice(truth="/tf:world:base_link_truth"))
     np.testing.assert_allclose(source.truth().T_map_camera, sequence.T_world_camera, atol=1e-9)

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ IMAGE_TYPES = {"sensor_msgs/msg/Image": rgb_of, "sensor_msgs/msg/CompressedImage
 INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 OTHER_IMAGES = ("depth", "disparity", "confidence", "infra", "mask", "label", "segment", "thermal")
 ENDINGS = (".mcap", ".db3", ".bag")
+HEAD = 12  # bytes up to the end of an image's stamp
+MOST_BROKEN = 100  # messages before the first whole one
 HINT = "reading bags needs the package rosbags: pip install rosbags"
 
 
@@ -120,7 +123,9 @@ class Bag:
             self.problems.add("bag_ends_early", 0, text)
 
     def _stamp(self, data: bytes, logged: int) -> int:
-        """Of the header, ns; where it is empty, when the message was recorded."""
+        """Of the header, ns; where it is empty or cut off, when the message was recorded."""
+        if len(data) < HEAD:
+            return int(logged)  # the message itself is told when it is read
         head = struct.unpack_from("<iI", data, 4) if self._ros2 else struct.unpack_from("<II", data, 4)
         if self._ros2 and data[1] == 0:  # big-endian CDR
             head = struct.unpack_from(">iI", data, 4)
@@ -133,24 +138,38 @@ class Bag:
         return stamp
 
     def _camera(self, reader: Any, types: dict[str, str]) -> Camera | None:
-        """From the camera_info beside the images, or the only one there is."""
-        infos = [topic for topic, kind in types.items() if kind == INFO_TYPE]
-        base = self.topic.removesuffix("/compressed")
-        beside = f"{base.rpartition('/')[0]}/camera_info"
-        topic = beside if beside in infos else infos[0] if len(infos) == 1 else None
+        """From the camera_info beside the images, or the only one of their frame."""
         self._camera_frame = ""
+        topic: str | None = self.topic
         try:
             self._camera_frame = _first(reader, self.topic).header.frame_id
+            topic = self._info_topic(reader, types)
             if topic is None:
                 return None
-            info = _first(reader, topic)
-            camera = camera_of(info, is_rectified(self.topic))
+            camera = camera_of(_first(reader, topic), is_rectified(self.topic))
             if camera is None:
                 raise ValueError("it is not calibrated")
             return camera
         except Exception as error:  # an unreadable camera is no reason not to see
-            self.problems.add("no_camera_info", 0, f"{topic or self.topic} gives no camera ({error})")
+            self.problems.add("no_camera_info", 0, f"{topic} gives no camera ({error})")
             return None
+
+    def _info_topic(self, reader: Any, types: dict[str, str]) -> str | None:
+        infos = sorted(topic for topic, kind in types.items() if kind == INFO_TYPE)
+        beside = f"{self.topic.removesuffix('/compressed').rpartition('/')[0]}/camera_info"
+        if not infos or beside in infos:
+            return beside if infos else None
+        frames = {topic: _first(reader, topic).header.frame_id for topic in infos}
+        same = [topic for topic in infos if frames[topic] and frames[topic] == self._camera_frame]
+        if len(same) == 1:
+            return same[0]
+        text = (
+            f"no camera_info is known to be of {self.topic} (frame {self._camera_frame!r}): "
+            f"{', '.join(f'{topic} is of {frame!r}' for topic, frame in frames.items())}. "
+            f"Images are taken as they are; record {beside} with them"
+        )
+        self.problems.add("no_camera_info", 0, text)
+        return None
 
     def _mounted(self, camera: Camera | None, reader: Any) -> Camera | None:
         try:
@@ -163,9 +182,15 @@ class Bag:
 
 
 def _first(reader: Any, topic: str) -> Any:
+    """The first message that is whole."""
     connections = [connection for connection in reader.connections if connection.topic == topic]
-    connection, _, data = next(reader.messages(connections))
-    return reader.deserialize(data, connection.msgtype)
+    broken: Exception = ValueError("it has no messages")
+    for connection, _, data in islice(reader.messages(connections), MOST_BROKEN):
+        try:
+            return reader.deserialize(data, connection.msgtype)
+        except Exception as error:  # a damaged message can fail in any way
+            broken = error
+    raise broken
 
 
 def _is_storage(file: Path) -> bool:
