@@ -14,6 +14,7 @@ from loger_ros.stream import Reconstructor
 from loger_ros.stream.lens import scaled
 from loger_ros.stream.prepare import (
     Preparation,
+    Undistorter,
     check_image,
     network_input,
     resize,
@@ -123,6 +124,11 @@ def test_undistortion_puts_points_where_the_ideal_camera_sees_them(model, distor
             inside += 1
     assert inside >= 8
     assert (undistort(np.full_like(image, 255)) > 0).all()  # no black borders
+
+
+def test_a_lens_with_a_coefficient_too_few_is_told():
+    with pytest.raises(ValueError, match="coefficients, not 3"):
+        Undistorter(Camera(8, 6, np.diag([5.0, 5.0, 1.0]), (0.1, 0.01, 0.001)))
 
 
 def test_unusable_images_are_refused_with_the_cure():

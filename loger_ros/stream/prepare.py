@@ -55,6 +55,7 @@ class Undistorter:
     """Straightens images of one camera; ``camera`` is the ideal camera that would have taken the result."""
 
     def __init__(self, camera: Camera) -> None:
+        check_lens(camera)
         size = (camera.width, camera.height)
         coefficients = np.asarray(camera.distortion, dtype=float)
         if is_fisheye(camera):
