@@ -23,11 +23,12 @@ from loger_ros.evaluation.report.compare import method_labels
 from loger_ros.evaluation.report.folder import read_metrics
 from loger_ros.evaluation.run import Settings, run_source
 from loger_ros.evaluation.sources import Choice, SourceError, open_source
+from loger_ros.evaluation.sources.base import ImageFiles
 from loger_ros.mapping.journal import read_journal
 from loger_ros.mapping.point_files import read_ply
 from loger_ros.mapping.trajectory_files import read_tum
 from loger_ros.stream import Reconstructor
-from loger_ros.types import Frame
+from loger_ros.types import Frame, Trajectory
 from loger_ros.world import SequenceSpec, generate
 from loger_ros.world.folders import write_tum_folder
 
@@ -167,6 +168,28 @@ def test_a_truth_of_another_time_is_told(folder: Path, tmp_path: Path) -> None:
     metrics = evaluate(job, small_model())
     assert [problem["name"] for problem in metrics["problems"]] == ["truth_does_not_match"]
     assert "--tolerance" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_truth_in_nanoseconds_is_told_before_the_run(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "truth.txt").write_text("1403636579763555584 0 0 0 0 0 0 1\n")
+    words = ["eval", str(folder), "--truth", str(tmp_path / "truth.txt"), "--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    assert "Are these nanoseconds? Divide them by 1e9" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_truth_that_fails_at_the_end_does_not_lose_the_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def truth(self: ImageFiles) -> Trajectory:
+        return Trajectory((2**80,), np.eye(4)[None], (0,))
+
+    monkeypatch.setattr(ImageFiles, "truth", truth)
+    metrics = evaluate(Job(str(folder / "rgb"), tmp_path, "small", SETTINGS, pictures=False), small_model())
+    assert [problem["name"] for problem in metrics["problems"]] == ["truth_unusable"]
+    assert read_metrics(tmp_path)["frames"]["posed"] == 15
 
 
 def test_a_trajectory_made_elsewhere_is_judged(

@@ -16,6 +16,7 @@ from loger_ros.mapping.cloud import Cloud
 from loger_ros.mapping.journal import Journal, read_journal
 from loger_ros.mapping.point_files import read_pcd, read_ply, write_pcd, write_ply
 from loger_ros.mapping.trajectory_files import (
+    parse_tum,
     read_kitti,
     read_tum,
     stamp_of,
@@ -66,6 +67,14 @@ def test_stamps_of_other_writers():
     for text in ("", "x", "1.2.3", "1.x", "nan", "--1", "1_0", "."):
         with pytest.raises(ValueError, match=r"stamp|float"):
             stamp_of(text)
+
+
+@pytest.mark.parametrize("text", ["1403636579763555584", "1403636579763", "1.4e18", "1e400"])
+def test_stamps_that_are_no_seconds_are_told(text):
+    with pytest.raises(ValueError, match="Are these nanoseconds"):
+        stamp_of(text)
+    with pytest.raises(ValueError, match=r"x, line 1 .* Are these nanoseconds"):
+        parse_tum(f"{text} 0 0 0 0 0 0 1", "x")
 
 
 def test_tum_comes_back(tmp_path):

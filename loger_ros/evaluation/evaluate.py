@@ -119,9 +119,16 @@ def judge(job: Job, trajectory: Path) -> dict[str, Any]:
 
 
 def _reported(job: Job, source: Source, run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
-    truth = source.truth()
-    metrics |= measure(run, truth, job.tolerance, job.threshold)
-    matched = None if truth is None else Matched.of(run.trajectory, truth, job.tolerance)
+    matched = None
+    try:
+        truth = source.truth()
+        measured = measure(run, truth, job.tolerance, job.threshold)
+        matched = None if truth is None else Matched.of(run.trajectory, truth, job.tolerance)
+    except Exception as error:  # a run of hours is not lost for what it is compared with
+        text = f"no errors are given, since the truth cannot be used ({type(error).__name__}: {error})"
+        source.problems.add("truth_unusable", 0, text)
+        measured = measure(run, None, job.tolerance, job.threshold)
+    metrics |= measured
     metrics["problems"] = problems_of(source, run)
     if run.timing.steps and not len(run.cloud):
         message = "no point was good enough: lower --cloud-min-confidence or raise --cloud-edge-tolerance"

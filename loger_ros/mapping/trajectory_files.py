@@ -35,12 +35,23 @@ def stamp_text(stamp: int) -> str:
 def stamp_of(text: str) -> int:
     """``seconds[.fraction]`` → nanoseconds; digits beyond the ninth are cut."""
     if "e" in text.lower():  # numpy.savetxt's habit; nothing better than a float was ever in it
-        return round(float(text) * 1e9)
+        nanoseconds = float(text) * 1e9
+        _check_range(nanoseconds, text)
+        return round(nanoseconds)
     seconds, _, fraction = text[text[:1] in ("+", "-") :].partition(".")
     if not (seconds + fraction).isdecimal():
         raise ValueError(f"{text!r} is no stamp")
     stamp = int(seconds or "0") * 1_000_000_000 + int(fraction[:9].ljust(9, "0"))
-    return -stamp if text.startswith("-") else stamp
+    stamp = -stamp if text.startswith("-") else stamp
+    _check_range(stamp, text)
+    return stamp
+
+
+def _check_range(nanoseconds: float, text: str) -> None:
+    if not -(2**63) <= nanoseconds < 2**63:
+        raise ValueError(
+            f"{text} is no stamp in seconds. Are these nanoseconds? Divide them by 1e9, milliseconds by 1e3"
+        )
 
 
 def write_tum(path: str | Path, trajectory: Trajectory) -> None:
@@ -65,12 +76,15 @@ def parse_tum(text: str, name: str | Path) -> Trajectory:
             segment += bool(rows) and line.strip() == SEGMENT_LINE.strip()
             continue
         words = line.replace(",", " ").split()
+        cause = ""
         try:
             stamp, row = stamp_of(words[0]), [float(word) for word in words[1:]]
-        except ValueError:
-            row = []
+        except ValueError as error:
+            row, cause = [], f" ({error})"
         if len(row) != 7 or not np.isfinite(row).all() or not any(row[3:]):
-            raise ValueError(f"{name}, line {number} is no pose `stamp tx ty tz qx qy qz qw`: {line[:80]!r}")
+            raise ValueError(
+                f"{name}, line {number} is no pose `stamp tx ty tz qx qy qz qw`: {line[:80]!r}{cause}"
+            )
         stamps.append(stamp)
         rows.append(row)
         segments.append(segment)
