@@ -16,7 +16,7 @@ from loger_ros.evaluation.measure import Matched, causal_error, trajectory_metri
 from loger_ros.evaluation.relative import auc, pair_errors, rpe
 from loger_ros.evaluation.seen_depth import SeenDepth
 from loger_ros.evaluation.segments import segment_errors
-from loger_ros.evaluation.trajectory import Statistics, alignment, position_errors
+from loger_ros.evaluation.trajectory import Statistics, alignment, placing, position_errors
 from loger_ros.geometry import exp_rotation, transform
 from loger_ros.mapping.trajectory_files import read_tum, write_tum
 from loger_ros.stream.prepare import Preparation
@@ -233,6 +233,24 @@ def test_cloud_errors_are_those_of_brute_force() -> None:
     assert errors["f_score_percent"] == pytest.approx(200 * precision * recall / (precision + recall))
     assert errors["chamfer"] == pytest.approx((errors["accuracy"] + errors["completeness"]) / 2)
     assert cloud_errors(made[:0], true, 0.1) == {}
+
+
+@pytest.mark.parametrize("mode", ["se3", "sim3"])
+def test_on_a_straight_way_the_cameras_tell_how_it_lies(mode: str) -> None:
+    """Positions leave the turn about the way to their noise; where there is a bend, they tell it alone."""
+    rng = np.random.default_rng(0)
+    truth = np.tile(np.eye(4), (100, 1, 1))
+    truth[:, 2, 3] = np.linspace(0, 10, 100)
+    T_map_world = transform(exp_rotation(np.array([0.4, -1.0, 2.0])), np.array([5.0, -3.0, 1.0]))
+    made = T_map_world @ truth
+    made[:, :3, 3] += rng.normal(0, 0.01, (100, 3))
+    points = rng.uniform(-1.5, 1.5, (50, 3)) + np.array([0.0, 0, 5])
+    seen = points @ T_map_world[:3, :3].T + T_map_world[:3, 3]
+    np.testing.assert_allclose(placing(made, truth, mode).points(seen), points, atol=0.02)
+    bent = truth.copy()
+    bent[:, 0, 3] = np.linspace(-1, 1, 100) ** 2
+    aligned, placed = alignment(made, bent, mode), placing(made, bent, mode)
+    np.testing.assert_array_equal(placed.rotation, aligned.rotation)
 
 
 def test_numbers_that_are_none_become_null() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from loger_ros.evaluation.trajectory import absolute_error, alignment, path_length
+from loger_ros.evaluation.trajectory import absolute_error, alignment, path_length, placing
 from loger_ros.mapping.cloud import Cloud
 from loger_ros.mapping.pictures import (
     ESTIMATE,
@@ -56,7 +56,7 @@ class Drive:
         """In the map, the truth laid onto the estimate; the tracks are those of the camera."""
         mount = BODY_FROM_OPTICAL.copy()
         mount[2, 3] = camera_height
-        laid = alignment(self.truth, self.estimate, "se3").poses(self.truth)
+        laid = placing(self.truth, self.estimate, "se3").poses(self.truth)
         tracks = [
             Track("estimate", self.estimate @ mount, ESTIMATE),
             Track("truth", laid @ mount, TRUTH),

@@ -19,6 +19,7 @@ from loger_ros.evaluation.trajectory import (
     Statistics,
     alignment,
     path_length,
+    placing,
     position_errors,
 )
 from loger_ros.types import Trajectory
@@ -104,7 +105,7 @@ def _scene_metrics(run: Run, matched: Matched, threshold: float) -> dict[str, An
     """Depth and cloud, as they are and after the scale (and place) that suit the trajectory best."""
     result: dict[str, Any] = {}
     placings: dict[str, Similarity] = {
-        mode: alignment(matched.poses, matched.truth, mode) for mode in ("none", "sim3")
+        mode: placing(matched.poses, matched.truth, mode) for mode in ("none", "sim3")
     }
     if run.depth.frames:
         result["depth"] = {
@@ -116,8 +117,8 @@ def _scene_metrics(run: Run, matched: Matched, threshold: float) -> dict[str, An
     if run.true_cloud is not None and len(run.true_cloud):
         points = run.cloud.points.numpy().astype(np.float64)
         result["cloud"] = {
-            mode: cloud_errors(placing.points(points), run.true_cloud, threshold)
-            for mode, placing in placings.items()
+            mode: cloud_errors(placed.points(points), run.true_cloud, threshold)
+            for mode, placed in placings.items()
         }
     return result
 

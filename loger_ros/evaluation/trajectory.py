@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loger_ros.geometry import inverse, log_rotation
+from loger_ros.geometry import exp_rotation, inverse, log_rotation
 
 ALIGNMENTS = ("none", "se3", "sim3")
+STRAIGHT = 0.02  # of a way's length across: below, its positions do not tell how it is turned about itself
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,25 @@ def alignment(poses: np.ndarray, truth: np.ndarray, mode: str) -> Similarity:
         first = truth[0] @ inverse(poses[0])
         return Similarity(1.0, first[:3, :3], first[:3, 3])
     return Similarity(*align(poses[:, :3, 3], truth[:, :3, 3], mode))
+
+
+def placing(poses: np.ndarray, truth: np.ndarray, mode: str) -> Similarity:
+    """The alignment to lay clouds and pictures by.
+
+    On a nearly straight way its turn about the way is noise: there the cameras tell it.
+    """
+    found = alignment(poses, truth, mode)
+    centre = truth[:, :3, 3].mean(0)
+    offsets = truth[:, :3, 3] - centre
+    _, squares, axes = np.linalg.svd(offsets.T @ offsets)
+    if mode == "none" or squares[1] >= STRAIGHT**2 * squares[0]:
+        return found
+    way = axes[0]
+    turned = (truth[:, :3, :3] @ np.swapaxes(poses[:, :3, :3], -1, -2)).mean(0) @ found.rotation.T
+    x, y, z = turned[2, 1] - turned[1, 2], turned[0, 2] - turned[2, 0], turned[1, 0] - turned[0, 1]
+    about = np.arctan2(way @ (x, y, z), np.trace(turned) - way @ turned @ way)  # is nearest to turned
+    rotation = exp_rotation(about * way) @ found.rotation
+    return Similarity(found.scale, rotation, centre - found.scale * rotation @ poses[:, :3, 3].mean(0))
 
 
 def position_errors(poses: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from loger_ros.evaluation.measure import Matched
 from loger_ros.evaluation.run import Run
-from loger_ros.evaluation.trajectory import Similarity, alignment
+from loger_ros.evaluation.trajectory import Similarity, placing
 from loger_ros.mapping.pictures import (
     ESTIMATE,
     TRUTH,
@@ -38,7 +38,7 @@ def cloud_pictures(run: Run, matched: Matched | None, point_size: float, title: 
 def _scene(run: Run, matched: Matched | None, point_size: float) -> Scene:
     similarity, true = Similarity(1.0, np.eye(3), np.zeros(3)), None
     if matched is not None:
-        similarity = alignment(matched.poses, matched.truth, "sim3")
+        similarity = placing(matched.poses, matched.truth, "sim3")
         true = matched.truth
     made = similarity.poses(run.trajectory.T_map_camera)
     level = levelling(made if true is None else true)
