@@ -78,6 +78,7 @@ def test_a_result_becomes_a_bag(result: Path, tmp_path: Path) -> None:
     assert main(["export", "bag", str(result), str(tmp_path / "bag")]) == 0
     seen: dict[str, list] = {}
     with highlevel.AnyReader([tmp_path / "bag"]) as reader:
+        offered = {c.topic: c.ext.offered_qos_profiles[0].durability.name for c in reader.connections}
         for connection, _, data in reader.messages():
             seen.setdefault(connection.topic, []).append(reader.deserialize(data, connection.msgtype))
     assert {topic: len(found) for topic, found in seen.items()} == {
@@ -85,6 +86,7 @@ def test_a_result_becomes_a_bag(result: Path, tmp_path: Path) -> None:
         "/tf": COUNT,
         "/map_points": 1,
     }
+    assert {t for t, name in offered.items() if name == "TRANSIENT_LOCAL"} == {"/map_points"}
     made, cloud = read_tum(result / "trajectory.txt"), read_ply(result / "cloud.ply")
     place = seen["/odometry"][3].pose.pose.position
     np.testing.assert_allclose([place.x, place.y, place.z], made.T_map_camera[3, :3, 3])

@@ -36,9 +36,11 @@ def test_a_bag_holds_images_and_truth(sequence: Sequence, storage: str, tmp_path
     write_bag(sequence, tmp_path / "bag", storage, depth=True)
     seen: dict[str, list] = {}
     with rosbags_highlevel.AnyReader([tmp_path / "bag"]) as reader:
+        offered = {c.topic: c.ext.offered_qos_profiles[0].durability.name for c in reader.connections}
         for connection, stamp, data in reader.messages():
             message = reader.deserialize(data, connection.msgtype)
             seen.setdefault(connection.topic, []).append((stamp, message))
+    assert {t for t, name in offered.items() if name == "TRANSIENT_LOCAL"} == {"/tf_static"}
     counts = {topic: len(messages) for topic, messages in seen.items()}
     assert counts.pop("/tf_static") == 1
     assert set(counts) == {"/image", "/camera_info", "/ground_truth/odometry", "/tf", "/depth/image"}

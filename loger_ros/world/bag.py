@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from loger_ros.geometry import quaternion
+from loger_ros.offered_qos import LATCHED, offered
 from loger_ros.world.camera import Camera
 from loger_ros.world.folders import Progress, quiet
 from loger_ros.world.sequences import BASE_FRAME, CAMERA_FRAME, TRUTH_FRAME, WORLD_FRAME, Sequence
@@ -50,7 +51,10 @@ def write_bag(
         if depth:
             topics["/depth/image"] = "sensor_msgs/msg/Image"
         connections = {
-            name: writer.add_connection(name, kind, typestore=store) for name, kind in topics.items()
+            name: writer.add_connection(
+                name, kind, typestore=store, offered_qos_profiles=[offered(latched=name in LATCHED)]
+            )
+            for name, kind in topics.items()
         }
 
         def write(topic: str, stamp: int, message: object) -> None:

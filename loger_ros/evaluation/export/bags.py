@@ -13,6 +13,7 @@ from loger_ros.evaluation.sources import Source, SourceError
 from loger_ros.evaluation.sources.bag import HINT
 from loger_ros.geometry import quaternion
 from loger_ros.mapping.cloud import Cloud
+from loger_ros.offered_qos import LATCHED, offered
 from loger_ros.types import Camera, Trajectory
 
 MAP_FRAME, CAMERA_FRAME, WORLD_FRAME = "map", "camera_optical_frame", "world"
@@ -151,7 +152,9 @@ class _Bag:
         package, name = kind.split("/")
         full = f"{package}/msg/{name}"
         if topic not in self._connections:
-            self._connections[topic] = self._writer.add_connection(topic, full, typestore=self._store)
+            self._connections[topic] = self._writer.add_connection(
+                topic, full, typestore=self._store, offered_qos_profiles=[offered(latched=topic in LATCHED)]
+            )
         message = self._store.types[full](*fields)
         self._writer.write(self._connections[topic], stamp, self._store.serialize_cdr(message, full))
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from loger_ros.offered_qos import offered
 from loger_ros.ros.interface import Topic
-
-FOREVER = 9223372036  # s, which ROS writes where there is no limit
 
 
 class BagRecorder:
@@ -28,27 +27,9 @@ class BagRecorder:
                 f"/{topic.name.lstrip('/')}",
                 topic.type,
                 typestore=self._store,
-                offered_qos_profiles=[_offered(topic)],
+                offered_qos_profiles=[offered(topic.depth, topic.reliable, topic.transient_local)],
             )
         self._writer.write(self._connections[topic.name], received, data)
 
     def close(self) -> None:
         self._writer.close()
-
-
-def _offered(topic: Topic) -> Any:
-    """So that a player publishes latched topics latched."""
-    from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
-
-    forever = QosTime(FOREVER, 854775807)
-    return Qos(
-        QosHistory.KEEP_LAST,
-        topic.depth,
-        QosReliability.RELIABLE if topic.reliable else QosReliability.BEST_EFFORT,
-        QosDurability.TRANSIENT_LOCAL if topic.transient_local else QosDurability.VOLATILE,
-        forever,
-        forever,
-        QosLiveliness.AUTOMATIC,
-        forever,
-        False,
-    )
