@@ -19,6 +19,7 @@ from loger_ros.geometry import inverse, rotation_of, transform
 from loger_ros.mapping.point_files import read_pcd, read_ply
 from loger_ros.mapping.trajectory_files import read_kitti, read_tum
 from loger_ros.world import SequenceSpec, generate
+from loger_ros.world.bag import write_bag
 from loger_ros.world.folders import write_tum_folder
 
 COUNT = 7
@@ -59,6 +60,15 @@ def test_a_recording_comes_back_from_every_format(kind: str, recording: Path, tm
         depth = there.depth(frames[2].stamp)
         np.testing.assert_allclose(depth, source.depth(frames[2].stamp), atol=1e-6)
     assert not there.problems.counts
+
+
+def test_a_bag_keeps_how_the_camera_is_mounted(tmp_path: Path) -> None:
+    pytest.importorskip("rosbags")
+    write_bag(generate(SequenceSpec("rooms", frames=2, width=40, height=30), seed=4), tmp_path / "bag")
+    assert main(["export", "bag", str(tmp_path / "bag"), str(tmp_path / "again")]) == 0
+    mounting = open_source(tmp_path / "bag").camera.T_base_camera
+    assert mounting is not None
+    np.testing.assert_allclose(open_source(tmp_path / "again").camera.T_base_camera, mounting, atol=1e-12)
 
 
 def test_a_result_becomes_files(result: Path, tmp_path: Path) -> None:

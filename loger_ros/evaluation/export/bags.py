@@ -16,19 +16,22 @@ from loger_ros.mapping.cloud import Cloud
 from loger_ros.offered_qos import LATCHED, offered
 from loger_ros.types import Camera, Trajectory
 
-MAP_FRAME, CAMERA_FRAME, WORLD_FRAME = "map", "camera_optical_frame", "world"
+MAP_FRAME, BASE_FRAME, CAMERA_FRAME, WORLD_FRAME = "map", "base_link", "camera_optical_frame", "world"
 FLOAT32, UINT32 = 7, 6  # of PointField
 Progress = Callable[[int], None]
 
 
 def write_source_bag(source: Source, folder: Path, progress: Progress) -> None:
-    """image, camera_info, and the truth as ground_truth/odometry of the camera."""
+    """image, camera_info, the truth as ground_truth/odometry of the camera, its mounting on /tf_static."""
     truth = source.truth()
     with _writing(folder) as bag:
         if truth is not None:
             for stamp, pose in zip(truth.stamps, truth.T_map_camera, strict=True):
                 bag.odometry("/ground_truth/odometry", stamp, WORLD_FRAME, pose)
+        mounting = source.camera.T_base_camera if source.camera is not None else None
         for count, frame in enumerate(source.frames(), 1):
+            if count == 1 and mounting is not None:
+                bag.transform("/tf_static", frame.stamp, BASE_FRAME, mounting)
             if source.camera is not None:
                 bag.camera_info(frame.stamp, source.camera)
             bag.image(frame.stamp, frame.image)
@@ -40,7 +43,7 @@ def write_result_bag(trajectory: Trajectory, cloud: Cloud | None, folder: Path) 
     with _writing(folder) as bag:
         for stamp, pose in zip(trajectory.stamps, trajectory.T_map_camera, strict=True):
             bag.odometry("/odometry", stamp, MAP_FRAME, pose)
-            bag.transform(stamp, MAP_FRAME, pose)
+            bag.transform("/tf", stamp, MAP_FRAME, pose)
         if cloud is not None and len(trajectory):
             bag.cloud(trajectory.stamps[-1], cloud)
 
@@ -110,7 +113,7 @@ class _Bag:
             ),
         )
 
-    def transform(self, stamp: int, frame: str, pose: np.ndarray) -> None:
+    def transform(self, topic: str, stamp: int, frame: str, pose: np.ndarray) -> None:
         moved = self._make(
             "geometry_msgs/Transform",
             self._make("geometry_msgs/Vector3", *map(float, pose[:3, 3])),
@@ -118,7 +121,7 @@ class _Bag:
         )
         head = self._header(stamp, frame)
         sent = self._make("geometry_msgs/TransformStamped", head, CAMERA_FRAME, moved)
-        self._write("/tf", stamp, "tf2_msgs/TFMessage", [sent])
+        self._write(topic, stamp, "tf2_msgs/TFMessage", [sent])
 
     def cloud(self, stamp: int, cloud: Cloud) -> None:
         rows = np.empty(len(cloud), [(axis, "<f4") for axis in "xyz"] + [("rgb", "<u4")])
