@@ -6,8 +6,10 @@ import dataclasses
 import itertools
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -158,6 +160,22 @@ def test_without_truth_there_are_still_poses(folder: Path, tmp_path: Path) -> No
     assert metrics["frames"]["posed"] == 15
     assert "--truth" in (tmp_path / "report.html").read_text()
     assert not list(tmp_path.glob("*.png")), "none were asked for"
+
+
+def test_nothing_stays_of_an_earlier_run(
+    folder: Path, report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither files that the new one has not, nor metrics.json beside what is half written."""
+    shutil.copytree(report, tmp_path / "out")
+    job = Job(str(folder / "rgb"), tmp_path / "out", "small", SETTINGS, pictures=False)
+    with monkeypatch.context() as patch:
+        patch.setattr("loger_ros.evaluation.report.folder.write_ply", Mock(side_effect=OSError("full")))
+        with pytest.raises(OSError, match="full"):
+            evaluate(job, small_model())
+    assert read_metrics(tmp_path / "out") is None
+    evaluate(job, small_model())
+    left = {file.name for file in (tmp_path / "out").iterdir()}
+    assert left == {"metrics.json", "report.html", "trajectory.txt", "said_first.txt", "cloud.ply"}
 
 
 def test_a_truth_of_another_time_is_told(folder: Path, tmp_path: Path) -> None:

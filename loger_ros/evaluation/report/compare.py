@@ -182,10 +182,9 @@ def write_comparison(
     lead = f"{len(runs)} runs, {methods} methods. The best of each column is in colour."
     head = f"<h1>Comparison</h1><p class=lead>{lead}</p>"
     page = folder / "compare.html"
-    page.write_text(
-        document("Comparison · loger eval", head + links + failed + "".join(table.html() for table in made))
-    )
-    (folder / "compare.md").write_text("\n".join(table.markdown() for table in made))
+    shown = "".join(table.html() for table in made)
+    page.write_text(document("Comparison · loger eval", head + links + failed + shown), encoding="utf-8")
+    (folder / "compare.md").write_text("\n".join(table.markdown() for table in made), encoding="utf-8")
     return page
 
 

@@ -24,6 +24,14 @@ from loger_ros.mapping.trajectory_files import write_tum
 from loger_ros.types import Trajectory
 
 METRICS = "metrics.json"
+PICTURES = (
+    *("path_top", "path_side", "errors", "drift", "timing"),
+    *("cloud_above", "cloud_aside", "cloud_along"),
+)
+FILES = (
+    *("report.html", "trajectory.txt", "said_first.txt", "truth.txt", "cloud.ply", "camera.json"),
+    *(f"{name}.png" for name in PICTURES),
+)
 MOST_METRICS = 32 << 20  # bytes of a metrics.json to read
 
 
@@ -35,6 +43,8 @@ def write_report(
     pictures: bool = True,
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    for name in (METRICS, *FILES):  # of an earlier run; metrics.json would vouch for a mixture of both
+        (folder / name).unlink(missing_ok=True)
     write_tum(folder / "trajectory.txt", run.trajectory)
     if len(run.said_first):
         write_tum(folder / "said_first.txt", run.said_first)
@@ -48,7 +58,8 @@ def write_report(
     shown = _pictures(run, matched, metrics) if pictures else {}
     for name, data in shown.items():
         (folder / f"{name}.png").write_bytes(data)
-    (folder / "report.html").write_text(run_page(metrics, shown))
+    with appearing_whole(folder / "report.html") as file:
+        file.write(run_page(metrics, shown).encode())
     with appearing_whole(folder / METRICS) as file:
         file.write((json.dumps(metrics, indent=1, allow_nan=False) + "\n").encode())
 
