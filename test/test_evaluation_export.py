@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,19 @@ def test_a_result_becomes_a_bag(result: Path, tmp_path: Path) -> None:
     assert (points.width, points.point_step, points.header.frame_id) == (len(cloud), 16, "map")
     np.testing.assert_array_equal(rows["y"], cloud.points[:, 1])
     assert rows["rgb"][5] == int("".join(f"{int(value):02x}" for value in cloud.colours[5]), 16)
+
+
+def test_a_result_without_a_cloud_still_has_poses(
+    result: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    pytest.importorskip("rosbags")
+    bare = shutil.copytree(result, tmp_path / "bare")
+    (bare / "cloud.ply").unlink()
+    assert main(["export", "bag", str(bare), str(tmp_path / "bag")]) == 0
+    assert main(["export", "colmap", str(bare), str(tmp_path / "model")]) == 0
+    assert len(_rows(tmp_path / "model" / "sparse" / "0" / "images.txt")) == COUNT
+    assert main(["export", "ply", str(bare), str(tmp_path / "c.ply")]) == 2
+    assert "has no cloud.ply: its poses were made elsewhere" in capsys.readouterr().err
 
 
 def test_a_result_becomes_a_model_of_colmap(result: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from loger_ros.evaluation.intrinsics import read_camera
 from loger_ros.evaluation.progress import Line
 from loger_ros.evaluation.report.folder import read_metrics
 from loger_ros.evaluation.sources import Choice, SourceError, open_source
+from loger_ros.mapping.cloud import Cloud
 from loger_ros.mapping.point_files import read_ply, write_pcd, write_ply
 from loger_ros.mapping.trajectory_files import read_tum, write_kitti, write_tum
 
@@ -70,11 +71,21 @@ def _result(
     elif kind == "kitti":
         write_kitti(new_file(to), trajectory)
     elif kind == "bag":
-        write_result_bag(trajectory, read_ply(folder / "cloud.ply"), to)
+        write_result_bag(trajectory, _cloud(folder), to)
     elif kind == "colmap":
         source = open_source(metrics["source"]["path"], choice_of_run(metrics))
         camera = read_camera(folder / "camera.json")
-        cloud = read_ply(folder / "cloud.ply")
-        write_colmap(source, settings_of_run(metrics), trajectory, cloud, camera, to, progress)
+        write_colmap(source, settings_of_run(metrics), trajectory, _cloud(folder), camera, to, progress)
     else:
-        (write_ply if kind == "ply" else write_pcd)(new_file(to), read_ply(folder / "cloud.ply"))
+        cloud = _cloud(folder)
+        if cloud is None:
+            raise SourceError(
+                f"{folder} has no cloud.ply: its poses were made elsewhere, or no point was good enough "
+                "(lower --cloud-min-confidence of loger eval)"
+            )
+        (write_ply if kind == "ply" else write_pcd)(new_file(to), cloud)
+
+
+def _cloud(folder: Path) -> Cloud | None:
+    file = folder / "cloud.ply"
+    return read_ply(file) if file.exists() else None

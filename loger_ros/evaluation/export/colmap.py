@@ -22,6 +22,7 @@ from loger_ros.stream.prepare import Undistorter
 from loger_ros.types import Camera, Trajectory
 
 MOST_POINTS = 500_000
+POINTS = "# POINT3D_ID, X, Y, Z, R, G, B, ERROR; no tracks\n"
 Progress = Callable[[int], None]
 
 
@@ -29,7 +30,7 @@ def write_colmap(
     source: Source,
     settings: Settings,
     trajectory: Trajectory,
-    cloud: Cloud,
+    cloud: Cloud | None,
     seen_by: Camera,
     folder: Path,
     progress: Progress,
@@ -67,7 +68,7 @@ def write_colmap(
         raise SourceError("no image of the recording has a pose in the result: is it the same recording?")
     (model / "images.txt").write_text("".join(lines))
     (model / "cameras.txt").write_text(_cameras(camera))
-    (model / "points3D.txt").write_text(_points(cloud))
+    (model / "points3D.txt").write_text(POINTS + ("" if cloud is None else _points(cloud)))
 
 
 def _camera(source: Source, straighten: Undistorter | None, seen_by: Camera, image: np.ndarray) -> Camera:
@@ -95,4 +96,4 @@ def _points(cloud: Cloud) -> str:
             zip(points.tolist(), colours.tolist(), strict=True), 1
         )
     ]
-    return "".join(["# POINT3D_ID, X, Y, Z, R, G, B, ERROR; no tracks\n", *lines])
+    return "".join(lines)
