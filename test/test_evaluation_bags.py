@@ -128,11 +128,17 @@ def test_topics_are_guessed_or_named(sequence: Sequence, tmp_path: Path) -> None
             open_source(tmp_path / "bag", choice)
 
 
-@pytest.mark.parametrize("kind", ["PoseWithCovarianceStamped", "TransformStamped"])
+@pytest.mark.parametrize("kind", ["PoseStamped", "PoseWithCovarianceStamped", "TransformStamped"])
 def test_truth_of_other_types(kind: str, sequence: Sequence, tmp_path: Path) -> None:
+    """Those without a child frame do not say what they are of."""
     write_own(tmp_path / "bag", sequence, kind=kind)
-    truth = open_source(tmp_path / "bag", Choice(truth="/robot/pose")).truth()
-    np.testing.assert_allclose(truth.T_map_camera, sequence.T_world_camera, atol=1e-9)
+    source = open_source(tmp_path / "bag", Choice(truth="/robot/pose"))
+    np.testing.assert_allclose(source.truth().T_map_camera, sequence.T_world_camera, atol=1e-9)
+    assert source.problems.counts == ({} if kind == "TransformStamped" else {"truth_body_unknown": 1})
+    choice = Choice(truth="/robot/pose", truth_frame="camera_optical_frame")
+    told = open_source(tmp_path / "bag", choice)
+    np.testing.assert_allclose(told.truth().T_map_camera, sequence.T_world_camera, atol=1e-9)
+    assert not told.problems.counts
 
 
 def write_camera(

@@ -91,7 +91,15 @@ class BagTruth:
         """T_body_camera from static transforms; where there are none, the poses are taken as the camera's."""
         names = [body, *(body.removesuffix(end) for end in TRUE_ENDINGS if body.endswith(end))]
         camera = self._camera_frame
-        if not body or not camera or camera in names:
+        if not body:
+            text = (
+                f"{self._topic} does not say what its poses are of: they are taken as the camera's. Name the "
+                f"body with --truth-frame, such as base_link, or {camera or 'the frame of the images'} if it "
+                "is the camera"
+            )
+            self._problems.add("truth_body_unknown", 0, text)
+            return np.eye(4)
+        if camera in names:
             return np.eye(4)
         edges = _static_edges(reader)
         for name in names:
