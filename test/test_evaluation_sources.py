@@ -87,6 +87,23 @@ def test_a_folder_as_of_kitti(sequence: Sequence, tmp_path: Path) -> None:
     assert open_source(folder).problems.counts["no_calibration"] == 1
 
 
+def test_a_missing_image_shifts_no_other(sequence: Sequence, tmp_path: Path) -> None:
+    write_kitti_folder(sequence, tmp_path)
+    whole = open_source(tmp_path)
+    (tmp_path / "image_2" / "000003.png").unlink()
+    source = open_source(tmp_path)
+    left = [0, 1, 2, 4, 5, 6, 7]
+    assert source.stamps == tuple(whole.stamps[i] for i in left)
+    for i, frame in zip(left, source.frames(), strict=True):
+        assert np.array_equal(frame.image, sequence.render(i, i + 1).rgb[0])
+    assert source.truth().stamps == tuple(whole.stamps)
+    (problem,) = source.problems.recent
+    assert problem.message.startswith("1 of 8 images are missing, the first is number 3")
+    for file in sorted((tmp_path / "image_2").iterdir(), reverse=True):
+        file.rename(file.with_stem(f"{int(file.stem) + 1:06d}"))
+    assert open_source(tmp_path).problems.counts == {"lengths_differ": 1}, "counted from 1: by their order"
+
+
 def test_a_folder_of_images_counts_its_numbers(tmp_path: Path) -> None:
     images = pictures(3)
     save(tmp_path, ["frame2.png", "frame10.png", "frame1.png"], images)

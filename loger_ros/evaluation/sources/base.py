@@ -225,6 +225,24 @@ def natural(name: str) -> list[tuple[int, str]]:
     return [*parts, (int(text) if text.isdecimal() else -1, text)]
 
 
+def paired_by_number(
+    files: Sequence[Path], stamps: Sequence[int], problems: EventLog
+) -> tuple[Sequence[Path], Sequence[int]]:
+    """Files that are numbered from 0, each with the stamp of its number; others as they come.
+
+    So a file that is missing shifts none of the later ones.
+    """
+    numbers = [int(file.stem) for file in files if file.stem.isdecimal()]
+    known = set(numbers)
+    if len(known) < len(files) or max(numbers, default=0) >= len(stamps):
+        return files, stamps
+    if files and len(files) < len(stamps):
+        first = next(i for i in range(len(stamps)) if i not in known)
+        text = f"{len(stamps) - len(files)} of {len(stamps)} images are missing, the first is number {first}"
+        problems.add("images_missing", 0, f"{text}: the others keep the stamps of their numbers")
+    return files, [stamps[number] for number in numbers]
+
+
 def even_stamps(count: int, rate: float) -> list[int]:
     """Nanoseconds from 1 s on: a stamp of 0 means "no time" in ROS."""
     return [1_000_000_000 + round(i * 1e9 / rate) for i in range(count)]

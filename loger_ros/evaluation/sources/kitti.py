@@ -13,6 +13,7 @@ from loger_ros.evaluation.sources.base import (
     even_stamps,
     image_size,
     images_in,
+    paired_by_number,
     pinhole,
     quiet_log,
     read_rows,
@@ -46,8 +47,7 @@ class KittiOdometry(ImageFiles):
         camera, T_left_camera = _calibration(path / "calib.txt", folder, files, problems)
         super().__init__(
             path,
-            files,
-            stamps,
+            *paired_by_number(files, stamps, problems),
             camera=camera,
             truth=_truth(path, stamps, T_left_camera, problems),
             problems=problems,

@@ -16,6 +16,7 @@ from loger_ros.evaluation.sources.base import (
     images_in,
     matrix_of,
     natural,
+    paired_by_number,
     pinhole,
     quiet_log,
     read_rows,
@@ -65,7 +66,9 @@ class _Converted(ImageFiles):
             stamps = [_nanoseconds(row[0]) for row in rows]
         except ValueError as error:
             raise SourceError(f"{file} has a line that is no time: {error}") from error
-        super().__init__(path, images_in(folder / "data"), stamps, problems=quiet_log())
+        problems = quiet_log()
+        files = images_in(folder / "data")
+        super().__init__(path, *paired_by_number(files, stamps, problems), problems=problems)
 
 
 def _nanoseconds(text: str) -> int:
