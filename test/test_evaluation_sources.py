@@ -115,10 +115,22 @@ def test_a_folder_of_images_counts_its_numbers(tmp_path: Path) -> None:
     assert source.depth(1_000_000_000) is None
 
 
-def test_names_that_are_stamps_are_taken_as_such(tmp_path: Path) -> None:
-    names = [f"{1_700_000_000_000_000_000 + i * 50_000_000}.jpg" for i in range(2)]
-    save(tmp_path, names, pictures(2))
-    assert open_source(tmp_path).stamps == (1_700_000_000_000_000_000, 1_700_000_000_050_000_000)
+@pytest.mark.parametrize(("digits", "unit"), [(19, 1), (16, 1000)])
+def test_names_that_are_stamps_are_taken_as_such(digits: int, unit: int, tmp_path: Path) -> None:
+    stamps = (1_700_000_000_000_000_000, 1_700_000_000_050_000_000)
+    save(tmp_path, [f"{str(stamp)[:digits]}.jpg" for stamp in stamps], pictures(2))
+    source = open_source(tmp_path)
+    assert source.stamps == stamps
+    assert not source.problems.counts
+
+
+@pytest.mark.parametrize("name", [1_700_000_000_000, 170_000_000_000_000_000, 9_700_000_000_000_000_000])
+def test_names_of_another_unit_are_told(name: int, tmp_path: Path) -> None:
+    save(tmp_path, [f"{name + i}.jpg" for i in range(2)], pictures(2))
+    source = open_source(tmp_path, Choice(rate=5))
+    assert source.stamps == (1_000_000_000, 1_200_000_000)
+    (problem,) = source.problems.recent
+    assert "--rate" in problem.message
 
 
 def test_a_video(tmp_path: Path) -> None:

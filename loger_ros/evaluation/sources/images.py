@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,10 +22,12 @@ from loger_ros.types import Camera, Frame, Trajectory
 
 VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 FIRST = 1_000_000_000  # ns
+UNITS = {19: 1, 16: 1000}  # ns, of stamps since 1970 by their digits: those of cameras today
+LONGEST_NUMBER = 10  # digits, of images that are merely counted
 
 
 class ImageFolder(ImageFiles):
-    """In the order of the names, numbers by value. Names that are stamps in nanoseconds are taken as such."""
+    """In the order of the names, numbers by value. Names that are stamps are taken as such."""
 
     kind = "image folder"
 
@@ -36,12 +37,26 @@ class ImageFolder(ImageFiles):
 
     def __init__(self, path: Path, choice: Choice) -> None:
         files = images_in(path)
-        names = [file.stem for file in files]
-        if all(re.fullmatch(r"\d{16,19}", name) for name in names):
-            stamps = [int(name) for name in names]
-        else:
+        problems = quiet_log()
+        stamps = _stamps_of([file.stem for file in files])
+        if stamps is None:
             stamps = even_stamps(len(files), choice.rate)
-        super().__init__(path, files, stamps)
+            if all(file.stem.isdecimal() and len(file.stem) > LONGEST_NUMBER for file in files):
+                text = (
+                    f"names such as {files[0].name} are no stamps in nanoseconds (19 digits) or microseconds "
+                    f"(16): {choice.rate:g} images per second are assumed, --rate says another number"
+                )
+                problems.add("names_no_stamps", 0, text)
+        super().__init__(path, files, stamps, problems=problems)
+
+
+def _stamps_of(names: list[str]) -> list[int] | None:
+    """Nanoseconds; None where not all names are stamps of one unit."""
+    for digits, unit in UNITS.items():
+        if all(len(name) == digits and name.isdecimal() and name[0] != "0" for name in names):
+            stamps = [int(name) * unit for name in names]
+            return stamps if max(stamps) < 2**63 else None
+    return None
 
 
 class Video:
