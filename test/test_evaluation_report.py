@@ -244,6 +244,17 @@ def test_no_readable_image_is_no_report(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_no_pose_is_no_replay(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    checkpoint = small_checkpoint(tmp_path / "small.safetensors")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "0.png").write_bytes(b"")
+    words = ["replay", str(tmp_path / "images"), "--core", "--model", str(checkpoint)]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr()
+    assert re.search(r"no frame .* got a pose. unreadable_image", said.err)
+    assert not said.out
+
+
 def test_what_is_no_report_is_not_read(tmp_path: Path) -> None:
     for content in ("", "[]", "{", '{"frames": {}, "source": {}, "model": 1, "settings": {}}'):
         (tmp_path / "metrics.json").write_text(content)

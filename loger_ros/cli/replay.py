@@ -13,7 +13,7 @@ from typing import Any
 
 from loger_ros.cli.eval import add_run_arguments, choice_of, folder_name, job_of
 from loger_ros.config import ConfigError
-from loger_ros.evaluation.evaluate import Job, journal_in
+from loger_ros.evaluation.evaluate import Job, journal_in, require_poses
 from loger_ros.evaluation.progress import Line
 from loger_ros.evaluation.run import chosen, run_source
 from loger_ros.evaluation.sources import Source, SourceError, open_source
@@ -22,6 +22,8 @@ from loger_ros.mapping.point_files import write_ply
 from loger_ros.mapping.trajectory_files import read_tum, write_tum
 from loger_ros.model import load_model
 from loger_ros.types import Frame
+
+TRAJECTORY = "trajectory.txt"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,9 +56,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"loger replay: {error}", file=sys.stderr)
         return 2
     seconds = time.monotonic() - started
-    poses = len(read_tum(folder / "trajectory.txt"))
+    poses = len(read_tum(folder / TRAJECTORY))
     print(f"{poses} poses of {count} images in {seconds:.1f} s, {count / seconds:.1f} images/s")
-    print(f"{folder}: trajectory.txt, cloud.ply")
+    print(f"{folder}: {TRAJECTORY}, cloud.ply")
     return 0
 
 
@@ -73,8 +75,9 @@ def _core(source: Source, model: Any, job: Job, speed: float, line: Line) -> int
     paced = _Paced(source, speed) if speed > 0 else source
     with journal_in(job.folder, source.problems) as journal:
         run = run_source(paced, model, job.settings, journal=journal, progress=line.frames)
+    require_poses(job, source, run)
     job.folder.mkdir(parents=True, exist_ok=True)
-    write_tum(job.folder / "trajectory.txt", run.trajectory)
+    write_tum(job.folder / TRAJECTORY, run.trajectory)
     write_ply(job.folder / "cloud.ply", run.cloud)
     return len(run.stamps)
 
@@ -98,7 +101,10 @@ def _node(source: Source, job: Job, speed: float, line: Line) -> int:
             parameters[f"{section.name}.{name}"] = value
     camera = source.camera if settings.undistort else None
     frames = read_ahead(chosen(source, settings))
-    return replay(frames, camera, job.folder, parameters, rate=speed, sent=line.frames)
+    count = replay(frames, camera, job.folder, parameters, rate=speed, sent=line.frames)
+    if not (job.folder / TRAJECTORY).exists() or not len(read_tum(job.folder / TRAJECTORY)):
+        raise SourceError(f"none of {count} images of {job.source} got a pose: see {job.folder / 'node.log'}")
+    return count
 
 
 class _Paced:

@@ -82,10 +82,14 @@ def evaluate(job: Job, model: Any, progress: Progress = lambda frames: None) -> 
     metrics |= {"choice": dataclasses.asdict(job.choice), "job": job.fingerprint}
     with journal_in(job.folder, source.problems) as journal:
         run = run_source(source, model, job.settings, journal=journal, progress=progress)
+    require_poses(job, source, run)
+    return _reported(job, source, run, metrics)
+
+
+def require_poses(job: Job, source: Source, run: Run) -> None:
     if not len(run.trajectory):
         reasons = "; ".join(f"{item['name']}: {item['message']}" for item in problems_of(source, run))
         raise SourceError(f"no frame of {job.source} got a pose. {reasons or 'It has no images'}")
-    return _reported(job, source, run, metrics)
 
 
 @contextmanager
