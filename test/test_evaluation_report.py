@@ -19,7 +19,7 @@ from PIL import Image
 
 from loger_ros.cli import main
 from loger_ros.config import CloudConfig, StreamConfig
-from loger_ros.evaluation.evaluate import SO_FAR, Job, evaluate
+from loger_ros.evaluation.evaluate import SO_FAR, Job, evaluate, judge
 from loger_ros.evaluation.progress import Line, duration
 from loger_ros.evaluation.report.compare import method_labels
 from loger_ros.evaluation.report.folder import read_metrics
@@ -28,7 +28,7 @@ from loger_ros.evaluation.sources import Choice, SourceError, open_source
 from loger_ros.evaluation.sources.base import ImageFiles
 from loger_ros.mapping.journal import read_journal
 from loger_ros.mapping.point_files import read_ply
-from loger_ros.mapping.trajectory_files import read_tum
+from loger_ros.mapping.trajectory_files import read_tum, write_tum
 from loger_ros.stream import Reconstructor
 from loger_ros.types import Frame, Trajectory
 from loger_ros.world import SequenceSpec, generate
@@ -224,6 +224,16 @@ def test_a_trajectory_made_elsewhere_is_judged(
     assert method_labels([metrics, ours]) == ["trajectory", "small"]
     assert main([*words, str(tmp_path / "nowhere.txt")]) == 2
     assert "cannot be read" in capsys.readouterr().err
+
+
+def test_of_more_poses_than_images_those_at_images_count(folder: Path, tmp_path: Path) -> None:
+    truth = read_tum(folder / "groundtruth.txt")
+    stamps = [stamp + late for stamp in truth.stamps[1:] for late in (0, 30_000_000, 60_000_000)]
+    many = Trajectory(tuple(stamps), np.repeat(truth.T_map_camera[1:], 3, axis=0), (0,) * len(stamps))
+    write_tum(tmp_path / "many.txt", many)
+    metrics = judge(Job(str(folder), tmp_path / "out", "", SETTINGS, pictures=False), tmp_path / "many.txt")
+    assert (metrics["frames"]["taken"], metrics["frames"]["posed"]) == (15, 14)
+    assert metrics["frames"]["coverage_percent"] == pytest.approx(100 * 14 / 15)
 
 
 def test_without_matplotlib_the_numbers_are_there(

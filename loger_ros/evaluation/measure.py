@@ -53,7 +53,11 @@ def measure(
     run: Run, truth: Trajectory | None, tolerance: int = TOLERANCE, threshold: float = CLOUD_THRESHOLD
 ) -> dict:
     """What can be said; what needs a truth that is not there is left out."""
-    metrics: dict[str, Any] = {"frames": _coverage(run), "time": _times(run), "memory_mb": run.peak}
+    metrics: dict[str, Any] = {
+        "frames": _coverage(run, tolerance),
+        "time": _times(run),
+        "memory_mb": run.peak,
+    }
     metrics["events"] = dict(run.events.counts)
     if truth is not None and len(truth):
         matched = Matched.of(run.trajectory, truth, tolerance)
@@ -123,8 +127,9 @@ def _scene_metrics(run: Run, matched: Matched, threshold: float) -> dict[str, An
     return result
 
 
-def _coverage(run: Run) -> dict[str, Any]:
-    taken, posed = len(run.stamps), len(run.trajectory)
+def _coverage(run: Run, tolerance: int) -> dict[str, Any]:
+    """posed: images with a pose; a trajectory made elsewhere may have more poses than there are images."""
+    taken, posed = len(run.stamps), len(associate(run.stamps, run.trajectory.stamps, tolerance)[0])
     return {
         "taken": taken,
         "posed": posed,
