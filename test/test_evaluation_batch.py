@@ -79,6 +79,18 @@ def test_a_process_that_is_killed_is_an_outcome(data: Path, checkpoint: Path, tm
     assert all(outcome.metrics is None and "want of memory" in outcome.error for outcome in outcomes)
 
 
+def test_another_checkpoint_of_the_same_name_is_another_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGER_CHECKPOINTS", str(tmp_path))
+    for model in ("tiny", str(tmp_path / "tiny.safetensors")):
+        prints = set()
+        for content in (b"old", b"newer"):
+            (tmp_path / "tiny.safetensors").write_bytes(content)
+            prints.add(Job("x", tmp_path, model, SETTINGS).fingerprint)
+        assert len(prints) == 2, model
+
+
 def test_ray_does_the_same(data: Path, checkpoint: Path, tmp_path: Path) -> None:
     """On a local cluster of two workers."""
     pytest.importorskip("ray")

@@ -20,6 +20,7 @@ from loger_ros.evaluation.sources import Choice, Source, SourceError, open_sourc
 from loger_ros.events import EventLog
 from loger_ros.mapping.journal import Journal
 from loger_ros.mapping.trajectory_files import read_tum
+from loger_ros.model.catalog import NAMES, find_checkpoint
 
 SO_FAR = "trajectory_so_far.txt"
 
@@ -43,8 +44,8 @@ class Job:
     def fingerprint(self) -> str:
         """The same for jobs with the same outcome. A checkpoint file is told by its size and age."""
         facts = dataclasses.asdict(replace(self, folder=Path(), pictures=True, device=""))
-        file = Path(self.model)
-        if file.is_file():
+        file = find_checkpoint(self.model) if self.model in NAMES else Path(self.model)
+        if file is not None and file.is_file():
             facts["file"] = [file.stat().st_size, file.stat().st_mtime_ns]
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
