@@ -1,9 +1,14 @@
 """A camera that does not exist, the node and RViz:  ros2 launch loger_ros demo.launch.py"""
 
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, SetEnvironmentVariable
+from launch import LaunchContext, LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    SetEnvironmentVariable,
+)
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration, PythonExpression
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
@@ -25,6 +30,21 @@ NUMBERS = ("rate", "camera_height")  # 10 would be a whole number, and refused
 HANDED_ON = ("checkpoint", "device", "namespace", "rviz")  # to the node's launch file, under the same name
 
 
+def start_node(context: LaunchContext) -> list[IncludeLaunchDescription]:
+    """The path of a checkpoint may have any letter in it, so no expression is made of it."""
+    tiny = LaunchConfiguration("checkpoint").perform(context) == "tiny"  # others speak in other units
+    return [
+        IncludeLaunchDescription(
+            PythonLaunchDescriptionSource(str(share_file("launch/loger.launch.py"))),
+            launch_arguments={
+                "unit": LaunchConfiguration("camera_height") if tiny else "",
+                "motion": "wheels" if tiny else "",
+                **{name: LaunchConfiguration(name) for name in HANDED_ON},
+            }.items(),
+        )
+    ]
+
+
 def generate_launch_description() -> LaunchDescription:
     arguments = [
         DeclareLaunchArgument(name, default_value=default, description=description)
@@ -44,16 +64,4 @@ def generate_launch_description() -> LaunchDescription:
         ],
         output="screen",
     )
-    checkpoint, height = LaunchConfiguration("checkpoint"), LaunchConfiguration("camera_height")
-    # of tiny alone: others speak in other units
-    unit = PythonExpression(["'", height, "' if '", checkpoint, "' == 'tiny' else ''"])
-    motion = PythonExpression(["'wheels' if '", checkpoint, "' == 'tiny' else ''"])
-    node = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(str(share_file("launch/loger.launch.py"))),
-        launch_arguments={
-            "unit": unit,
-            "motion": motion,
-            **{name: LaunchConfiguration(name) for name in HANDED_ON},
-        }.items(),
-    )
-    return LaunchDescription([*arguments, *profile, camera, node])
+    return LaunchDescription([*arguments, *profile, camera, OpaqueFunction(function=start_node)])
