@@ -278,6 +278,10 @@ def test_the_command_names_what_is_wrong(folder: Path, tmp_path: Path, capsys: p
     assert main(["eval", str(folder), "--model", str(tmp_path / "none.pt"), "--out", str(tmp_path)]) == 2
     assert "none.pt" in capsys.readouterr().err
     assert main(["eval", str(tmp_path / "nowhere"), "--out", str(tmp_path)]) == 2
+    for rate in ("0", "-5", "nan", "fast"):
+        with pytest.raises(SystemExit, match="2"):
+            main(["eval", str(folder), "--rate", rate])
+        assert "expected a rate of 0.001 to 10000 Hz" in capsys.readouterr().err
 
 
 def test_the_command_writes_a_report(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from loger_ros.cli.arguments import image_size
+from loger_ros.cli.arguments import image_size, rate
 from loger_ros.cli.settings import add_settings, chosen_settings
 from loger_ros.config import CloudConfig, ConfigError, MapConfig, StreamConfig, cloud_settings_for
 from loger_ros.evaluation.association import TOLERANCE
@@ -72,7 +72,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     recording.add_argument("--camera", default="", help="which camera of a dataset (default: the first)")
     recording.add_argument(
-        "--rate", type=float, default=10.0, help="Hz where images have no stamps (default: 10)"
+        "--rate", type=rate, default=10.0, help="Hz where images have no stamps (default: 10)"
     )
     recording.add_argument("--size", type=image_size, default=Choice.size, help="of a synthetic sequence")
     recording.add_argument(
