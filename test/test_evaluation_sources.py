@@ -50,6 +50,19 @@ def test_a_folder_as_of_tum(sequence: Sequence, tmp_path: Path) -> None:
     assert not source.problems.counts
 
 
+def test_lists_may_begin_with_a_mark_of_their_encoding(sequence: Sequence, tmp_path: Path) -> None:
+    write_tum_folder(sequence, tmp_path / "desk")
+    for name in ("rgb.txt", "groundtruth.txt"):
+        file = tmp_path / "desk" / name
+        file.write_text(file.read_text(), encoding="utf-8-sig")
+    source = open_source(tmp_path / "desk")
+    assert source.stamps == source.truth().stamps == tuple(sequence.stamps)
+    write_kitti_folder(sequence, tmp_path / "kitti")
+    poses = tmp_path / "poses.txt"
+    poses.write_text((tmp_path / "kitti" / "poses.txt").read_text(), encoding="utf-8-sig")
+    assert len(open_source(tmp_path / "kitti" / "image_2", Choice(truth=str(poses))).truth()) == 8
+
+
 def test_a_published_camera_is_known_by_its_name(tmp_path: Path) -> None:
     folder = tmp_path / "rgbd_dataset_freiburg1_desk"
     save(folder / "rgb", ["1.0.png"], pictures(1, size=(480, 640)))

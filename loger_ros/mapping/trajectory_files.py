@@ -118,7 +118,7 @@ def _read(path: str | Path) -> str:
     size = Path(path).stat().st_size
     if size > MOST_BYTES:
         raise ValueError(f"{path} has {size} bytes, more than the {MOST_BYTES} that are read")
-    return Path(path).read_text(errors="replace")
+    return Path(path).read_text(encoding="utf-8-sig", errors="replace")  # some editors begin with a mark
 
 
 def _write(path: str | Path, text: str) -> None:

@@ -59,7 +59,7 @@ def read_truth(file: Path, source: Source) -> Trajectory:
 
 def _columns(file: Path) -> int:
     """Of the first line that is no comment."""
-    with file.open(errors="replace") as lines:
+    with file.open(encoding="utf-8-sig", errors="replace") as lines:
         for _ in range(1000):
             words = lines.readline(MOST_SETTINGS).replace(",", " ").split()
             if words and not words[0].startswith("#"):

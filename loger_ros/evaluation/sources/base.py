@@ -252,7 +252,7 @@ def read_text(file: Path, most: int = MOST_TEXT) -> str:
     try:
         if file.stat().st_size > most:
             raise SourceError(f"{file} has more than the {most} bytes that are read")
-        return file.read_text(errors="replace")
+        return file.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
         raise SourceError(f"{file} cannot be read: {error.strerror}") from error
 
