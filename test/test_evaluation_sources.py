@@ -249,6 +249,10 @@ def test_recordings_below_a_folder_are_found(sequence: Sequence, tmp_path: Path)
     (tmp_path / ".cache").mkdir()
     found = [path.relative_to(tmp_path).as_posix() for path in find_sources(tmp_path)]
     assert found == ["desk", "sequences/00"], "not their image folders, not their poses"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "linked").symlink_to(tmp_path / "desk")
+    (tmp_path / "mine" / "circle").symlink_to(tmp_path / "mine")
+    assert list(find_sources(tmp_path / "mine")) == [tmp_path / "mine" / "linked"]
     assert list(find_sources(tmp_path / "empty")) == []
     with pytest.raises(SourceError, match="no recording that is known"):
         open_source(tmp_path / "empty")

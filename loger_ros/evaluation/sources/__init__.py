@@ -67,16 +67,19 @@ def format_of(path: Path) -> Any:
 
 
 def find_sources(folder: Path) -> Iterator[Path]:
-    """Recordings at or below a folder, by name. Inside a recording nothing is looked for."""
-    looked_at = 0
-    for place, folders, files in os.walk(folder):
-        looked_at += 1
-        if looked_at > MOST_FOLDERS:
-            raise SourceError(f"{folder} has more than {MOST_FOLDERS} folders: choose a smaller one")
+    """Recordings at or below a folder, by name. Inside a recording nothing is looked for.
+
+    Links are followed, each folder is looked at once.
+    """
+    looked_at: set[Path] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
         here = Path(place)
-        if REPORT in files:
+        if len(looked_at) >= MOST_FOLDERS:
+            raise SourceError(f"{folder} has more than {MOST_FOLDERS} folders: choose a smaller one")
+        if REPORT in files or here.resolve() in looked_at:
             folders.clear()
             continue
+        looked_at.add(here.resolve())
         if format_of(here) is not None:
             folders.clear()
             yield here
