@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from loger_ros.cli.eval import folder_name
 from loger_ros.evaluation.sources import Choice, SourceError, find_sources, open_source
 from loger_ros.evaluation.sources.ahead import read_ahead
 from loger_ros.evaluation.sources.base import natural, read_image
@@ -256,6 +257,16 @@ def test_recordings_below_a_folder_are_found(sequence: Sequence, tmp_path: Path)
     assert list(find_sources(tmp_path / "empty")) == []
     with pytest.raises(SourceError, match="no recording that is known"):
         open_source(tmp_path / "empty")
+
+
+def test_here_and_above_have_the_names_of_their_folders(
+    sequence: Sequence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_kitti_folder(sequence, tmp_path / "sequences" / "00")
+    for place, text in (("sequences/00", "."), ("sequences/00/image_2", "..")):
+        monkeypatch.chdir(tmp_path / place)
+        assert open_source(text).name == "00"
+        assert folder_name(text) == "sequences_00"
 
 
 def test_reading_ahead_keeps_order_errors_and_bounds() -> None:

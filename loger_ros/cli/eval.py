@@ -23,7 +23,7 @@ from loger_ros.evaluation.measure import CLOUD_THRESHOLD
 from loger_ros.evaluation.progress import Line
 from loger_ros.evaluation.report.compare import find_runs, tables, write_comparison
 from loger_ros.evaluation.run import Settings
-from loger_ros.evaluation.sources import Choice, SourceError, find_sources, open_source
+from loger_ros.evaluation.sources import Choice, SourceError, find_sources, named_path, open_source
 from loger_ros.model import load_model
 from loger_ros.world.named_sets import NAMED_SETS
 
@@ -236,7 +236,7 @@ def _frames_of(jobs: list[Job]) -> int:
 
 def folder_name(source: str) -> str:
     """The last two parts of a path: the sequence and what it belongs to."""
-    parts = [part for part in Path(source).parts if part not in ("/", ".", "..")]
+    parts = [part for part in named_path(source).parts if part not in ("/", ".", "..")]
     return "_".join(parts[-2:]) or "run"
 
 

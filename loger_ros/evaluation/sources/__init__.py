@@ -37,13 +37,13 @@ FORMATS: tuple[Any, ...] = (
 MOST_FOLDERS = 100_000  # looked at below one folder
 REPORT = "metrics.json"  # marks a folder of results, whose pictures are no recording
 
-__all__ = ["Choice", "Source", "SourceError", "find_sources", "format_of", "open_source"]
+__all__ = ["Choice", "Source", "SourceError", "find_sources", "format_of", "named_path", "open_source"]
 
 
 def open_source(text: str | Path, choice: Choice | None = None) -> Source:
     """The recording at a path, or the synthetic sequence of that name."""
     choice = choice or Choice()
-    path = Path(text)
+    path = named_path(text)
     if not path.exists():
         if Synthetic.named(str(text)):
             return Synthetic.of_name(str(text), choice)
@@ -60,6 +60,12 @@ def open_source(text: str | Path, choice: Choice | None = None) -> Source:
             f"the truth {choice.truth} is no file, and {path} is no bag that could have a topic"
         )
     return found(path, choice)
+
+
+def named_path(text: str | Path) -> Path:
+    """As it is written, but that "." and ".." get the names of their folders."""
+    path = Path(text)
+    return path.resolve() if path.name in ("", "..") else path
 
 
 def format_of(path: Path) -> Any:
