@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from itertools import pairwise
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from networks import small_model
 
 from loger_ros.cli import main
+from loger_ros.cli.assess import Examination
 from loger_ros.config import StreamConfig
 from loger_ros.evaluation.assessment.assess import assess, drift, ride, score, stream_settings
 from loger_ros.evaluation.assessment.films import Film, film, set_films, without_border
@@ -85,6 +88,18 @@ def test_drift_grows_with_length():
     errors = [drift(made, truth, length, "se3") for length in (50, 100, 200, 400)]
     assert all(later > 1.5 * earlier for earlier, later in pairwise(errors))
     assert np.isnan(drift(made, truth, 401, "se3"))
+
+
+def test_a_full_disk_leaves_the_older_table(tmp_path, monkeypatch):
+    examination = Examination.__new__(Examination)
+    examination.result, examination.args = {}, SimpleNamespace(out=tmp_path)
+    monkeypatch.setattr("loger_ros.evaluation.assessment.report.page", str)
+    examination._keep("robot", "speed", 1)
+    monkeypatch.setattr("os.fsync", Mock(side_effect=OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        examination._keep("robot", "speed", 2)
+    assert json.loads((tmp_path / "table.json").read_text()) == {"robot": {"speed": 1}}
+    assert {file.name for file in tmp_path.iterdir()} == {"table.json", "table.md"}
 
 
 def test_errors_know_their_alignment():

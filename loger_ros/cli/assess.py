@@ -16,6 +16,7 @@ import torch
 
 from loger_ros.cli.arguments import image_size
 from loger_ros.config import ALIGNMENTS, StreamConfig
+from loger_ros.files import appearing_whole
 from loger_ros.world.named_sets import NAMED_SETS
 
 if TYPE_CHECKING:
@@ -183,8 +184,10 @@ class Examination:
 
         self.result.setdefault(world, {})[part] = found
         self.args.out.mkdir(parents=True, exist_ok=True)
-        (self.args.out / "table.json").write_text(json.dumps(_plain(self.result), indent=1) + "\n")
-        (self.args.out / "table.md").write_text(page(self.result))
+        table = json.dumps(_plain(self.result), indent=1) + "\n"
+        for name, text in (("table.json", table), ("table.md", page(self.result))):
+            with appearing_whole(self.args.out / name) as file:
+                file.write(text.encode())
 
     def _how(self) -> str:
         args = self.args
