@@ -178,6 +178,14 @@ def test_nothing_stays_of_an_earlier_run(
     assert left == {"metrics.json", "report.html", "trajectory.txt", "said_first.txt", "cloud.ply"}
 
 
+def test_a_report_names_its_recording_the_same_from_everywhere(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    metrics = evaluate(Job(folder.name, tmp_path, "small", SETTINGS, pictures=False), small_model())
+    assert metrics["source"]["path"] == str(folder)
+
+
 def test_a_truth_of_another_time_is_told(folder: Path, tmp_path: Path) -> None:
     lines = (folder / "groundtruth.txt").read_text().splitlines()
     (tmp_path / "late.txt").write_text("".join(f"9{line}\n" for line in lines if not line.startswith("#")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,8 @@ def description(
     source: Source, path: str, model_name: str, settings: Settings, device: str
 ) -> dict[str, Any]:
     """What was run on what: the part of metrics.json that tells runs apart."""
+    if Path(path).exists():
+        path = os.path.abspath(path)  # the same from wherever it is looked at
     return {
         "source": {"name": source.name, "kind": source.kind, "path": path, "frames": len(source)},
         "model": {"name": model_name},
