@@ -70,6 +70,17 @@ def test_a_step_that_needs_no_next_memory_hands_the_given_one_on(model):
     assert not torch.equal(window_only.window[0].keys, memory.window[0].keys)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_memory_keeps_no_more_alive_than_it_holds(dtype):
+    model = small_model().requires_grad_(False)
+    model.hold_products(dtype)
+    memory = model.initial_memory()
+    for seed in range(2):
+        _, memory = advance(model, memory, seed)
+        for tensor in tensors_of(memory):
+            assert tensor.untyped_storage().nbytes() == tensor.nbytes
+
+
 def test_what_is_not_asked_for_is_not_computed(model):
     everything, _ = advance(model, model.initial_memory(), 0)
     called: list[str] = []

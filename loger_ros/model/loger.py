@@ -239,9 +239,9 @@ class LoGeR(nn.Module):
             if switches.window and i in self.config.attn_insert_after:
                 layer = self.config.attn_insert_after.index(i)
                 history = memory.window[layer] if memory.window else None
-                seen_and_own, own = self.swa_layers[layer](x, rope, history)
+                seen_and_own, updated = self.swa_layers[layer](x, rope, history, switches.update_window)
                 x = x + gated(seen_and_own, self.swa_gate_projs[layer](seen_and_own))
-                seen.append(own)
+                seen.append(updated)
             if i >= len(self.decoder) - 2:
                 last_two.append(x)
         return torch.cat(last_two, -1), Memory(

@@ -16,9 +16,14 @@ class SlidingWindowLayer(Block):
         super().__init__(dim, num_heads, mlp_ratio, qk_norm=True, layer_scale=0.01)
 
     def forward(  # type: ignore[override]
-        self, x: Tensor, rope: RopeTables, history: KeyValues | None
-    ) -> tuple[Tensor, KeyValues]:
-        """x (B, N, S, C) → the block's output and the keys and values that the next chunk will see."""
+        self, x: Tensor, rope: RopeTables, history: KeyValues | None, update: bool = True
+    ) -> tuple[Tensor, KeyValues | None]:
+        """x (B, N, S, C) → the block's output and the keys and values that the next chunk will see.
+
+        Without ``update`` the given ones are returned as they are.
+        """
         q, own = self.attn.project(self.norm1(x), rope)
         x = x + self.ls1(self.attn.attend(q, own, shape=x.shape, history=history))
-        return self.feed_forward(x), own
+        if update:  # as a view the values would keep the projection alive, three times their size
+            history = KeyValues(own.keys, own.values.contiguous())
+        return self.feed_forward(x), history
