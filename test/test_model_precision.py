@@ -67,8 +67,41 @@ def test_flash_layout_against_torch(monkeypatch):
         return out.transpose(1, 2), None  # some releases return the log-sum-exp as well
 
     q, k, v = (torch.randn(2, 3, length, 8) for length in (5, 7, 7))
-    monkeypatch.setattr(flash, "_installed", lambda: ("FlashAttention 3", stand_in))
+    monkeypatch.setattr(flash, "installed", lambda: {"FlashAttention 3": stand_in})
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     assert torch.allclose(flash.flash_attention(q, k, v), F.scaled_dot_product_attention(q, k, v), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("capability", "both", "three_alone"),
+    [
+        ((7, 5), None, None),
+        ((8, 7), "FlashAttention 2", None),
+        ((9, 0), "FlashAttention 3", "FlashAttention 3"),
+        ((10, 0), "FlashAttention 2", None),
+        ((12, 0), "FlashAttention 2", None),
+    ],
+)
+def test_flash_is_the_newest_package_that_suits_the_gpu(monkeypatch, capability, both, three_alone):
+    used = []
+    packages = {
+        name: lambda q, k, v, name=name: used.append(name) or q
+        for name in ("FlashAttention 3", "FlashAttention 2")
+    }
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    for available, expected in (
+        (packages, both),
+        ({"FlashAttention 3": packages["FlashAttention 3"]}, three_alone),
+    ):
+        monkeypatch.setattr(flash, "installed", lambda available=available: available)
+        reason = flash.why_not_flash(torch.device("cuda"), torch.bfloat16)
+        if expected is None:
+            assert f"FlashAttention 3 needs compute capability 9.x, this GPU has {capability[0]}." in reason
+            continue
+        assert reason is None
+        used.clear()
+        flash.flash_attention(*torch.zeros(3, 1, 2, 4, 8))
+        assert used == [expected]
 
 
 def test_backend_is_chosen_once_and_refused_where_it_cannot_run():
