@@ -105,9 +105,19 @@ def numpy() -> Finding:
 
 def flash_attention() -> Finding:
     try:
-        return Finding("flash-attn", importlib.metadata.version("flash-attn"))
-    except importlib.metadata.PackageNotFoundError:
+        from loger_ros.model.flash import installed
+    except Exception:  # of torch, which has a finding of its own
+        return Finding("flash-attn", "unknown without torch", Verdict.NOTE)
+    packages = installed()
+    if not packages:
         return Finding("flash-attn", "not installed (torch's own attention is used)")
+    value = "; ".join(package.problem or package.name for package in packages)
+    if any(package.problem for package in packages):
+        cure = (
+            "install a flash-attn built for this torch, or remove it: torch's own attention is used instead"
+        )
+        return Finding("flash-attn", value, Verdict.NOTE, cure)
+    return Finding("flash-attn", value)
 
 
 def checkpoint() -> Finding:

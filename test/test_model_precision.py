@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from golden import golden, golden_path, rms_error
 from networks import small_model
 
+from loger_ros import inventory
 from loger_ros.model import LoGeR, flash, load_model
 
 NUMBERS = golden("windows_plain_fp32ns")
@@ -67,7 +68,7 @@ def test_flash_layout_against_torch(monkeypatch):
         return out.transpose(1, 2), None  # some releases return the log-sum-exp as well
 
     q, k, v = (torch.randn(2, 3, length, 8) for length in (5, 7, 7))
-    monkeypatch.setattr(flash, "installed", lambda: {"FlashAttention 3": stand_in})
+    monkeypatch.setattr(flash, "installed", lambda: (flash.Package("FlashAttention 3", stand_in),))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     assert torch.allclose(flash.flash_attention(q, k, v), F.scaled_dot_product_attention(q, k, v), atol=1e-6)
 
@@ -84,16 +85,13 @@ def test_flash_layout_against_torch(monkeypatch):
 )
 def test_flash_is_the_newest_package_that_suits_the_gpu(monkeypatch, capability, both, three_alone):
     used = []
-    packages = {
-        name: lambda q, k, v, name=name: used.append(name) or q
+    three, two = (
+        flash.Package(name, lambda q, k, v, name=name: used.append(name) or q)
         for name in ("FlashAttention 3", "FlashAttention 2")
-    }
+    )
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    for available, expected in (
-        (packages, both),
-        ({"FlashAttention 3": packages["FlashAttention 3"]}, three_alone),
-    ):
-        monkeypatch.setattr(flash, "installed", lambda available=available: available)
+    for packages, expected in (((three, two), both), ((three,), three_alone)):
+        monkeypatch.setattr(flash, "installed", lambda packages=packages: packages)
         reason = flash.why_not_flash(torch.device("cuda"), torch.bfloat16)
         if expected is None:
             assert f"FlashAttention 3 needs compute capability 9.x, this GPU has {capability[0]}." in reason
@@ -102,6 +100,38 @@ def test_flash_is_the_newest_package_that_suits_the_gpu(monkeypatch, capability,
         used.clear()
         flash.flash_attention(*torch.zeros(3, 1, 2, 4, 8))
         assert used == [expected]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ImportError("x.so: undefined symbol: _ZN3c1\nmore"), "x.so: undefined symbol: _ZN3c1"),
+        (RuntimeError("0 active drivers"), "0 active drivers"),
+        (ModuleNotFoundError("No module named 'einops'", name="einops"), "No module named 'einops'"),
+        (OSError(), "OSError"),
+    ],
+)
+def test_a_broken_flash_is_told_from_an_absent_one(monkeypatch, caplog, error, said):
+    def broken(module):
+        raise error if module == "flash_attn" else ModuleNotFoundError(name=module)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(flash.importlib, "import_module", broken)
+        packages = flash.installed.__wrapped__()
+    problem = f"FlashAttention 2 is installed but cannot be imported: {said}"
+    assert [package.problem for package in packages] == [problem]
+    monkeypatch.setattr(flash, "installed", lambda: packages)
+    model = small_model()
+    model.hold_products(torch.bfloat16)
+    monkeypatch.setattr(type(model), "device", torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 7))
+    assert model.set_attention_backend("auto") == "sdpa"
+    (record,) = caplog.records
+    assert problem + "." in record.getMessage()
+    with pytest.raises(ValueError, match="cannot be imported"):
+        model.set_attention_backend("flash_attn")
+    finding = inventory.flash_attention()
+    assert (finding.value, finding.verdict) == (problem, inventory.Verdict.NOTE)
 
 
 def test_backend_is_chosen_once_and_refused_where_it_cannot_run():

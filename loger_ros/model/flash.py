@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+CANNOT_BE_IMPORTED = "is installed but cannot be imported"
 _PACKAGES = {"flash_attn_interface": "FlashAttention 3", "flash_attn": "FlashAttention 2"}
 _NEEDS = {  # of the compute capability; the kernels of 3 are for sm_90a, which no newer GPU runs
     "FlashAttention 3": ("9.x", lambda capability: capability[0] == 9),
@@ -16,16 +18,25 @@ _NEEDS = {  # of the compute capability; the kernels of 3 are for sm_90a, which 
 }
 
 
+class Package(NamedTuple):
+    name: str
+    attend: Callable[..., Tensor] | None
+    problem: str = ""  # where it is installed and gives no function
+
+
 @lru_cache(maxsize=1)
-def installed() -> dict[str, Callable[..., Tensor]]:
-    """The best first."""
-    found = {}
-    for package, name in _PACKAGES.items():
+def installed() -> tuple[Package, ...]:
+    """The newest first."""
+    found = []
+    for module, name in _PACKAGES.items():
         try:
-            found[name] = importlib.import_module(package).flash_attn_func
-        except (ImportError, OSError, AttributeError):  # absent, or built for another torch
-            continue
-    return found
+            found.append(Package(name, importlib.import_module(module).flash_attn_func))
+        except Exception as error:  # built for another torch or GPU, it raises anything
+            if isinstance(error, ModuleNotFoundError) and error.name == module:
+                continue
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            found.append(Package(name, None, f"{name} {CANNOT_BE_IMPORTED}: {reason}"))
+    return tuple(found)
 
 
 def why_not_flash(device: torch.device, dtype: torch.dtype) -> str | None:
@@ -38,8 +49,9 @@ def why_not_flash(device: torch.device, dtype: torch.dtype) -> str | None:
         return None
     major, minor = torch.cuda.get_device_capability(device)
     reasons = [
-        f"{name} needs compute capability {_NEEDS[name][0]}, this GPU has {major}.{minor}"
-        for name in installed()
+        package.problem
+        or f"{package.name} needs compute capability {_NEEDS[package.name][0]}, this GPU has {major}.{minor}"
+        for package in installed()
     ]
     return "; ".join(reasons) or "the package flash-attn is not installed"
 
@@ -56,4 +68,7 @@ def flash_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def _suited(device: torch.device) -> Callable[..., Tensor] | None:
     capability = torch.cuda.get_device_capability(device)
-    return next((attend for name, attend in installed().items() if _NEEDS[name][1](capability)), None)
+    return next(
+        (package.attend for package in installed() if package.attend and _NEEDS[package.name][1](capability)),
+        None,
+    )

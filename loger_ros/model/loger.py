@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from loger_ros.model.carried import Carried
 from loger_ros.model.config import ModelConfig
 from loger_ros.model.encoder import Encoder, Features
 from loger_ros.model.fast_weights import FastWeightLayer, FastWeights
-from loger_ros.model.flash import why_not_flash
+from loger_ros.model.flash import CANNOT_BE_IMPORTED, why_not_flash
 from loger_ros.model.heads import CameraHead, HeadDecoder, PatchHead, unproject
 from loger_ros.model.layers import Linear
 from loger_ros.model.memory import Memory
@@ -29,6 +30,8 @@ OUTPUTS = ("local_points", "confidence", "camera_poses")
 _AFTER_DECODERS = ("point_head", "conf_head", "camera_head", "metric_head")  # these stay float32
 _IMAGE_MEAN, _IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _SIZES_KEPT = 16  # rotary tables, one per image size and head width
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,13 @@ class LoGeR(nn.Module):
         reason = why_not_flash(self.device, self.dtype)
         if backend == "flash_attn" and reason:
             raise ValueError(f"attention: flash_attn cannot run here: {reason}. Use 'sdpa' or 'auto'.")
+        if backend == "auto" and reason and CANNOT_BE_IMPORTED in reason:
+            _log.warning(
+                "attention: flash_attn cannot run here: %s. Torch's own is used: install a flash-attn built "
+                "for torch %s, or remove it",
+                reason,
+                torch.__version__,
+            )
         chosen = "flash_attn" if backend != "sdpa" and reason is None else "sdpa"
         for module in self.modules():
             if isinstance(module, Attention):
