@@ -18,6 +18,8 @@ from safetensors.torch import load_file, save_file
 
 from loger_ros.model import PRESETS, CheckpointError, ConfigError, build_model, find_checkpoint, load_model
 from loger_ros.model.checkpoint import open_checkpoint
+from loger_ros.ros import network
+from loger_ros.ros.config import NetworkConfig
 
 STAR = SMALL
 PLAIN = dataclasses.replace(SMALL, ttt_pre_norm=True)
@@ -234,6 +236,28 @@ def test_cuda_without_cuda_names_the_cure(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ValueError, match="'cuda:2' was asked for, but there are 2 GPUs"):
         load_model(golden_path("weights_a"), device="cuda:2")
+
+
+@pytest.mark.parametrize(("capability", "fits"), [((7, 5), "float16"), ((8, 7), "bfloat16")])
+def test_bfloat16_is_not_for_gpus_before_ampere(monkeypatch, caplog, capability, fits):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    asked = []
+    monkeypatch.setattr(network, "load_model", lambda name, **options: asked.append(options["dtype"]))
+    network.load_network(NetworkConfig())
+    assert asked == [fits]
+    for dtype in ("float16", "bfloat16"):
+        with pytest.raises(CheckpointError, match="does not exist"):
+            load_model("none.pt", device="cuda", dtype=dtype)
+    told = [record.getMessage() for record in caplog.records]
+    assert [f"compute capability {capability[0]}." in said for said in told] == [True] * (fits == "float16")
+
+
+def test_a_gpu_that_is_not_there_is_refused_by_the_node_too(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="'cuda:3' was asked for"):
+        network.load_network(NetworkConfig(device="cuda:3"))
 
 
 def test_one_line_in_the_log(caplog):

@@ -52,6 +52,14 @@ def load_model(
     """
     started = time.perf_counter()
     chosen_dtype, chosen_device = _dtype(dtype), _device(device)
+    if chosen_device.type == "cuda" and chosen_dtype is torch.bfloat16:
+        capability = torch.cuda.get_device_capability(chosen_device)
+        if capability < (8, 0):
+            _log.warning(
+                "dtype: this GPU, of compute capability %d.%d, has no products in bfloat16, or slow ones: choose "
+                "float16",
+                *capability,
+            )
     name = str(name_or_path) if str(name_or_path) in NAMES else None
     if name is None and checkpoint is not None:
         raise ValueError(f"checkpoint: {name_or_path} is a path already; give 'checkpoint' with a name only")

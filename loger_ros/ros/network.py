@@ -77,7 +77,7 @@ def load_network(settings: NetworkConfig) -> WatchedModel:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = settings.dtype
     if dtype == "auto":
-        dtype = "bfloat16" if device.startswith("cuda") else "float32"
+        dtype = _fitting_dtype(device)
     return WatchedModel(
         load_model(
             settings.checkpoint,
@@ -87,3 +87,14 @@ def load_network(settings: NetworkConfig) -> WatchedModel:
             attention=settings.attention,
         )
     )
+
+
+def _fitting_dtype(device: str) -> str:
+    """As the published code chooses: GPUs before Ampere have no products in bfloat16."""
+    if not device.startswith("cuda"):
+        return "float32"
+    try:
+        capability = torch.cuda.get_device_capability(device)
+    except (AssertionError, RuntimeError):  # no such GPU, which load_model refuses
+        return "bfloat16"
+    return "bfloat16" if capability >= (8, 0) else "float16"
