@@ -182,6 +182,8 @@ def test_long_lists_are_cut(tmp_path, state):
         ("[]", "no JSON object"),
         ("[" * 50_000, "no JSON object"),
         ('"' + "x" * 70_000 + '"', "no JSON object"),
+        ('{"patch_size": ' + "9" * 5000 + "}", "no JSON object"),
+        ('{"model": 5}', "cannot be built: model: expected a section, got 5. Give another as 'config'"),
         ('{"encoder": {"dim": "wide"}}', r"encoder.dim: expected int"),
         ('{"decoder": {"depth": 65536}, "encoder": {"depth": 65536}}', "too few"),
     ],
@@ -202,6 +204,7 @@ def test_a_bad_config_inside(tmp_path, state, config, reason):
         ('{"pitch": [20, 0]}', "pitch must be its least and its most"),
         ('{"height": [0, NaN]}', "height must be its least and its most"),
         ('{"forward": [0, 1, 2]}', "forward must be its least and its most"),
+        ('{"pitch": [0, 1' + "0" * 400 + "]}", "pitch must be its least and its most"),
     ],
 )
 def test_bad_words_on_how_cameras_were_carried(tmp_path, carried, reason):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -72,7 +73,7 @@ def _slack(taught: tuple[float, float]) -> float:
 
 def _range(name: str, value: Any) -> tuple[float, float]:
     numbers = isinstance(value, list | tuple) and all(
-        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in value
+        isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= sys.float_info.max for v in value
     )
     if not numbers or len(value) != 2 or value[0] > value[1]:
         raise ValueError(f"{name} must be its least and its most, got {value!r}")

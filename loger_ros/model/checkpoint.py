@@ -249,7 +249,7 @@ def _embedded(path: Path, name: str, text: str | None) -> Mapping[str, Any] | No
         return None
     try:
         values = json.loads(text) if len(text) <= _MAX_CONFIG else None
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # no JSON, or whole numbers of thousands of digits
         values = None
     if not isinstance(values, Mapping):
         raise CheckpointError(f"{path} brings a {name!r} in its metadata that is no JSON object of settings")

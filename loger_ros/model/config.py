@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
+import json
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -11,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loger_ros.config import ConfigError
+
+_MAX_FREQUENCY = 1e9  # its powers are worked out in float32
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,10 @@ class ModelConfig:
         the same with explicit sizes. As in the published code, an absent or empty ``attn_insert_after``
         becomes a copy of ``ttt_insert_after``; write ``"none"`` for a network without sliding window.
         """
-        values = dict(values.get("model", values))
+        section = values.get("model", values)
+        if not isinstance(section, Mapping):
+            raise ConfigError(f"model: expected a section, got {section!r:.80}")
+        values = dict(section)
         values.pop("se3", None)  # a run-time option that the published files keep in this section
         size = values.pop("decoder_size", "large")
         if size != "large":
@@ -109,12 +115,12 @@ def _block_indices(value: Any, name: str) -> tuple[int, ...]:
         return ()
     if isinstance(value, str):  # the published files allow "[0,2]"
         try:
-            value = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            raise ConfigError(f"{name}: expected block indices, got {value!r}") from None
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise ConfigError(f"{name}: expected block indices, got {value!r:.80}") from None
     indices = [value] if isinstance(value, int) else value
     if not isinstance(indices, (list, tuple)) or not all(isinstance(i, int) for i in indices):
-        raise ConfigError(f"{name}: expected a list of block indices, got {value!r}")
+        raise ConfigError(f"{name}: expected a list of block indices, got {value!r:.80}")
     return tuple(indices)
 
 
@@ -188,12 +194,11 @@ def _validate(config: ModelConfig) -> None:
             decoder.dim % config.ttt_head_dim == 0,
             f"ttt_head_dim: {config.ttt_head_dim} must divide decoder.dim {decoder.dim}",
         )
-    frequency = config.pos_type.removeprefix("rope")
+    frequency = re.fullmatch(r"rope([0-9]+\.?[0-9]*)", config.pos_type)
     require(
-        config.pos_type.startswith("rope")
-        and frequency.replace(".", "", 1).isdigit()
-        and float(frequency) > 0,
-        f"pos_type: expected 'rope' and a base frequency such as 'rope100', got {config.pos_type!r}",
+        frequency is not None and 0 < float(frequency[1]) <= _MAX_FREQUENCY,
+        f"pos_type: expected 'rope' and a base frequency up to {_MAX_FREQUENCY:.0e} such as 'rope100', "
+        f"got {config.pos_type!r:.80}",
     )
     require(
         config.newton_schulz in ("float32", "bfloat16"),

@@ -24,6 +24,7 @@ from loger_ros.model.loger import LoGeR
 DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
 _MAX_YAML = 64 * 2**10  # characters
 _MAX_DEPTH = 16  # of sections in sections
+_ODD = (ValueError, OverflowError, RecursionError)  # what settings out of a file raise: huge, deep or wrong
 
 _log = logging.getLogger(__name__)
 
@@ -56,8 +57,8 @@ def load_model(
         capability = torch.cuda.get_device_capability(chosen_device)
         if capability < (8, 0):
             _log.warning(
-                "dtype: this GPU, of compute capability %d.%d, has no products in bfloat16, or slow ones: choose "
-                "float16",
+                "dtype: this GPU, of compute capability %d.%d, has no products in bfloat16, or slow ones: "
+                "choose float16",
                 *capability,
             )
     name = str(name_or_path) if str(name_or_path) in NAMES else None
@@ -155,7 +156,7 @@ def _recommended(checkpoint: Checkpoint) -> dict[str, Any]:
         if unknown:
             raise ConfigError(f"stream.{unknown[0]} is no setting of this version")
         StreamConfig(**checkpoint.stream)
-    except ConfigError as error:
+    except _ODD as error:
         raise CheckpointError(
             f"{checkpoint.path}: the stream settings that it recommends: {error}"
         ) from error
@@ -165,15 +166,17 @@ def _recommended(checkpoint: Checkpoint) -> dict[str, Any]:
 def _carried(checkpoint: Checkpoint) -> Carried:
     try:
         return Carried.from_dict(checkpoint.carried)
-    except ValueError as error:
+    except _ODD as error:
         raise CheckpointError(f"{checkpoint.path}: how its cameras were carried: {error}") from error
 
 
 def _embedded(checkpoint: Checkpoint) -> ModelConfig:
     try:
         return ModelConfig.from_dict(checkpoint.config or {})
-    except ConfigError as error:
-        raise CheckpointError(f"{checkpoint.path}: the config inside cannot be built: {error}") from error
+    except _ODD as error:
+        raise CheckpointError(
+            f"{checkpoint.path}: the config inside cannot be built: {error}. Give another as 'config'"
+        ) from error
 
 
 def _config(config: ModelConfig | Mapping[str, Any] | str | Path) -> ModelConfig:
