@@ -197,23 +197,24 @@ def test_a_bad_config_inside(tmp_path, state, config, reason):
 
 
 @pytest.mark.parametrize(
-    ("carried", "reason"),
+    ("brought", "reason"),
     [
-        ('{"roll": [0, 1]}', "roll is not known of a mounting"),
-        ('{"pitch": 10}', "pitch must be its least and its most, got 10"),
-        ('{"pitch": [20, 0]}', "pitch must be its least and its most"),
-        ('{"height": [0, NaN]}', "height must be its least and its most"),
-        ('{"forward": [0, 1, 2]}', "forward must be its least and its most"),
-        ('{"pitch": [0, 1' + "0" * 400 + "]}", "pitch must be its least and its most"),
+        ({"carried": '{"roll": [0, 1]}'}, "roll is not known of a mounting"),
+        ({"carried": '{"pitch": 10}'}, "pitch must be its least and its most, got 10"),
+        ({"carried": '{"pitch": [20, 0]}'}, "pitch must be its least and its most"),
+        ({"carried": '{"height": [0, NaN]}'}, "height must be its least and its most"),
+        ({"carried": '{"forward": [0, 1, 2]}'}, "forward must be its least and its most"),
+        ({"carried": '{"pitch": [0, 1' + "0" * 400 + "]}"}, "pitch must be its least and its most"),
+        ({"stream": '{"chunk_size": "abc"}'}, "stream.chunk_size is 'abc'; it must be a whole number"),
+        ({"stream": '{"chunk_size": 2, "overlap": 7}'}, "stream.overlap is 7; it must be less than"),
+        ({"stream": '{"unit": 1' + "0" * 400 + "}"}, "stream settings that it recommends"),
+        ({"stream": '{"colour": 1}'}, "stream.colour is no setting of this version"),
     ],
 )
-def test_bad_words_on_how_cameras_were_carried(tmp_path, carried, reason):
-    model = small_model()
-    config = json.dumps(model.config.to_dict())
+def test_bad_words_on_stream_and_mounting(tmp_path, state, brought, reason):
     path = tmp_path / "weights.safetensors"
-    save_file(model.state_dict(), path, {"config": config, "carried": carried})
-    with pytest.raises(CheckpointError, match=reason):
-        load_model(path)
+    save_file(state, path, {"config": json.dumps(SMALL.to_dict())} | brought)
+    assert reason in refusal(path)
 
 
 def test_damage_anywhere_is_refused_or_harmless(tmp_path, state):

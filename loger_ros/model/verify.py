@@ -9,7 +9,7 @@ from loger_ros.files import sha256_of
 from loger_ros.model.catalog import PUBLISHED
 from loger_ros.model.checkpoint import CheckpointError, not_finite, open_checkpoint
 from loger_ros.model.config import PRESETS
-from loger_ros.model.weights import fitted_model
+from loger_ros.model.weights import carried, fitted_model, recommended
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ def verify_checkpoint(path: str | Path, *, contents: bool = True) -> CheckpointR
     try:
         checkpoint = open_checkpoint(path)
         model = fitted_model(checkpoint)
+        recommended(checkpoint)
+        carried(checkpoint)
     except CheckpointError as error:
         return CheckpointReport(path, False, str(error))
     except OSError as error:

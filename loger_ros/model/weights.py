@@ -69,7 +69,7 @@ def load_model(
         config = PRESETS[name]
     model = fitted_model(opened, config, asked_for=PUBLISHED[name].title if name in PUBLISHED else None)
     _fill(model, opened, chosen_dtype, chosen_device)
-    model.recommended, model.carried = _recommended(opened), _carried(opened)
+    model.recommended, model.carried = recommended(opened), carried(opened)
     used = model.eval().requires_grad_(False).set_attention_backend(attention)
     _log.info(
         "%s: %s parameters in %s on %s, %s attention, from %s in %.1f s",
@@ -149,7 +149,8 @@ def _located(name: str) -> Path:
     return found
 
 
-def _recommended(checkpoint: Checkpoint) -> dict[str, Any]:
+def recommended(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Settings of the stream."""
     known = {entry.name for entry in dataclasses.fields(StreamConfig)}
     unknown = sorted(checkpoint.stream.keys() - known)
     try:
@@ -163,7 +164,7 @@ def _recommended(checkpoint: Checkpoint) -> dict[str, Any]:
     return dict(checkpoint.stream)
 
 
-def _carried(checkpoint: Checkpoint) -> Carried:
+def carried(checkpoint: Checkpoint) -> Carried:
     try:
         return Carried.from_dict(checkpoint.carried)
     except _ODD as error:
