@@ -208,3 +208,28 @@ def test_kept_position_tables_follow_the_weights(model):
     for size in ((4 * k, 16) for k in range(1, 20)):
         model.encode(small_images(1, size=size))
     assert torch.equal(model.encode(small_images(1)).tokens, before)
+
+
+@pytest.mark.parametrize("frozen", [(), ("encoder.pos_embed",)])
+def test_a_training_step_may_come_after_an_inference(frozen):
+    model = small_model()
+    for name in frozen:
+        model.get_parameter(name).requires_grad_(False)
+    with torch.inference_mode():
+        advance(model, model.initial_memory(), 0)
+    prediction, _ = advance(model, model.initial_memory(), 0)
+    prediction.camera_poses.sum().backward()
+    assert model.register_token.grad is not None
+
+
+@pytest.mark.parametrize("size", [(12, 16), (16, 16)])
+def test_a_model_made_in_inference_mode_runs(model, size):
+    images = small_images(4, size=size)
+    expected, _ = model.step(images, model.initial_memory(), 4, 1)
+    with torch.inference_mode():
+        made = small_model().requires_grad_(False)
+        inside, _ = made.step(images, made.initial_memory(), 4, 1)
+    with torch.no_grad():
+        outside, _ = made.step(images, made.initial_memory(), 4, 1)
+    assert same(outputs_of(inside), outputs_of(expected))
+    assert same(outputs_of(outside), outputs_of(expected))

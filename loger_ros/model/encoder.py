@@ -82,14 +82,16 @@ class Encoder(nn.Module):
             return self._resized_positions(rows, columns)
         source = (
             self.pos_embed.data_ptr(),
-            self.pos_embed._version,
+            None if self.pos_embed.is_inference() else self.pos_embed._version,
             self.pos_embed.dtype,
             self.pos_embed.device,
         )
         if source != self._tables_of or len(self._tables) >= _SIZES_KEPT:
             self._tables, self._tables_of = {}, source
         if (rows, columns) not in self._tables:
-            self._tables[rows, columns] = self._resized_positions(rows, columns).detach()
+            # Kept tables may meet a training step after an inference: they must not be tensors of that mode.
+            with torch.inference_mode(False), torch.no_grad():
+                self._tables[rows, columns] = self._resized_positions(rows, columns).detach()
         return self._tables[rows, columns]
 
     def _resized_positions(self, rows: int, columns: int) -> Tensor:

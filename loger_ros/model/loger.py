@@ -320,8 +320,10 @@ class LoGeR(nn.Module):
         if key not in self._rope_kept:
             if len(self._rope_kept) >= _SIZES_KEPT:
                 self._rope_kept.clear()
-            positions = token_positions(rows, columns, self._specials, self.device)
-            self._rope_kept[key] = rope_tables(positions, head_dim, self.config.rope_frequency, self.dtype)
+            with torch.inference_mode(False):  # a training step may come after an inference
+                positions = token_positions(rows, columns, self._specials, self.device)
+                frequency = self.config.rope_frequency
+                self._rope_kept[key] = rope_tables(positions, head_dim, frequency, self.dtype)
         return self._rope_kept[key]
 
 
