@@ -341,6 +341,24 @@ def test_mean(tmp_path, capsys):
     assert "of other sizes than" in capsys.readouterr().err
 
 
+def test_infinite_values_are_not_written(tmp_path, capsys):
+    large = small_model()
+    with torch.no_grad():
+        large.decoder[1].mlp.fc1.weight[0, 0] = 3e38
+    source, out = str(tmp_path / "large.safetensors"), tmp_path / "out.safetensors"
+    write_checkpoint(large, tmp_path / "large.safetensors", {})
+    for command, cure in (
+        (["convert", source, str(out), "--dtype", "float16"], "float16 ends at 65504: choose bfloat16"),
+        (["mean", source, source, "--out", str(out)], "says which of the files is broken"),
+    ):
+        assert main(["weights", *command]) == 1
+        said = capsys.readouterr().err
+        assert "decoder.1.mlp.fc1.weight would not be finite in float" in said
+        assert cure in said
+        assert not out.exists()
+    assert main(["weights", "convert", source, str(out), "--dtype", "bfloat16"]) == 0
+
+
 def test_convert_never_overwrites_and_leaves_nothing_half_done(published, tmp_path, capsys, monkeypatch):
     source, target = str(tmp_path / "source.pt"), tmp_path / "small.safetensors"
     assert main(["weights", "convert", source, str(tmp_path / "x.pt")]) == 1

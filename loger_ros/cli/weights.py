@@ -15,7 +15,7 @@ from torch import Tensor
 
 from loger_ros.download import DownloadError, Request, download
 from loger_ros.model.catalog import PUBLISHED, cache_folder
-from loger_ros.model.checkpoint import CheckpointError, open_checkpoint, save_checkpoint
+from loger_ros.model.checkpoint import CheckpointError, not_finite, open_checkpoint, save_checkpoint
 from loger_ros.model.verify import CheckpointReport, verify_checkpoint
 from loger_ros.model.weights import DTYPES, fitted_model, held_dtype
 
@@ -138,7 +138,7 @@ def _convert(args: argparse.Namespace) -> int:
         args.target,
         shapes,
         model.config.to_dict(),
-        lambda name: checkpoint.copy(name, shapes[name][0]),
+        lambda name: _finite(name, checkpoint.copy(name, shapes[name][0])),
         checkpoint.stream,
         checkpoint.carried,
     )
@@ -160,12 +160,23 @@ def _mean(args: argparse.Namespace) -> int:
         total = checkpoints[0].copy(name, torch.float32)
         for checkpoint in checkpoints[1:]:
             total += checkpoint.copy(name, torch.float32)
-        return total / len(checkpoints)
+        return _finite(name, total / len(checkpoints))
 
     first = checkpoints[0]
     save_checkpoint(args.out, shapes, config.to_dict(), mean, first.stream, first.carried)
     print(f"{args.out}: the mean of {len(checkpoints)} models, {args.out.stat().st_size:,} bytes")
     return 0
+
+
+def _finite(name: str, tensor: Tensor) -> Tensor:
+    """What load would refuse is not written."""
+    if not_finite({name: tensor}):
+        kind = str(tensor.dtype).removeprefix("torch.")
+        cure = "'loger weights verify' says which of the files is broken"
+        if tensor.dtype == torch.float16:
+            cure = f"float16 ends at 65504: choose bfloat16; else {cure}"
+        raise CheckpointError(f"{name} would not be finite in {kind}, so nothing was written: {cure}")
+    return tensor
 
 
 def _check_target(target: Path) -> None:
