@@ -272,6 +272,23 @@ def test_fetch_then_load_by_name(server, published, tmp_path, capsys):
     assert len(server.asked) == asked
 
 
+def test_fetch_looks_at_a_file_that_is_there_already(server, published, tmp_path, monkeypatch, capsys):
+    target = tmp_path / "home" / "loger_star.pt"
+    fetch_again = ["weights", "fetch", "loger_star", "--url", server.url]
+    assert main(fetch_again) == 0
+    assert main([*fetch_again, "--sha256", hashlib.sha256(server.content).hexdigest()]) == 0
+    capsys.readouterr()
+    assert main([*fetch_again, "--sha256", "0" * 64]) == 1
+    assert re.search(r"SHA-256 is \w{64} instead of 0+; removing it allows", capsys.readouterr().err)
+    monkeypatch.setitem(PRESETS, "loger_star", small_model(ttt_pre_norm=True).config)
+    monkeypatch.setitem(PRESETS, "loger", SMALL)
+    assert main(fetch_again) == 1
+    assert f"{target} is LoGeR, " in capsys.readouterr().err
+    os.truncate(target, 1000)
+    assert main(fetch_again) == 1
+    assert "cut short" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("content", "reason"), [(b"<html>log in</html>", "web page"), (CONTENT, "neither a torch checkpoint")]
 )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from loger_ros.download import DownloadError, Request, download
+from loger_ros.files import sha256_of
 from loger_ros.model.catalog import PUBLISHED, cache_folder
 from loger_ros.model.checkpoint import CheckpointError, not_finite, open_checkpoint, save_checkpoint
 from loger_ros.model.verify import CheckpointReport, verify_checkpoint
@@ -71,23 +72,32 @@ def _fetch(args: argparse.Namespace) -> int:
     published = PUBLISHED[args.name]
     folder = args.to or Path(os.environ.get("LOGER_CHECKPOINTS") or cache_folder()).expanduser()
     target = folder / f"{args.name}.pt"
-    if target.exists():
-        print(
-            f"{target} is there already; 'loger weights verify' checks it, removing it allows a new download"
-        )
-        return 0
+    url = args.url or published.url
 
-    def check(part: Path) -> None:
-        report = verify_checkpoint(part, contents=False)
+    def check(file: Path, source: str = url) -> None:
+        report = verify_checkpoint(file, contents=False)
         if not report.ok:
             raise CheckpointError(report.message)
         if report.model != args.name:
-            raise CheckpointError(f"{args.url or published.url} is {report.message}, not {published.title}")
+            raise CheckpointError(f"{source} is {report.message}, not {published.title}")
+
+    if target.exists():
+        again = "removing it allows a new download"
+        try:
+            check(target, str(target))
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}. It was there already; {again}") from error
+        if args.sha256 and (digest := sha256_of(target)) != args.sha256:
+            raise CheckpointError(
+                f"{target} is there already, and its SHA-256 is {digest} instead of {args.sha256}; {again}"
+            )
+        print(f"{target} is there already; 'loger weights verify' checks its values, {again}")
+        return 0
 
     progress = _Progress(args.name)
     digest = download(
         Request(
-            args.url or published.url,
+            url,
             target,
             max_bytes=_MAX_BYTES,
             sha256=args.sha256,
