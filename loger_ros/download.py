@@ -101,7 +101,7 @@ def _attempt(request: Request) -> str:
             if have != remote.size:
                 with contextlib.closing(response):
                     _receive(response, file, have, remote.size, request)
-            return _accept(part, expected, request)
+            return _accept(part, file, expected, request)
 
 
 def _receive(response: Any, file: BinaryIO, have: int, size: int | None, request: Request) -> None:
@@ -126,7 +126,7 @@ def _receive(response: Any, file: BinaryIO, have: int, size: int | None, request
         raise _Interrupted(f"the connection ended after {have:,} of {size:,} bytes")
 
 
-def _accept(part: Path, expected: str | None, request: Request) -> str:
+def _accept(part: Path, file: BinaryIO, expected: str | None, request: Request) -> str:
     digest = sha256_of(part)
     try:
         if expected and digest != expected.lower():
@@ -138,6 +138,7 @@ def _accept(part: Path, expected: str | None, request: Request) -> str:
     except Exception:
         part.unlink()
         raise
+    os.fsync(file.fileno())  # else a power cut may leave the name without its bytes
     os.replace(part, request.target)
     return digest
 

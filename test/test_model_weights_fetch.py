@@ -120,6 +120,15 @@ def test_a_plain_download(server, tmp_path):
     assert leftovers(target) == []
 
 
+def test_the_bytes_are_on_the_disk_before_the_name(server, tmp_path, monkeypatch):
+    done = []
+    for name in ("fsync", "replace"):
+        function = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *given, n=name, f=function: (done.append(n), f(*given)))
+    fetch(server, tmp_path / "x.pt")
+    assert done == ["fsync", "replace"]
+
+
 def test_cut_connections_are_resumed_where_they_ended(server, tmp_path):
     server.cut_after, said = [1_000_000, 0, 500_000], []  # every second answer is only asked for its headers
     fetch(server, tmp_path / "x.pt", notify=said.append)
