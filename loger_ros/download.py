@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import http.client
 import os
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-from loger_ros.files import sha256_of
+from loger_ros.files import locked, sha256_of
 
 _BLOCK = 2**20  # bytes
 _SPARE = 256 * 2**20  # bytes of disk that stay free
@@ -153,11 +152,11 @@ def _part(target: Path, identity: str) -> Iterator[tuple[Path, BinaryIO]]:
     part = target.with_name(f"{target.name}.{version}.part")
     for stale in set(_parts(target)) - {part}:
         stale.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DownloadError(f"{part} is being written by another download: wait for it") from error
+    try:
+        descriptor = locked(part)
+    except BlockingIOError as error:
+        raise DownloadError(f"{part} is being written by another download: wait for it") from error
+    with os.fdopen(descriptor, "r+b") as file:
         yield part, file
 
 

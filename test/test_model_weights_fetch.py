@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import itertools
 import os
@@ -252,6 +254,15 @@ def test_two_downloads_of_one_file_do_not_meet(server, tmp_path):
             fetch(server, tmp_path / "x.pt")
 
     fetch(server, tmp_path / "x.pt", progress=second)
+    assert (tmp_path / "x.pt").read_bytes() == CONTENT
+
+
+def test_a_file_system_without_locks_takes_downloads(server, tmp_path, monkeypatch):
+    def no_locks(*_args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    fetch(server, tmp_path / "x.pt")
     assert (tmp_path / "x.pt").read_bytes() == CONTENT
 
 
