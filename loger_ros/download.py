@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -90,17 +90,27 @@ def _attempt(request: Request) -> str:
                 have = 0  # nothing says that the beginning still is one of the same file
             if have and have != remote.size:
                 response.close()
-                response, later = _ask(request.url, have)
-                if (later.sha256, later.version) != (remote.sha256, remote.version):
-                    raise _Interrupted("the file changed on the server")
-                remote = later
-                have = have if response.status == http.client.PARTIAL_CONTENT else 0
+                response, remote, have = _go_on(request.url, remote, have)
             file.truncate(have)
             file.seek(have)
             if have != remote.size:
                 with contextlib.closing(response):
                     _receive(response, file, have, remote.size, request)
             return _accept(part, file, expected, request)
+
+
+def _go_on(url: str, remote: _Remote, have: int) -> tuple[Any, _Remote, int]:
+    """The answer that brings what is missing after ``have`` bytes, or after none if those are of no use."""
+    response, later = _ask(url, have)
+    if response.status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+        response.close()
+        if later.size == have:
+            return response, replace(remote, size=have), have
+        response, later = _ask(url)
+    if (later.sha256, later.version) != (remote.sha256, remote.version):
+        response.close()
+        raise _Interrupted("the file changed on the server")
+    return response, later, have if response.status == http.client.PARTIAL_CONTENT else 0
 
 
 def _receive(response: Any, file: BinaryIO, have: int, size: int | None, request: Request) -> None:
@@ -206,6 +216,8 @@ def _ask(url: str, start: int = 0) -> tuple[Any, _Remote]:
         )
     except urllib.error.HTTPError as error:
         error.close()
+        if start and error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return error, _described(error, start, redirects.headers)
         if error.code == 429 or error.code >= 500:
             raise _Interrupted(f"the server answers {error.code} {error.reason}") from error
         raise DownloadError(f"{url}: the server answers {error.code} {error.reason}") from error
@@ -229,6 +241,9 @@ def _described(response: Any, start: int, on_the_way: list[Any]) -> _Remote:
             response.close()
             raise DownloadError(f"{response.url}: the server sent another range than it was asked for")
         size = match[2]
+    elif response.status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+        match = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range", ""))
+        size = match[1] if match else None
     linked = next((h["X-Linked-Etag"] for h in [*on_the_way, response.headers] if h["X-Linked-Etag"]), "")
     sha256 = re.fullmatch(r'"?([0-9a-f]{64})"?', linked)
     version = linked or response.headers.get("ETag") or response.headers.get("Last-Modified") or ""

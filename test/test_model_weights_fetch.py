@@ -42,6 +42,7 @@ class Server(ThreadingHTTPServer):
         self.errors: list[int] = []  # status of the next answers
         self.content_type = "application/octet-stream"
         self.say_length = True
+        self.say_size = True  # where there is nothing after what is asked for
         self.redirect_to: str | None = None
         self.asked: list[str | None] = []  # Range of every request for the file
 
@@ -67,10 +68,10 @@ class Handler(BaseHTTPRequestHandler):
             return self.send_error(server.errors.pop(0))
         start = 0
         if self.headers["Range"] and server.ranges:
-            start = int(re.fullmatch(r"bytes=(\d+)-", self.headers["Range"])[1])
-            self.send_response(206)
-            size = len(server.content)
-            self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
+            start, size = int(re.fullmatch(r"bytes=(\d+)-", self.headers["Range"])[1]), len(server.content)
+            self.send_response(206 if start < size else 416)
+            said = f"bytes {start}-{size - 1}/{size}" if start < size else f"bytes */{size}"
+            self.send_header("Content-Range", said if start < size or server.say_size else "bytes */*")
         else:
             self.send_response(200)
         body = server.content[start:]
@@ -148,6 +149,24 @@ def test_a_download_goes_on_in_another_run(server, tmp_path):
     fetch(server, tmp_path / "x.pt")
     assert (tmp_path / "x.pt").read_bytes() == CONTENT
     assert server.asked == [None, "bytes=2000000-"]
+
+
+@pytest.mark.parametrize(
+    ("say_size", "too_much", "asked"), [(True, b"", 2), (False, b"", 3), (True, b"more", 3)]
+)
+def test_a_complete_part_is_taken_if_the_server_says_so(server, tmp_path, say_size, too_much, asked):
+    def killed(_part):
+        raise KeyboardInterrupt
+
+    server.say_length = False
+    with pytest.raises(KeyboardInterrupt):
+        fetch(server, tmp_path / "x.pt", check=killed)
+    (part,) = tmp_path.iterdir()
+    part.write_bytes(CONTENT + too_much)
+    server.say_size, server.asked = say_size, []
+    fetch(server, tmp_path / "x.pt")
+    assert (tmp_path / "x.pt").read_bytes() == CONTENT
+    assert len(server.asked) == asked
 
 
 def test_a_server_without_ranges_sends_all_again(server, tmp_path):
