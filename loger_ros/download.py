@@ -44,7 +44,9 @@ class Request:
     target: Path
     max_bytes: int
     sha256: str | None = None  # else the one that the server announces is compared, if it does
-    check: Callable[[Path], None] = lambda part: None  # raises if the complete file is not what was wanted
+    check: Callable[[Path], None] = lambda part: (
+        None
+    )  # DownloadError: the complete file is not what was wanted
     progress: Progress = lambda done, total: None
     notify: Callable[[str], None] = lambda sentence: None
 
@@ -144,7 +146,7 @@ def _accept(part: Path, file: BinaryIO, expected: str | None, request: Request) 
                 f"another try brings the same, the file is not the one that was meant"
             )
         request.check(part)
-    except Exception:
+    except DownloadError:
         part.unlink()
         raise
     os.fsync(file.fileno())  # else a power cut may leave the name without its bytes

@@ -169,6 +169,16 @@ def test_a_complete_part_is_taken_if_the_server_says_so(server, tmp_path, say_si
     assert len(server.asked) == asked
 
 
+@pytest.mark.parametrize(("error", "stays"), [(DownloadError("another"), 0), (MemoryError(), 1)])
+def test_only_what_is_not_wanted_is_removed(server, tmp_path, error, stays):
+    def check(_part):
+        raise error
+
+    with pytest.raises(type(error)):
+        fetch(server, tmp_path / "x.pt", check=check)
+    assert len(list(tmp_path.iterdir())) == stays
+
+
 def test_a_server_without_ranges_sends_all_again(server, tmp_path):
     server.cut_after, server.ranges = [1_000_000, 3_000_000], False
     fetch(server, tmp_path / "x.pt")

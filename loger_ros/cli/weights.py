@@ -77,18 +77,18 @@ def _fetch(args: argparse.Namespace) -> int:
     def check(file: Path, source: str = url) -> None:
         report = verify_checkpoint(file, contents=False)
         if not report.ok:
-            raise CheckpointError(report.message)
+            raise DownloadError(report.message)
         if report.model != args.name:
-            raise CheckpointError(f"{source} is {report.message}, not {published.title}")
+            raise DownloadError(f"{source} is {report.message}, not {published.title}")
 
     if target.exists():
         again = "removing it allows a new download"
         try:
             check(target, str(target))
-        except CheckpointError as error:
-            raise CheckpointError(f"{error}. It was there already; {again}") from error
+        except DownloadError as error:
+            raise DownloadError(f"{error}. It was there already; {again}") from error
         if args.sha256 and (digest := sha256_of(target)) != args.sha256:
-            raise CheckpointError(
+            raise DownloadError(
                 f"{target} is there already, and its SHA-256 is {digest} instead of {args.sha256}; {again}"
             )
         print(f"{target} is there already; 'loger weights verify' checks its values, {again}")
