@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import os
+import pwd
 import re
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from golden import golden_path
 from networks import SMALL, small_images, small_model
 from safetensors.torch import load_file, save_file
 
+from loger_ros.cli import main
 from loger_ros.model import PRESETS, CheckpointError, ConfigError, build_model, find_checkpoint, load_model
+from loger_ros.model.catalog import PACKAGE_FOLDER
 from loger_ros.model.checkpoint import open_checkpoint
 from loger_ros.ros import network
 from loger_ros.ros.config import NetworkConfig
@@ -93,6 +96,23 @@ def test_search_order(small_presets, tmp_path):
         assert find_checkpoint("loger") == path
     with pytest.raises(ValueError, match="no checkpoint is called 'huge'"):
         find_checkpoint("huge")
+
+
+def test_a_user_without_home_directory_has_no_cache(monkeypatch, capsys):
+    for name in ("HOME", "XDG_CACHE_HOME", "LOGER_CHECKPOINTS"):
+        monkeypatch.delenv(name, raising=False)
+
+    def unknown(_user):
+        raise KeyError
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert find_checkpoint("tiny") == PACKAGE_FOLDER / "tiny.safetensors"
+    with pytest.raises(CheckpointError, match=f"was found in {re.escape(str(PACKAGE_FOLDER))}: run"):
+        load_model("loger")
+    with pytest.raises(CheckpointError, match=r"~/x\.pt does not exist"):
+        load_model("~/x.pt")
+    assert main(["weights", "fetch", "loger"]) == 1
+    assert "choose a folder with --to" in capsys.readouterr().err
 
 
 def test_a_name_without_file_says_where_it_looked_and_what_to_do(small_presets):

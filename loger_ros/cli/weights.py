@@ -70,8 +70,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _fetch(args: argparse.Namespace) -> int:
     published = PUBLISHED[args.name]
-    folder = args.to or Path(os.environ.get("LOGER_CHECKPOINTS") or cache_folder()).expanduser()
-    target = folder / f"{args.name}.pt"
+    chosen = args.to or os.environ.get("LOGER_CHECKPOINTS") or cache_folder()
+    if chosen is None:
+        raise ValueError("this user has no home directory with a cache: choose a folder with --to")
+    target = Path(os.path.expanduser(chosen)) / f"{args.name}.pt"
     url = args.url or published.url
 
     def check(file: Path, source: str = url) -> None:

@@ -33,12 +33,19 @@ PACKAGE_FOLDER = Path(__file__).resolve().parents[1] / "checkpoints"
 def checkpoint_folders() -> list[Path]:
     """In order: $LOGER_CHECKPOINTS if it is set, what came with the package, the user's cache."""
     chosen = os.environ.get("LOGER_CHECKPOINTS")
-    return [*([Path(chosen).expanduser()] if chosen else []), PACKAGE_FOLDER, cache_folder()]
+    cache = cache_folder()
+    return [
+        *([Path(os.path.expanduser(chosen))] if chosen else []),
+        PACKAGE_FOLDER,
+        *([cache] if cache else []),
+    ]
 
 
-def cache_folder() -> Path:
+def cache_folder() -> Path | None:
+    """None for a user without a home directory, as services and containers have."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "loger_ros" / "checkpoints"
+    base = base if os.path.isabs(base) else os.path.expanduser("~/.cache")
+    return Path(base) / "loger_ros" / "checkpoints" if os.path.isabs(base) else None
 
 
 def find_checkpoint(name: str) -> Path | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import mmap
+import os
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -60,7 +61,7 @@ class Checkpoint:
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
     """Opens a ``.pt`` or ``.safetensors`` file; what it is decides its content, not its name."""
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     kind = _kind(path)
     config, stream, carried = None, None, None
     if kind == "torch":
