@@ -72,7 +72,7 @@ class ModelConfig:
     pi3x: bool = False
     pi3x_metric: bool = True
     pi3x_dims: Pi3xConfig = field(default_factory=Pi3xConfig)
-    newton_schulz: str = "float32"  # or "bfloat16", as the published code computes
+    newton_schulz: str = "float32"  # or "bfloat16", as the published code computes without autocast
 
     def __post_init__(self) -> None:
         _validate(self)

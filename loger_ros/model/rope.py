@@ -25,7 +25,10 @@ def token_positions(rows: int, columns: int, specials: int, device: torch.device
 
 
 def rope_tables(positions: Tensor, head_dim: int, frequency: float, dtype: torch.dtype) -> RopeTables:
-    """In half precision angles, cosines and sines are rounded as in the training of the published weights."""
+    """In half precision angles, cosines and sines are rounded, as the published code does without autocast.
+
+    Under CUDA autocast that code rounds the frequencies as well.
+    """
     wide = torch.promote_types(dtype, torch.float32)
     quarter = head_dim // 4
     exponents = torch.arange(quarter, device=positions.device, dtype=wide) / quarter
