@@ -6,10 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from golden import golden, golden_path, rms_error
-from networks import small_model
+from networks import small_images, small_model
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from loger_ros import inventory
-from loger_ros.model import LoGeR, flash, load_model
+from loger_ros.model import PRESETS, LoGeR, build_model, flash, load_model
+from loger_ros.model.attention import Attention
+from loger_ros.model.loger import OUTPUTS
 
 NUMBERS = golden("windows_plain_fp32ns")
 HALVES = [torch.bfloat16, torch.float16]
@@ -58,6 +62,55 @@ def test_half_is_near_float32(dtype, limit):
         assert rms_error(half.local_points[..., 2].log(), full.local_points[..., 2].log()) < limit
         turned = half.camera_poses[..., :3, :3]
         assert torch.allclose(turned @ turned.mT, torch.eye(3).expand_as(turned), atol=1e-5)
+
+
+class OnMeta(TorchDispatchMode):
+    """Lets nothing pass that would leave the device or wait for it."""
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        out = function(*arguments, **(options or {}))
+        tensors = [leaf for leaf in tree_leaves((arguments, options, out)) if isinstance(leaf, torch.Tensor)]
+        assert all(tensor.is_meta for tensor in tensors), function
+        assert function.overloadpacket.__name__ not in ("_local_scalar_dense", "nonzero")
+        return out
+
+
+@pytest.mark.parametrize(("name", "dtype"), list(zip(PRESETS, HALVES, strict=True)))
+def test_official_networks_stay_on_their_device_and_in_their_dtypes(name, dtype):
+    with torch.device("meta"):
+        model = build_model(name).requires_grad_(False)
+    model.hold_products(dtype)
+    memory = model.initial_memory()
+    with OnMeta(), torch.no_grad():
+        for frames in (3, 2):
+            images = torch.empty(1, frames, 3, 42, 56, device="meta")
+            prediction, memory = model.step(images, memory, 3, 1)
+    assert prediction.local_points.shape == (1, 2, 42, 56, 3)
+    assert {getattr(prediction, output).dtype for output in OUTPUTS} == {torch.float32}
+    assert {tensor.dtype for layer in memory.fast_weights for tensor in layer} == {torch.float32}
+    assert {tensor.dtype for layer in memory.window for tensor in layer} == {dtype}
+
+
+def test_a_network_through_flash_equals_torch(monkeypatch):
+    """What flash-attn asks of its arguments, whatever part of the network they come from."""
+
+    def stand_in(*projected):  # (B, L, heads, d)
+        assert all(x.stride(-1) == 1 and x.dtype == torch.bfloat16 for x in projected)
+        return F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in projected)).transpose(1, 2)
+
+    monkeypatch.setattr(flash, "_suited", lambda device: stand_in)
+    model = small_model().requires_grad_(False)
+    model.hold_products(torch.bfloat16)
+    poses = []
+    for backend in ("sdpa", "flash_attn"):
+        for module in model.modules():
+            if isinstance(module, Attention):
+                module.backend = backend
+        memory = model.initial_memory()
+        for seed in range(3):
+            prediction, memory = model.step(small_images(4, seed=seed), memory, 4, 1)
+        poses.append(prediction.camera_poses)
+    torch.testing.assert_close(*poses)
 
 
 def test_flash_layout_against_torch(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -327,8 +328,10 @@ class LoGeR(nn.Module):
         return self._rope_kept[key]
 
 
-def _exact(like: Tensor) -> torch.autocast:
+def _exact(like: Tensor) -> contextlib.AbstractContextManager:
     """What comes out of the network is worked out in full precision, also where its products are not."""
+    if like.device.type not in ("cpu", "cuda"):  # the meta device has no autocast
+        return contextlib.nullcontext()
     return torch.autocast(like.device.type, enabled=False)
 
 
