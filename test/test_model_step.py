@@ -81,6 +81,47 @@ def test_memory_keeps_no_more_alive_than_it_holds(dtype):
             assert tensor.untyped_storage().nbytes() == tensor.nbytes
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda model: model.hold_products(torch.bfloat16),
+            "torch.float32, the model's are torch.bfloat16.*another precision",
+        ),
+        (lambda model: model.double(), "torch.float32, the model's are torch.float64.*another precision"),
+        (lambda model: model.to("meta"), "on cpu, the model is on meta: move it with memory.to"),
+    ],
+)
+def test_the_memory_of_another_precision_or_device_is_refused(model, change, message):
+    _, memory = advance(model, model.initial_memory(), 0)
+    other = small_model().requires_grad_(False)
+    change(other)
+    features = Features(torch.zeros(1, 4, 12, 16, device=other.device), (12, 16))
+    with pytest.raises(ValueError, match=rf"^memory: its .* {message}"):
+        other.step(features, memory, 4, 1)
+    other.step(features, other.initial_memory(), 4, 1)
+
+
+def test_the_memory_of_another_model_is_refused(model):
+    _, memory = advance(model, model.initial_memory(), 0)
+    for changes, name in (
+        ({"ttt_insert_after": (0,)}, "fast weights"),
+        ({"attn_insert_after": (0, 2)}, "window"),
+    ):
+        other = small_model(**changes)
+        with pytest.raises(ValueError, match=f"^memory: its {name}.* of another model. Begin with"):
+            advance(other, memory, 0)
+
+
+def test_memory_of_autocast_goes_on_under_autocast():
+    model = small_model().requires_grad_(False)
+    memory = model.initial_memory()
+    with torch.autocast("cpu", torch.bfloat16):
+        for seed in range(3):
+            prediction, memory = advance(model, memory, seed)
+    assert prediction.camera_poses.isfinite().all()
+
+
 def test_what_is_not_asked_for_is_not_computed(model):
     everything, _ = advance(model, model.initial_memory(), 0)
     called: list[str] = []

@@ -168,6 +168,7 @@ class LoGeR(nn.Module):
         switches = _Switches(
             fast_weights, sliding_window, update_memory and update_fast_weights, update_memory
         )
+        self._require_own(memory)
         rows, columns = (side // self.config.patch_size for side in features.size)
         x = self._tokens(features.tokens, chunk_size, overlap)  # (B, N, S, C)
         out, memory = self._decode(x, memory, self._decoder_rope(rows, columns), switches)
@@ -210,6 +211,13 @@ class LoGeR(nn.Module):
         )
 
     # ---- the parts of a step ----------------------------------------------------------------------
+
+    def _require_own(self, memory: Memory) -> None:
+        """Another model's memory would fail in the middle of a product, or quietly change the precision."""
+        layers = len(self.config.ttt_insert_after), len(self.config.attn_insert_after)
+        autocast = _has_autocast(self.device) and torch.is_autocast_enabled(self.device.type)
+        wide = torch.promote_types(self.dtype, torch.float32)
+        memory.require(layers, (wide, None if autocast else self.dtype), self.device)
 
     def _wanted(self, outputs: Collection[str] | None) -> frozenset[str]:
         available = [name for name in OUTPUTS if name != "confidence" or self.config.conf]
@@ -330,9 +338,13 @@ class LoGeR(nn.Module):
 
 def _exact(like: Tensor) -> contextlib.AbstractContextManager:
     """What comes out of the network is worked out in full precision, also where its products are not."""
-    if like.device.type not in ("cpu", "cuda"):  # the meta device has no autocast
+    if not _has_autocast(like.device):
         return contextlib.nullcontext()
     return torch.autocast(like.device.type, enabled=False)
+
+
+def _has_autocast(device: torch.device) -> bool:
+    return device.type in ("cpu", "cuda")  # not the meta device
 
 
 def gated(y: Tensor, gate: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +41,32 @@ class Memory:
 
     def to(self, device: torch.device | str) -> Memory:
         return self._map(lambda tensor: tensor.to(device))
+
+    def require(
+        self, layers: tuple[int, int], dtypes: tuple[torch.dtype, torch.dtype | None], device: torch.device
+    ) -> None:
+        """Refuses what a model with so many fast-weight and sliding-window layers cannot go on from.
+
+        dtypes: of both, None where they are as autocast makes them.
+        """
+        parts = (("fast weights", self.fast_weights), ("window's keys and values", self.window))
+        for (name, groups), count, dtype in zip(parts, layers, dtypes, strict=True):
+            if groups and len(groups) != count:
+                raise ValueError(
+                    f"memory: its {name} are of {len(groups)} layers, the model has {count}: it is of "
+                    f"another model. Begin with initial_memory()"
+                )
+            for tensor in itertools.chain(*groups):
+                if tensor.device != device:
+                    raise ValueError(
+                        f"memory: its {name} are on {tensor.device}, the model is on {device}: move it with "
+                        f"memory.to({str(device)!r})"
+                    )
+                if dtype is not None and tensor.dtype != dtype:
+                    raise ValueError(
+                        f"memory: its {name} are {tensor.dtype}, the model's are {dtype}: it is of a "
+                        f"model of another precision. Begin with initial_memory()"
+                    )
 
     def save(self, path: str | Path) -> None:
         tensors = {name: tensor.detach().contiguous() for name, tensor in self._tensors().items()}
