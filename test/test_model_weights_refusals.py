@@ -16,7 +16,7 @@ from networks import SMALL, small_model
 from safetensors.torch import save_file
 
 from loger_ros.cli import main
-from loger_ros.model import CheckpointError, load_model, verify_checkpoint
+from loger_ros.model import CheckpointError, checkpoint, load_model, verify_checkpoint
 from loger_ros.model.checkpoint import open_checkpoint
 
 
@@ -90,6 +90,11 @@ def test_a_truncated_file(tmp_path, state, suffix, part):
             b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n",
             "git lfs pull",
         ),
+        (
+            "model.safetensors.index.json",
+            b'{\n  "metadata": {"total_size": 9},\n  "weight_map": {"a": "model-1.safetensors"}\n}',
+            "several files: join them",
+        ),
         ("empty.pt", b"", "is empty"),
         ("noise.pt", bytes(range(1, 200)), "neither a torch checkpoint nor a safetensors file"),
         ("short.safetensors", b"\x01", "neither"),
@@ -120,6 +125,17 @@ def test_an_unreadable_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "open", denied)
     assert "cannot be read: Permission denied" in refusal(path)
+
+
+@pytest.mark.parametrize(("suffix", "reader"), [("pt", torch), ("safetensors", checkpoint)])
+def test_an_error_that_says_nothing_is_named(tmp_path, state, monkeypatch, suffix, reader):
+    def silent(*_args, **_kwargs):
+        raise KeyError
+
+    path = tmp_path / f"weights.{suffix}"
+    torch.save(state, path) if suffix == "pt" else save_file(state, path)
+    monkeypatch.setattr(reader, "load" if suffix == "pt" else "safe_open", silent)
+    assert refusal(path).endswith(": KeyError")
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,11 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(path, kind, tensors, config, stream or {}, carried or {})
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says in one line, which is its name where it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
     """Names of the tensors with NaN or infinite values; waits once for a GPU, not once per tensor."""
     filled = {name: tensor for name, tensor in tensors.items() if tensor.numel()}
@@ -174,6 +179,11 @@ def _kind(path: Path) -> str:
             f"{path} is a web page, not weights: the download got an error or a log-in page. "
             f"Use the direct link of the file, or 'loger weights fetch'"
         )
+    if head.lstrip()[:1] == b"{" and b'"weight_map"' in head:
+        raise CheckpointError(
+            f"{path} is the index of weights that lie in several files: join them with load_file and "
+            f"save_file of safetensors.torch, and name that file"
+        )
     if head[8:9] == b"{":
         return "safetensors"
     if head.startswith(b"\x80"):
@@ -199,8 +209,9 @@ def _read_torch(path: Path) -> dict[str, Any]:
                 f"nothing was run and the file is refused. If you trust where it comes from, save its "
                 f"tensors alone: torch.save({{'{_WRAPPER}': state_dict}}, path)"
             ) from None
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} is damaged or no checkpoint of tensors: {reason}") from error
+        raise CheckpointError(
+            f"{path} is damaged or no checkpoint of tensors: {first_line(error)}"
+        ) from error
     if isinstance(content, dict) and isinstance(content.get(_WRAPPER), dict):
         content = content[_WRAPPER]
     if not isinstance(content, dict):
@@ -240,7 +251,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], Mapping[str, str]]:
     except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(
             f"{path} is cut short, damaged or no safetensors file ({path.stat().st_size:,} bytes are there): "
-            f"{str(error).splitlines()[0]}"
+            f"{first_line(error)}"
         ) from error
     return tensors, metadata
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from loger_ros.config import StreamConfig
 from loger_ros.model.carried import Carried
 from loger_ros.model.catalog import NAMES, PACKAGED, PUBLISHED, checkpoint_folders, find_checkpoint
-from loger_ros.model.checkpoint import Checkpoint, CheckpointError, not_finite, open_checkpoint
+from loger_ros.model.checkpoint import Checkpoint, CheckpointError, first_line, not_finite, open_checkpoint
 from loger_ros.model.config import PRESETS, ConfigError, ModelConfig
 from loger_ros.model.fit import matching_preset, meta_model, misfit, plausible
 from loger_ros.model.loger import LoGeR
@@ -201,7 +201,7 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is no YAML: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{path} is no YAML: {first_line(error)}") from error
     if not isinstance(values, Mapping) or not isinstance(values.get("model", {}), Mapping):
         raise ConfigError(f"{path} holds no section of model sizes")
     return values
