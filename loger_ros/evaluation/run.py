@@ -26,6 +26,7 @@ from loger_ros.mapping.journal import Journal
 from loger_ros.mapping.pace import Pace
 from loger_ros.mapping.voxel_map import VoxelMap
 from loger_ros.stream import Reconstructor
+from loger_ros.stream.lens import bends
 from loger_ros.stream.prepare import Undistorter
 from loger_ros.types import Camera, Frame, Trajectory, Update
 
@@ -84,7 +85,7 @@ def run_source(
 ) -> Run:
     events = quiet_log()
     camera = source.camera if settings.undistort else None
-    if camera is not None and (any(camera.distortion) or settings.stream.field_of_view):
+    if camera is not None and (bends(camera) or settings.stream.field_of_view):
         try:
             Undistorter(camera)
         except ValueError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from loger_ros.stream.lens import rays, scaled, turn_between
+from loger_ros.stream.lens import bends, rays, scaled, turn_between
 from loger_ros.types import Camera
 
 FISHEYE = "equidistant"
@@ -40,7 +40,7 @@ class SeenDepth:
         """
         height, width = size
         camera = self._network
-        if camera is None and self._source is not None and not any(self._source.distortion):
+        if camera is None and self._source is not None and not bends(self._source):
             camera = scaled(self._source, (width, height))
         return None if camera is None else _slopes(camera, size, self._turn)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from loger_ros.model.encoder import Encoder, Features
 from loger_ros.model.fast_weights import FastWeightLayer, FastWeights
 from loger_ros.model.flash import CANNOT_BE_IMPORTED, why_not_flash
 from loger_ros.model.heads import CameraHead, HeadDecoder, PatchHead, unproject
-from loger_ros.model.layers import Linear
+from loger_ros.model.layers import Linear, exact, has_autocast
 from loger_ros.model.memory import Memory
 from loger_ros.model.pi3x import ConvolutionalPointHead, MetricDecoder
 from loger_ros.model.rope import RopeTables, rope_tables, token_positions
@@ -215,7 +214,7 @@ class LoGeR(nn.Module):
     def _require_own(self, memory: Memory) -> None:
         """Another model's memory would fail in the middle of a product, or quietly change the precision."""
         layers = len(self.config.ttt_insert_after), len(self.config.attn_insert_after)
-        autocast = _has_autocast(self.device) and torch.is_autocast_enabled(self.device.type)
+        autocast = has_autocast(self.device) and torch.is_autocast_enabled(self.device.type)
         wide = torch.promote_types(self.dtype, torch.float32)
         memory.require(layers, (wide, None if autocast else self.dtype), self.device)
 
@@ -282,7 +281,7 @@ class LoGeR(nn.Module):
         points = confidence = poses = None
         if "local_points" in wanted:
             patches = decoded(self.point_decoder)
-            with _exact(patches):
+            with exact(patches):
                 raw = (
                     self.point_head(patches, rows, columns, size)
                     if self.config.pi3x
@@ -291,11 +290,11 @@ class LoGeR(nn.Module):
                 points = unproject(raw).unflatten(0, frames)
         if "confidence" in wanted:
             patches = decoded(self.conf_decoder)
-            with _exact(patches):
+            with exact(patches):
                 confidence = self.conf_head(patches, rows, columns).unflatten(0, frames)
         if "camera_poses" in wanted:
             patches = decoded(self.camera_decoder)
-            with _exact(patches):
+            with exact(patches):
                 poses = self.camera_head(patches).unflatten(0, frames)
 
         scale = None
@@ -313,7 +312,7 @@ class LoGeR(nn.Module):
         dims = self.config.pi3x_dims
         rope = self._rope(rows, columns, dims.metric_dim // dims.metric_heads)
         decoded = self.metric_decoder(self.metric_token, out, rope).to(self.image_mean.dtype)
-        with _exact(decoded):
+        with exact(decoded):
             return self.metric_head(decoded).exp()[:, 0]
 
     @property
@@ -334,17 +333,6 @@ class LoGeR(nn.Module):
                 frequency = self.config.rope_frequency
                 self._rope_kept[key] = rope_tables(positions, head_dim, frequency, self.dtype)
         return self._rope_kept[key]
-
-
-def _exact(like: Tensor) -> contextlib.AbstractContextManager:
-    """What comes out of the network is worked out in full precision, also where its products are not."""
-    if not _has_autocast(like.device):
-        return contextlib.nullcontext()
-    return torch.autocast(like.device.type, enabled=False)
-
-
-def _has_autocast(device: torch.device) -> bool:
-    return device.type in ("cpu", "cuda")  # not the meta device
 
 
 def gated(y: Tensor, gate: Tensor) -> Tensor:

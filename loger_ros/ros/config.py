@@ -24,7 +24,7 @@ class NetworkConfig(Section):
     device: str = setting("auto", "Where the network runs: auto (cuda if there is one), cpu, cuda or cuda:1")
     dtype: str = setting(
         "auto",
-        "Precision of the large products; auto: bfloat16 on cuda, float32 on a CPU",
+        "Precision of the large products; auto: bfloat16 on cuda (float16 before Ampere), float32 on a CPU",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
     attention: str = setting("auto", "Implementation of attention", choices=("auto", "sdpa", "flash_attn"))

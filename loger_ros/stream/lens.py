@@ -68,6 +68,11 @@ def check_lens(camera: Camera) -> None:
         )
 
 
+def bends(camera: Camera) -> bool:
+    """Whether its images are not those of a pinhole; a fisheye's never are, whatever its coefficients."""
+    return bool(camera.distortion) and (any(camera.distortion) or is_fisheye(camera))
+
+
 def reach(camera: Camera) -> float:
     """Tangent of the angle up to which the lens's formula is one-to-one; beyond, its images would repeat."""
     if not any(camera.distortion):

@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from loger_ros.config import NO_PITCH
 from loger_ros.geometry import transform
 from loger_ros.resampling import FILTERS
-from loger_ros.stream.lens import check_lens, is_fisheye, scaled
+from loger_ros.stream.lens import bends, check_lens, is_fisheye, scaled
 from loger_ros.stream.view import View, turn_to
 from loger_ros.types import Camera
 
@@ -115,9 +115,7 @@ class Preparation:
         self.T_base_view = camera.T_base_camera if camera else None
         if self.T_base_view is not None and self.turn is not None:
             self.T_base_view = self.T_base_view @ transform(self.turn.T, np.zeros(3))
-        # A fisheye is bent by itself, whatever its coefficients.
-        bent = camera and camera.distortion and (any(camera.distortion) or is_fisheye(camera))
-        straighten = bent and not self._field_of_view
+        straighten = camera is not None and bends(camera) and not self._field_of_view
         self._undistort = Undistorter(camera) if camera and straighten else None
         self._resolution: str | tuple[int, int] | None = None
         if isinstance(resolution, str):

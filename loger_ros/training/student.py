@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from loger_ros.model import LoGeR
+from loger_ros.model.layers import exact
 from loger_ros.training.aids import FlowHead, attention_loss, match, observed
 from loger_ros.training.batches import Batch
 from loger_ros.training.losses import Report, objective
@@ -47,13 +48,13 @@ class Student(nn.Module):
             predictions.append(prediction)
             parts.append(part)
             if count > 1 and (stage.attention_weight or stage.flow_weight):
-                with _exact(batch.images):
+                with exact(batch.images):
                     matches = match(part, self.recipe.model.patch_size)
                     attention.append(attention_loss(seen, matches, count))
                     specials = self.recipe.model.decoder.num_registers + 1
                     tokens = decoded[0].unflatten(0, (len(part.images), count))[:, :, specials:]
                     flow.append(self.flow.loss(tokens, matches))
-        with _exact(batch.images):
+        with exact(batch.images):
             report = objective(predictions, parts, stage, self.recipe.metric)
         loss, named = report.loss, dict(report.parts)
         for name, values, weight in (
@@ -65,11 +66,6 @@ class Student(nn.Module):
                 loss = loss + weight * mean
                 named[name] = mean.detach()
         return Report(loss, named)
-
-
-def _exact(like: Tensor) -> torch.autocast:
-    """Products of poses are wrong by a tenth of a degree in bfloat16."""
-    return torch.autocast(like.device.type, enabled=False)
 
 
 class _decoded:

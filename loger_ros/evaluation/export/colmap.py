@@ -17,7 +17,7 @@ from loger_ros.evaluation.run import Settings, chosen
 from loger_ros.evaluation.sources import Source, SourceError
 from loger_ros.geometry import inverse, quaternion
 from loger_ros.mapping.cloud import Cloud
-from loger_ros.stream.lens import scaled
+from loger_ros.stream.lens import bends, scaled
 from loger_ros.stream.prepare import Undistorter
 from loger_ros.types import Camera, Trajectory
 
@@ -41,7 +41,7 @@ def write_colmap(
     model.mkdir(parents=True)
     (folder / "images").mkdir()
     straighten = None
-    if settings.undistort and source.camera is not None and any(source.camera.distortion):
+    if settings.undistort and source.camera is not None and bends(source.camera):
         straighten = Undistorter(source.camera)
     poses = dict(zip(trajectory.stamps, trajectory.T_map_camera, strict=True))
     camera: Camera | None = None
@@ -74,7 +74,7 @@ def write_colmap(
 def _camera(source: Source, straighten: Undistorter | None, seen_by: Camera, image: np.ndarray) -> Camera:
     if straighten is not None:
         return straighten.camera
-    if source.camera is not None and not any(source.camera.distortion):
+    if source.camera is not None and not bends(source.camera):
         return source.camera
     return scaled(seen_by, (image.shape[1], image.shape[0]))
 

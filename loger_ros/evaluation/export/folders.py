@@ -13,6 +13,7 @@ from loger_ros.evaluation.export.place import new_folder
 from loger_ros.evaluation.sources import Source, SourceError
 from loger_ros.geometry import inverse
 from loger_ros.mapping.trajectory_files import stamp_text, write_kitti, write_tum
+from loger_ros.stream.lens import bends
 from loger_ros.types import Trajectory
 
 DEPTH_SCALE, MOST_STEPS = 5000, 65535  # of TUM's depth images
@@ -52,7 +53,7 @@ def write_tum_source(source: Source, folder: Path, progress: Progress) -> None:
 
 def write_kitti_source(source: Source, folder: Path, progress: Progress) -> None:
     """image_2/, times.txt, calib.txt, and poses.txt where every image has a true pose."""
-    if source.camera is not None and any(source.camera.distortion):
+    if source.camera is not None and bends(source.camera):
         raise SourceError("KITTI folders hold undistorted images, and those of this recording are not")
     new_folder(folder)
     (folder / "image_2").mkdir()
