@@ -91,6 +91,9 @@ def test_tum_comes_back(tmp_path):
 def test_kitti_comes_back(tmp_path):
     write_kitti(tmp_path / "poses.txt", trajectory())
     assert np.abs(read_kitti(tmp_path / "poses.txt") - trajectory().T_map_camera).max() < 1e-9
+    text = (tmp_path / "poses.txt").read_text()
+    (tmp_path / "poses.txt").write_text(f"# of the left camera\n{text}\n")
+    assert len(read_kitti(tmp_path / "poses.txt")) == len(trajectory())
 
 
 def test_evo_reads_what_we_write_and_we_read_what_evo_writes(tmp_path):

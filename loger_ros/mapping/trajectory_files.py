@@ -100,9 +100,11 @@ def write_kitti(path: str | Path, trajectory: Trajectory) -> None:
 
 
 def read_kitti(path: str | Path) -> np.ndarray:
-    """→ (N, 4, 4)"""
+    """→ (N, 4, 4). Empty lines and comments are passed over."""
     rows = []
     for number, line in enumerate(_read(path).splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
         try:
             row = [float(word) for word in line.split()]
         except ValueError:
