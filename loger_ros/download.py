@@ -44,9 +44,8 @@ class Request:
     target: Path
     max_bytes: int
     sha256: str | None = None  # else the one that the server announces is compared, if it does
-    check: Callable[[Path], None] = lambda part: (
-        None
-    )  # DownloadError: the complete file is not what was wanted
+    # Of the complete file; raises DownloadError where it is not what was wanted.
+    check: Callable[[Path], None] = lambda part: None
     progress: Progress = lambda done, total: None
     notify: Callable[[str], None] = lambda sentence: None
 
