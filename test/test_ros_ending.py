@@ -13,7 +13,8 @@ import pytest
 
 rclpy = pytest.importorskip("rclpy", reason="needs ROS 2")
 
-from node_rig import SECOND, Tester, end, node_process, pictures, said_by  # noqa: E402
+from node_rig import NODE, SECOND, Tester, end, node_process, pictures, said_by  # noqa: E402
+from std_srvs.srv import Trigger  # noqa: E402
 
 from loger_ros.mapping.journal import read_journal  # noqa: E402
 from loger_ros.ros import interface  # noqa: E402
@@ -79,13 +80,68 @@ def test_it_waits_for_the_chunk_at_hand_and_keeps_its_poses(
         assert list(read_journal(tmp_path / "journal.tum").stamps) == stamps
 
 
-def test_a_service_is_answered_when_the_chunk_at_hand_is_done(
+def test_a_service_is_answered_when_the_chunk_at_hand_is_done_and_nothing_else_waits_for_that(
     ros_environment: dict[str, str], ros_domain: int, tmp_path: Path
 ) -> None:
     with inside_the_network(ros_environment, ros_domain, tmp_path, LONG) as (tester, stamps):
-        assert tester.trigger("reset").success
+        client = tester.node.create_client(Trigger, f"/{NODE}/reset")
+        tester.wait(client.service_is_ready)
+        told = len(tester.heard[interface.DIAGNOSTICS.name])
+        reset = client.call_async(Trigger.Request())
+        assert tester.state() == "active"
+        tester.wait(lambda: len(tester.heard[interface.DIAGNOSTICS.name]) > told)
+        assert tester.set("output.map_period", 3.0) == ""
+        assert not reset.done()
+        assert tester.wait(reset.done)
+        assert reset.result().success
         assert list(read_journal(tmp_path / "journal.tum").stamps) == stamps
         end(tester.process)
+
+
+ONE_CAMERA_FAILS = """
+import sys
+import loger_ros.ros.session as session
+from loger_ros.ros.node import main
+made, calls = session.Inputs, []
+def once(*arguments):
+    calls.append(arguments)
+    if len(calls) == 2:
+        raise RuntimeError("too many sockets")
+    return made(*arguments)
+session.Inputs = once
+sys.exit(main())
+"""
+
+
+def test_an_activation_that_fails_half_way_leaves_nothing_behind(
+    ros_environment: dict[str, str], ros_domain: int, tmp_path: Path
+) -> None:
+    settings = {
+        "input__cameras": ["front", "rear"],
+        "frames__extrinsic": "parameters",
+        "frames__camera_xyz": [0.0] * 6,
+        "frames__camera_rpy": [0.0] * 6,
+        "output__folder": tmp_path,
+        "autostart": False,
+    }
+    tester = Tester(ros_domain)
+    try:
+        with node_process(ros_environment, python=("-c", ONE_CAMERA_FAILS), **settings) as process:
+            tester.process = process
+            assert tester.transition("configure")
+            assert not tester.transition("activate")
+            assert "too many sockets" in said_by(process)
+            if tester.state() == "unconfigured":
+                assert tester.transition("configure")
+            assert tester.transition("activate")
+            tester.wait(lambda: tester.node.count_subscribers("/rear/image") == 1)
+            tester.rest(1.0)
+            assert tester.node.count_subscribers("/front/image") == 1
+            assert tester.transition("deactivate")
+            tester.wait(lambda: tester.node.count_subscribers("/front/image") == 0)
+            end(process)
+    finally:
+        tester.close()
 
 
 def test_who_insists_need_not_wait(ros_environment: dict[str, str], ros_domain: int, tmp_path: Path) -> None:

@@ -56,11 +56,15 @@ class Inputs:
         self._receiver = Receiver(node.context, "images", self._receiving_failed)
         self.info_topic = node.resolve_topic_name(prefix + interface.CAMERA_INFO.name)
         self._info: Subscription | None = None
-        self._listen_for_camera_info()
-        if raw:
-            self._subscribe(Image, self.topic, self._raw_image, handlers, raw=True)
-        else:
-            self._subscribe(CompressedImage, self.topic, self._image, handlers)
+        try:
+            self._listen_for_camera_info()
+            if raw:
+                self._subscribe(Image, self.topic, self._raw_image, handlers, raw=True)
+            else:
+                self._subscribe(CompressedImage, self.topic, self._image, handlers)
+        except BaseException:
+            self.close()
+            raise
         self._receiver.start()
 
     def close(self) -> None:
@@ -132,8 +136,8 @@ class Inputs:
     def _subscribe(
         self, kind: type, name: str, callback: Any, handlers: Any, raw: bool = False
     ) -> Subscription:
-        qos = qos_profile(self._topic)
-        if self._config.reliable:
+        qos = qos_profile(interface.CAMERA_INFO if kind is CameraInfo else self._topic)
+        if self._config.reliable and kind is not CameraInfo:  # whose publishers are often best-effort alone
             qos = QoSProfile(depth=self._topic.depth, reliability=ReliabilityPolicy.RELIABLE)
         subscription = self._reader.create_subscription(
             kind, name, callback, qos, event_callbacks=handlers, raw=raw

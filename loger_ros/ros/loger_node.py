@@ -162,12 +162,12 @@ class LogerNode(LifecycleNode):
     def end_session(self, in_a_hurry: bool = False) -> bool:
         """Writes what is left and frees the network. False: the network hangs, and still holds everything."""
         session = self._session
+        if session is not None and not session.deactivate():
+            return False
         self._offers.serve((), None)
         self._settings.configured = False
         if session is None:
             return True
-        if not session.deactivate():
-            return False
         self._session = None
         session.finish(in_a_hurry)
         session.close()

@@ -49,7 +49,8 @@ class Receiver:
             return
         self._closing = True
         self._wake.trigger()
-        self._thread.join(timeout)
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
         if not self._thread.is_alive():
             self._wake.destroy()
 

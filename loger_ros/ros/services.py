@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from geometry_msgs.msg import PoseWithCovarianceStamped
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from std_srvs.srv import Trigger
 
@@ -38,8 +39,10 @@ class Services:
             "~/save_map": self._save_map,
             "~/save_trajectory": self._save_trajectory,
         }
+        # The node's own group is held while a callback waits, and diagnostics, /clock and transitions with it.
+        group = ReentrantCallbackGroup()
         for name in interface.SERVICES:
-            node.create_service(Trigger, name, _answering(work[name]))
+            node.create_service(Trigger, name, _answering(work[name]), callback_group=group)
         topic = interface.INITIAL_POSE
         node.create_subscription(
             PoseWithCovarianceStamped, topic.name, self._initial_pose, qos_profile(topic)
@@ -52,7 +55,7 @@ class Services:
 
     async def _reset(self) -> str:
         for stream in self._configured():
-            await self._ask(stream.reset)
+            await self._ask(stream, stream.reset)
         return "memory, map and path begin anew; odometry goes on"
 
     async def _pause(self) -> str:
@@ -73,7 +76,7 @@ class Services:
         said = []
         for stream in self._configured():
             path = self._file(stream, "map_file")
-            cloud = await self._ask(stream.map_cloud)
+            cloud = await self._ask(stream, stream.map_cloud)
             await self._in_background(functools.partial(write_map, path, cloud))
             said.append(f"{path}: {len(cloud)} points")
         return "; ".join(said)
@@ -111,9 +114,10 @@ class Services:
             raise NotNow("the node is not configured")
         return self._streams
 
-    def _ask(self, function: Callable[[], Any]) -> Answer:
+    def _ask(self, stream: CameraStream, function: Callable[[], Any]) -> Answer:
         """In the worker's thread; where none runs, here and now: no transition can come in between."""
-        self._configured()
+        if stream not in self._configured():  # while an earlier one was waited for
+            raise NotNow("the node was configured anew meanwhile")
         if self._worker is not None:
             return self._worker.ask(function)
         answer = Answer(self._wake)

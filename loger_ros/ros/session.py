@@ -65,17 +65,21 @@ class Session:
 
     def activate(self) -> None:
         self.worker = Worker(self.streams, self._wake_executor)
-        for channel in self.channels:
-            channel.statistics.lost("inactive", channel.stream.queue.clear())
-            channel.health.activated()
-            channel.inputs = Inputs(
-                self._node,
-                channel.stream.name,
-                self._config.input,
-                channel.stream.intake,
-                channel.events,
-                channel.statistics,
-            )
+        try:
+            for channel in self.channels:
+                channel.statistics.lost("inactive", channel.stream.queue.clear())
+                channel.health.activated()
+                channel.inputs = Inputs(
+                    self._node,
+                    channel.stream.name,
+                    self._config.input,
+                    channel.stream.intake,
+                    channel.events,
+                    channel.statistics,
+                )
+        except BaseException:
+            self.deactivate()
+            raise
         self.worker.start()
 
     def deactivate(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+import traceback
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
@@ -120,7 +121,10 @@ class Worker:
             more = self._answer()
             for stream in self._streams:
                 self._since = time.monotonic()
-                more |= stream.step()
+                try:
+                    more |= stream.step()
+                except Exception:  # promised not to happen; this thread must not end by it
+                    traceback.print_exc()
             self._since = None
             if not more:
                 self._news.wait(IDLE)
