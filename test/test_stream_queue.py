@@ -54,6 +54,21 @@ def test_keep_all_makes_the_sender_wait():
     assert not queue.events.counts
 
 
+def test_a_frame_that_waits_for_room_goes_with_those_that_are_given_up():
+    queue = FrameQueue(QueueConfig(capacity=1, policy="keep_all"))
+    assert queue.put(Frame(0, IMAGE))
+    results = []
+    sender = threading.Thread(target=lambda: results.append(queue.put(Frame(1, IMAGE))))
+    sender.start()
+    time.sleep(0.05)
+    assert queue.clear() == 1
+    sender.join(5)
+    assert results == [False]
+    assert queue.events.counts == {"queue_cleared": 1}
+    assert queue.put(Frame(2, IMAGE))
+    assert drain(queue) == [2]
+
+
 def test_close_wakes_everyone_and_keeps_what_is_there():
     queue = FrameQueue(QueueConfig(capacity=1, policy="keep_all"))
     assert queue.put(Frame(0, IMAGE))

@@ -16,7 +16,7 @@ from loger_ros.ros.inputs import Inputs
 from loger_ros.ros.statistics import Statistics
 
 # Events that mean the loss of one frame each, beside those that the intake counts.
-LOSSES = ("duplicate_stamp", "out_of_order", "queue_full")
+LOSSES = ("duplicate_stamp", "out_of_order", "queue_full", "queue_cleared")
 AGED = ("odometry", "tf", "pose", "path", "points", "map_points", "depth", "confidence")
 RECENT = 10.0  # s during which a trouble counts as present
 HOPELESS = 3  # failures with no odometry after the first of them

@@ -27,14 +27,16 @@ class FrameQueue:
         self._seen = 0
         self._due: int | None = None  # ns: max_rate lets no earlier frame pass
         self._closed = False
+        self._clearings = 0
 
     def put(self, frame: Frame) -> bool:
         """Was the frame taken? Policy keep_all waits here until there is room or the queue is closed."""
         check_image(frame.image)
         with self._admission:
-            if self._config.policy == "keep_all":
-                with self._changed:
-                    self._changed.wait_for(lambda: self._closed or len(self) < self._config.capacity)
+            if self._config.policy == "keep_all" and not self._room():
+                text = "a frame that waited for room in the queue was given up with those in it"
+                self.events.add("queue_cleared", frame.stamp, text)
+                return False
             if self._closed or not self._admits(frame):
                 return False
             self._store(frame)
@@ -49,6 +51,17 @@ class FrameQueue:
             frame = self._frames.popleft()
             self._changed.notify_all()
             return frame
+
+    def _room(self) -> bool:
+        """Waits for it. False: the queue was cleared meanwhile, and what waited belongs to before that."""
+        with self._changed:
+            clearings = self._clearings
+            self._changed.wait_for(
+                lambda: (
+                    self._closed or self._clearings > clearings or len(self._frames) < self._config.capacity
+                )
+            )
+            return self._clearings == clearings
 
     def close(self) -> None:
         """Takes no more frames and wakes all who wait; what is there can still be got."""
@@ -65,6 +78,7 @@ class FrameQueue:
         with self._changed:
             count = len(self._frames)
             self._frames.clear()
+            self._clearings += 1
             self._changed.notify_all()
             return count
 
