@@ -39,7 +39,7 @@ class Services:
             "~/save_map": self._save_map,
             "~/save_trajectory": self._save_trajectory,
         }
-        # The node's own group is held while a callback waits, and diagnostics, /clock and transitions with it.
+        # The node's own group is held while a callback waits, with diagnostics, /clock and transitions in it.
         group = ReentrantCallbackGroup()
         for name in interface.SERVICES:
             node.create_service(Trigger, name, _answering(work[name]), callback_group=group)
