@@ -19,7 +19,7 @@ from loger_ros.events import EventLog
 from loger_ros.mapping.journal import Journal, read_journal
 from loger_ros.stream import Reconstructor
 from loger_ros.stream.inference import Answer
-from loger_ros.types import Prediction
+from loger_ros.types import Frame, Prediction
 
 OUT_OF_MEMORY = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 
@@ -152,6 +152,25 @@ def test_final_poses_that_an_error_kept_back_come_with_the_next_frame():
         final += [posed.stamp for update in updates for posed in update.frames if posed.final]
     final += [posed.stamp for update in recon.flush() for posed in update.frames if posed.final]
     assert final == [frame.stamp for frame in [*frames[:5], *frames[8:]]]
+
+
+def test_a_tail_is_not_lost_where_the_frame_that_ended_it_fails():
+    """The network fails at the first frame after a gap; the tail of the segment before was said by then."""
+    model = Failing({3}, RuntimeError("driver gone"), "encode")
+    recon = Reconstructor(model, chunk_size=5, overlap=2, encode_batch=1, max_gap=5)
+    frames = clip(3)
+    updates = [update for frame in frames for update in recon.push(frame)]
+    late = [Frame(frame.stamp + 60 * 10**9, frame.image) for frame in clip(8)]
+    failures = 0
+    for frame in late:
+        try:
+            updates += recon.push(frame)
+        except RuntimeError:
+            failures += 1
+    updates += recon.flush()
+    assert failures == 1
+    said = [posed.stamp for update in updates for posed in update.frames if posed.final]
+    assert said[:3] == [frame.stamp for frame in frames]
 
 
 def test_no_memory_after_the_network_costs_the_chunk_alone(monkeypatch):

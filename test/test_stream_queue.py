@@ -22,6 +22,14 @@ def fill(queue, stamps):
     return [stamp for stamp in stamps if queue.put(Frame(stamp, IMAGE))]
 
 
+def sending(queue, stamp):
+    """In a thread of its own → what ``put`` says, once it does, and the thread."""
+    results = []
+    sender = threading.Thread(target=lambda: results.append(queue.put(Frame(stamp, IMAGE))))
+    sender.start()
+    return results, sender
+
+
 def drain(queue):
     found = []
     while (frame := queue.get(timeout=0)) is not None:
@@ -57,9 +65,7 @@ def test_keep_all_makes_the_sender_wait():
 def test_a_frame_that_waits_for_room_goes_with_those_that_are_given_up():
     queue = FrameQueue(QueueConfig(capacity=1, policy="keep_all"))
     assert queue.put(Frame(0, IMAGE))
-    results = []
-    sender = threading.Thread(target=lambda: results.append(queue.put(Frame(1, IMAGE))))
-    sender.start()
+    results, sender = sending(queue, 1)
     time.sleep(0.05)
     assert queue.clear() == 1
     sender.join(5)
@@ -72,9 +78,7 @@ def test_a_frame_that_waits_for_room_goes_with_those_that_are_given_up():
 def test_close_wakes_everyone_and_keeps_what_is_there():
     queue = FrameQueue(QueueConfig(capacity=1, policy="keep_all"))
     assert queue.put(Frame(0, IMAGE))
-    results = []
-    sender = threading.Thread(target=lambda: results.append(queue.put(Frame(1, IMAGE))))
-    sender.start()
+    results, sender = sending(queue, 1)
     time.sleep(0.02)
     queue.close()
     sender.join(5)

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from networks import small_images, small_model
 
-from loger_ros.files import locked
 from loger_ros.model import load_model
 from loger_ros.stream.view import View
-from loger_ros.training import bank as bank_module
 from loger_ros.training import student
 from loger_ros.training.aids import Observed, attention_loss, log_sum_exp, match, observed
-from loger_ros.training.bank import OutOfTime, make_bank
+from loger_ros.training.bank import make_bank
 from loger_ros.training.batches import Batch, draw
 from loger_ros.training.initialise import initialise, open_memory
 from loger_ros.training.losses import (
@@ -34,7 +30,6 @@ from loger_ros.training.losses import (
 )
 from loger_ros.training.recipe import Clips, Recipe, Stage
 from loger_ros.types import Camera, Prediction
-from loger_ros.world import generate
 from loger_ros.world.ways.trajectories import Mount
 
 STAGE = Stage(
@@ -156,76 +151,6 @@ def test_under_autocast_what_comes_out_is_nearly_as_exact():
         assert predicted.dtype == torch.float32
 
 
-def test_a_bank_that_was_killed_goes_on_from_its_last_block(tmp_path, monkeypatch):
-    clips = Clips(count=5, frames=2, render_size=(28, 21), image_size=(28, 21))
-    monkeypatch.setattr(bank_module, "_BLOCK", 2)
-    render, rendered = bank_module._render_clip, []
-
-    def mortal(clips, number, device):
-        if number == 3 and number not in rendered:
-            rendered.append(number)
-            raise KeyboardInterrupt
-        rendered.append(number)
-        return render(clips, number, device)
-
-    monkeypatch.setattr(bank_module, "_render_clip", mortal)
-    with pytest.raises(KeyboardInterrupt):
-        make_bank(clips, "cpu", tmp_path)
-    there = make_bank(clips, "cpu", tmp_path)
-    assert rendered == [0, 1, 2, 3, 2, 3, 4]
-    left = {file.name for file in tmp_path.iterdir()}
-    assert {Path(name).suffix for name in left - {"lock"}} == {".safetensors"}
-    assert len(left) == 2
-    again, new = make_bank(clips, "cpu", tmp_path), make_bank(clips, "cpu")
-    assert len(rendered) == 7 + 5, "what lies there is not rendered again"
-    for field in dataclasses.fields(there):
-        a, b, c = (getattr(bank, field.name) for bank in (there, again, new))
-        assert torch.equal(a, b)
-        assert torch.equal(a, c)
-
-
-def test_rendering_ends_in_time_and_goes_on(tmp_path, monkeypatch):
-    clips = Clips(count=5, frames=2, render_size=(28, 21), image_size=(28, 21))
-    monkeypatch.setattr(bank_module, "_BLOCK", 2)
-    for blocks in (1, 2):  # at least one each time, or it would never end
-        with pytest.raises(OutOfTime):
-            make_bank(clips, "cpu", tmp_path, until=0.0)
-        assert len(list(tmp_path.glob("*.safetensors"))) == blocks
-    there, new = make_bank(clips, "cpu", tmp_path, until=0.0), make_bank(clips, "cpu")
-    assert torch.equal(there.rgb, new.rgb)
-
-
-def test_a_bank_is_filled_by_one_run(tmp_path):
-    clips = Clips(count=1, frames=2, render_size=(28, 21), image_size=(28, 21))
-    other = locked(tmp_path / "lock")
-    with pytest.raises(ValueError, match="by another process already"):
-        make_bank(clips, "cpu", tmp_path)
-    os.close(other)
-    assert len(make_bank(clips, "cpu", tmp_path)) == 1
-
-
-def test_every_kind_of_clip_has_every_effect():
-    specs = set()
-
-    def noted(spec, seed, index):
-        specs.add((spec.place, spec.motion, spec.effects))
-        raise StopIteration
-
-    clips = Clips(
-        count=24,
-        frames=2,
-        places=("rooms", "street"),
-        motions=("robot", "handheld"),
-        effects=("none", "mild"),
-    )
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(bank_module, "generate", noted)
-        for index in range(8):
-            with pytest.raises(StopIteration):
-                bank_module._render_clip(clips, index, "cpu")
-    assert len(specs) == 8
-
-
 def test_a_wrong_scale_costs_where_the_ground_tells_it(bank):
     parts = chunks(sample(bank))
     report = objective([perfect(part, 1.3) for part in parts], parts, STAGE, metric=True)
@@ -281,40 +206,6 @@ def test_without_a_known_height_units_are_free(bank):
     known = chunks(sample(bank))
     free = objective([perfect(part, 1.7) for part in known], parts, STAGE, metric=True)
     assert free.parts["translation / still"] < 2e-3
-
-
-def test_motions_are_drawn_as_asked_for():
-    clips = Clips(count=2, frames=4, motions=("robot", "handheld"), render_size=(56, 42))
-    both = make_bank(clips, "cpu")
-    assert (both.unit > 0).tolist() == [True, False]
-    generator = torch.Generator().manual_seed(0)
-    for motions, known in (
-        (("robot",), {True}),
-        (("handheld",), {False}),
-        (("robot", "handheld"), {True, False}),
-    ):
-        batch = draw(both, 20, 2, (1, 1), generator, motions)
-        assert set((batch.unit > 0).tolist()) == known
-    with pytest.raises(ValueError, match="flying"):
-        draw(both, 2, 2, (1, 1), generator, ("flying",))
-
-
-@pytest.mark.parametrize(("reach", "low", "high"), [((0.8, 0.9), 0.8, 0.9), (None, 0, 0.15)])
-def test_cameras_are_carried_as_far_ahead_as_asked_for(monkeypatch, reach, low, high):
-    carried = []
-
-    def generated(*arguments):
-        sequence = generate(*arguments)
-        carried.append(sequence.mount.forward)
-        return sequence
-
-    monkeypatch.setattr(bank_module, "generate", generated)
-    clips = Clips(count=4, frames=2, camera_forward=reach, render_size=(16, 12), image_size=(16, 12))
-    for _ in range(2):
-        make_bank(clips, "cpu")
-    assert carried[:4] == carried[4:]
-    assert len(set(carried)) == 4
-    assert low <= min(carried) <= max(carried) <= high
 
 
 def test_seeing_no_motion_has_ratio_one(bank):

@@ -30,7 +30,7 @@ class FrameQueue:
         self._clearings = 0
 
     def put(self, frame: Frame) -> bool:
-        """Was the frame taken? Policy keep_all waits here until there is room or the queue is closed."""
+        """Was the frame taken? Policy keep_all waits for room here, or until it is closed or cleared."""
         check_image(frame.image)
         with self._admission:
             if self._config.policy == "keep_all" and not self._room():

@@ -161,10 +161,10 @@ class Reconstructor:
         begun = self._state.size if frame.image.shape == self._state.shape else None
         size = self._prepare.size_for(frame.image, begun)
         image = self._prepare(frame.image, size)
-        updates = []
         if verdict.restart:
             self.events.add(verdict.event, frame.stamp, verdict.message)
-            updates = self._end_segment()
+            ended = self._end_segment()
+            self._state.owed = (*self._state.owed, *ended)  # also where the network fails below
         state = self._state
         state.continuity.accept(frame)
         state.size, state.shape = size, frame.image.shape
@@ -172,9 +172,7 @@ class Reconstructor:
             *state.waiting,
             Prepared(frame.stamp, image, self._prepare.turn, self._prepare.T_base_view),
         )
-        updates += self._advance()
-        owed, self._state.owed = self._state.owed, ()
-        return [*owed, *updates]
+        return self._with_owed(self._advance())
 
     def use_camera(self, camera: Camera | None) -> None:
         """Images from now on are of this camera; where their size changes too, another segment begins."""
@@ -183,9 +181,8 @@ class Reconstructor:
     def flush(self) -> list[Update]:
         """Ends the stream: the short tail, and all poses final. What is pushed later is another segment."""
         updates = self._end_segment()
-        owed, self._state.owed = self._state.owed, ()
         self._state.continuity = Continuity(self._config.max_gap)
-        return [*owed, *updates]
+        return self._with_owed(updates)
 
     def reset(self) -> None:
         """Forgets memory, map and results, and gives up the unfinished chunk. Recorded poses stay."""
@@ -344,6 +341,11 @@ class Reconstructor:
         )
 
     # ---- ends and losses --------------------------------------------------------------------------
+
+    def _with_owed(self, updates: list[Update]) -> list[Update]:
+        """After those that an error kept back."""
+        owed, self._state.owed = self._state.owed, ()
+        return [*owed, *updates]
 
     def _end_segment(self) -> list[Update]:
         """The short tail or the frames that no chunk will say again; then a new memory."""
