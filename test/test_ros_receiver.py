@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,9 +13,14 @@ rclpy = pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from rclpy.context import Context  # noqa: E402
 from rclpy.duration import Duration  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
+from loger_ros.events import EventLog  # noqa: E402
+from loger_ros.ros import inputs  # noqa: E402
+from loger_ros.ros.config import InputConfig  # noqa: E402
 from loger_ros.ros.receiver import Receiver  # noqa: E402
+from loger_ros.ros.statistics import Statistics  # noqa: E402
 
 
 class Rig:
@@ -126,3 +132,38 @@ def test_it_ends_when_closed_and_when_ros_ends(rig: Rig) -> None:
     thread.join(30)
     assert not thread.is_alive()
     assert not rig.failures
+
+
+def test_a_middleware_that_does_not_tell_what_it_loses_delivers_images(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    class Untold(inputs.SubscriptionEventCallbacks):
+        def create_event_handlers(self, *arguments: Any) -> Any:
+            asked.append(bool(self.message_lost))
+            if self.message_lost:
+                raise inputs.UnsupportedEventTypeError("no such event")
+            return super().create_event_handlers(*arguments)
+
+    class Listener:
+        rectified = wants_camera_info = False
+
+        def image(self, message: Any) -> None:
+            rig.hear(message.header)
+
+    monkeypatch.setattr(inputs, "SubscriptionEventCallbacks", Untold)
+    events = EventLog(lambda text: None)
+    images = inputs.Inputs(rig.node, "", InputConfig(), Listener(), events, Statistics())  # type: ignore[arg-type]
+    publisher = rig.node.create_publisher(Image, images.topic, 5)
+    try:
+        for _ in range(300):  # the first ones may come before the two have found each other
+            publisher.publish(Image(header=Header(frame_id="camera"), encoding="mono8"))
+            time.sleep(0.1)
+            if rig.heard:
+                break
+    finally:
+        images.close()
+    assert rig.heard[:1] == ["camera"]
+    assert asked == [True, False]
+    assert not events.counts

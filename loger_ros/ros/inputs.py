@@ -22,9 +22,9 @@ from loger_ros.ros.receiver import Receiver
 from loger_ros.ros.statistics import Statistics
 
 try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
+    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 except ImportError:  # Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks
+    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
 NO_EVENTS = SubscriptionEventCallbacks(use_default_callbacks=False)
 OTHERS = 5  # topics to suggest
@@ -44,24 +44,17 @@ class Inputs:
     ) -> None:
         self._node, self._config, self._events, self._statistics = node, config, events, statistics
         self._intake = intake
-        raw = config.image_transport == "raw"
-        self._topic = interface.IMAGE if raw else interface.COMPRESSED_IMAGE
+        self._topic = interface.IMAGE if config.image_transport == "raw" else interface.COMPRESSED_IMAGE
         prefix = f"{camera}/" if camera else ""
         self.topic = node.resolve_topic_name(prefix + self._topic.name)  # as remapped
         intake.rectified = is_rectified(self.topic)
         self._reader = silent_node(node, f"{node.get_name()}_{camera or 'camera'}")
-        handlers = SubscriptionEventCallbacks(
-            incompatible_qos=self._incompatible, message_lost=self._lost, use_default_callbacks=False
-        )
         self._receiver = Receiver(node.context, "images", self._receiving_failed)
         self.info_topic = node.resolve_topic_name(prefix + interface.CAMERA_INFO.name)
         self._info: Subscription | None = None
         try:
             self._listen_for_camera_info()
-            if raw:
-                self._subscribe(Image, self.topic, self._raw_image, handlers, raw=True)
-            else:
-                self._subscribe(CompressedImage, self.topic, self._image, handlers)
+            self._listen_for_images()
         except BaseException:
             self.close()
             raise
@@ -70,6 +63,21 @@ class Inputs:
     def close(self) -> None:
         self._receiver.close(5.0)
         self._reader.destroy_node()
+
+    def _listen_for_images(self) -> None:
+        try:
+            self._subscribe_to_images(message_lost=self._lost)
+        except UnsupportedEventTypeError:  # a middleware that does not tell
+            self._subscribe_to_images()
+
+    def _subscribe_to_images(self, **told: Any) -> None:
+        handlers = SubscriptionEventCallbacks(
+            incompatible_qos=self._incompatible, use_default_callbacks=False, **told
+        )
+        if self._topic is interface.IMAGE:
+            self._subscribe(Image, self.topic, self._raw_image, handlers, raw=True)
+        else:
+            self._subscribe(CompressedImage, self.topic, self._image, handlers)
 
     def _raw_image(self, received: bytes) -> None:
         try:
