@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from loger_ros.events import EventLog
 from loger_ros.ros.camera_info import camera_of
 from loger_ros.ros.config import NodeConfig
@@ -17,6 +19,8 @@ from loger_ros.types import Camera, Frame
 MEND_CAMERA_INFO = "Mend camera_info, or set input.undistort to false"
 IMAGE_MODES = 8  # whose calibrations are remembered
 FAR_AWAY = 60.0  # s between an image's stamp and the clock that make us wonder
+GLANCE = 64  # rows or columns of an image that are looked at, about
+LEAST_CONTRAST = 16  # of 255, all that an image of 12 bits in 16 has
 
 
 class Intake:
@@ -141,6 +145,7 @@ class Intake:
         if self._calibrated == () and camera is not None and same_aspect(camera, image.shape):
             self._calibrated = image.shape  # camera_info came before the first image
             self._remember(camera)
+        self._look_at(image, getattr(message, "encoding", ""), stamp)
         known = sum(self._events.counts.values())
         if self._queue.put(Frame(stamp, image)):
             self._wake()
@@ -163,6 +168,19 @@ class Intake:
         )
         self._events.add("no_camera_info", stamp, text)
         return False
+
+    def _look_at(self, image: np.ndarray, encoding: str, stamp: int) -> None:
+        every = 1 + min(image.shape[:2]) // GLANCE
+        some = image[::every, ::every]
+        low, high = int(some.min()), int(some.max())
+        if high - low < LEAST_CONTRAST:
+            cure = "look for a cap on the lens and at the exposure"
+            if encoding.endswith("16"):
+                cure = (
+                    "where the camera fills only 10 or 12 of 16 bits let its driver send mono8; else " + cure
+                )
+            text = f"images show next to nothing, {low} to {high} of 255 is all of their brightness: {cure}"
+            self._events.add("nothing_to_see", stamp, text)
 
     def _drop(self, cause: str, stamp: int = 0, message: str = "") -> None:
         self._statistics.dropped[cause] += 1
