@@ -11,6 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+# Asked for while nothing else runs: for a moment it is another one for the whole process.
+_UMASK = os.umask(0o077)
+os.umask(_UMASK)
+
 
 @contextlib.contextmanager
 def appearing_whole(path: Path) -> Iterator[BinaryIO]:
@@ -21,9 +25,7 @@ def appearing_whole(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files that only their owner can read
+        os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp makes files that only their owner can read
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
