@@ -6,6 +6,7 @@ import dataclasses
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -119,3 +120,21 @@ def test_cameras_are_carried_as_far_ahead_as_asked_for(monkeypatch, reach, low, 
     assert carried[:4] == carried[4:]
     assert len(set(carried)) == 4
     assert low <= min(carried) <= max(carried) <= high
+
+
+def test_low_cameras_are_as_frequent_as_high_ones_where_a_range_is_given(monkeypatch):
+    heights = []
+
+    def generated(spec, seed, index):
+        heights.append(spec.camera_height)
+        raise StopIteration
+
+    monkeypatch.setattr(bank_module, "generate", generated)
+    clips = Clips(count=1, frames=2, camera_heights=(0.25, 1.0))
+    for index in [*range(400), 7]:
+        with pytest.raises(StopIteration):
+            bank_module._render_clip(clips, index, "cpu")
+    assert heights[-1] == heights[7]
+    assert 0.25 <= min(heights) <= 0.26
+    assert 0.97 <= max(heights) <= 1.0
+    assert 0.4 < np.mean(np.array(heights) < 0.5) < 0.6, "a half lies below the geometric middle"

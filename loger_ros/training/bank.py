@@ -162,9 +162,12 @@ def _render(clips: Clips, which: range, device: torch.device | str) -> Bank:
 
 
 def _render_clip(clips: Clips, index: int, device: torch.device | str) -> tuple[Tensor, ...]:
-    forward = None
+    forward, above = None, clips.camera_height
     if clips.camera_forward is not None:
         forward = np.random.default_rng([clips.seed, index]).uniform(*clips.camera_forward)
+    if clips.camera_heights is not None:
+        exponent = np.random.default_rng([clips.seed, index, 1]).uniform(*np.log(clips.camera_heights))
+        above = float(np.exp(exponent))
     spec = SequenceSpec(
         place=clips.places[index % len(clips.places)],
         motion=clips.motions[index // len(clips.places) % len(clips.motions)],
@@ -176,7 +179,7 @@ def _render_clip(clips: Clips, index: int, device: torch.device | str) -> tuple[
         width=clips.render_size[0],
         height=clips.render_size[1],
         hfov=clips.hfov,
-        camera_height=clips.camera_height,
+        camera_height=above,
         camera_pitch=clips.camera_pitch,
         camera_forward=forward,
     )

@@ -30,6 +30,7 @@ class Clips:
     effects: tuple[str, ...] = ("none",)  # presets of the world; each with every place and motion
     hfov: float | None = None  # degrees; None: drawn per clip
     camera_height: float | None = None  # metres; None: drawn per clip
+    camera_heights: tuple[float, float] | None = None  # metres, to draw it from; evenly by its logarithm
     camera_pitch: float | None = None  # degrees; None: drawn per clip
     camera_forward: tuple[float, float] | None = None  # metres ahead of the turning point; None: 0..0.15
     render_size: tuple[int, int] = (112, 84)  # width, height; averaged down to image_size
