@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from posed_updates import random_pose, update
 
@@ -84,6 +86,20 @@ def test_odom_does_not_go_back_where_a_chunk_is_lost_after_previews() -> None:
     assert after[0].twist_covariance[0, 0] == UNKNOWN
     for motion, placed in zip(after, (seen[1], seen[2]), strict=True):
         assert np.allclose(motion.T_map_odom @ motion.T_odom_base, placed.T_map_odom @ placed.T_odom_base)
+
+
+def test_a_chunk_that_is_of_another_segment_than_its_previews_moves_the_robot_once() -> None:
+    """As where its memory was lost and it shares no frame."""
+    rng = np.random.default_rng(3)
+    odometer = Odometer(random_pose(rng))
+    poses = [random_pose(rng, 0.1) for _ in range(4)]
+    shown = odometer.follow(replace(update(dict(zip((100, 200), poses, strict=False))), chunk=3))
+    chunk = update(dict(zip((100, 200, 300, 400), poses, strict=True)), segment=1)
+    after = odometer.follow(replace(chunk, chunk=3))
+    assert [motion.stamp for motion in after] == [300, 400]
+    whole = Odometer(inverse(odometer._T_camera_base)).follow(chunk)
+    for motion, expected in zip((*shown, *after), whole, strict=True):
+        assert np.allclose(motion.T_odom_base, expected.T_odom_base)
 
 
 def test_covariances_follow_a_sample_of_errors() -> None:

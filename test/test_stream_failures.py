@@ -203,6 +203,15 @@ def test_a_lost_memory_begins_a_segment_where_no_frame_is_shared(alignment):
     assert after > before
 
 
+def test_a_preview_whose_memory_is_lost_is_not_shown_where_no_frame_is_shared():
+    model = Failing({2}, bad_poses(float("nan")))  # the second chunk's preview
+    recon = Reconstructor(model, chunk_size=4, overlap=0, provisional_every=3)
+    shown = [update.frames[-1] for frame in clip(8) for update in recon.push(frame)]
+    assert recon.events.counts["prediction_not_finite"] == 1
+    assert [frame.segment for frame in shown] == [0, 0, 0]
+    assert len(recon.result().frames) == 8
+
+
 def test_a_preview_that_fails_costs_nothing_but_itself():
     recon, _ = run(Failing({0, 1}, OUT_OF_MEMORY("full")), provisional_every=3)
     assert recon.events.counts == {"out_of_memory": 1, "preview_failed": 1}

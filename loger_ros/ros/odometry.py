@@ -62,7 +62,11 @@ class Odometer:
         stamps, last = [frame.stamp for frame in update.frames], self._last
         if last is not None and last.stamp in stamps:  # this chunk's opinion of where we were
             then = update.frames[stamps.index(last.stamp)]
-            self._last = last = replace(last, T_world_base=then.T_map_camera @ self._T_camera_base)
+            # It may say that its previews were of another segment. A first chunk may have a stamp again, of
+            # before a clock jumped back.
+            segment = then.segment if update.chunk > 0 else last.segment
+            T_world_base = then.T_map_camera @ self._T_camera_base
+            self._last = last = replace(last, segment=segment, T_world_base=T_world_base)
         frames = [
             frame
             for frame in update.frames

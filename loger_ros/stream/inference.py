@@ -140,14 +140,22 @@ class Inference:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                reason = str(error).partition("\n")[0]
+                reason = reason_of(error)
             # Outside of the handler: the traceback holds the tensors of the failed run.
             if attempt == 0:
-                message = f"{reason}; trying again with caches freed"
+                message = f"{reason}. Trying again with caches freed"
                 self._events.add("out_of_memory", stamp, message)
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
-        raise ChunkLost(f"out of memory twice ({reason}): lower chunk_size or resolution")
+        raise ChunkLost(f"also with caches freed {reason}")
+
+
+def reason_of(error: Exception) -> str:
+    """Where it is memory, with the cure."""
+    if not is_out_of_memory(error):
+        return str(error)
+    first = str(error).partition("\n")[0]
+    return f"out of memory ({first}): lower chunk_size or resolution"
 
 
 def is_out_of_memory(error: Exception) -> bool:

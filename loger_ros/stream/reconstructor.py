@@ -22,7 +22,7 @@ from loger_ros.stream.align import HOME, Aligner, Placement, join
 from loger_ros.stream.chunks import Chunk, Chunker
 from loger_ros.stream.continuity import Continuity
 from loger_ros.stream.covariance import Uncertainty
-from loger_ros.stream.inference import Answer, ChunkLost, Inference, is_out_of_memory
+from loger_ros.stream.inference import Answer, ChunkLost, Inference, is_out_of_memory, reason_of
 from loger_ros.stream.prepare import Preparation, check_image
 from loger_ros.stream.results import Part, Result, gather
 from loger_ros.stream.state import Prepared, Snapshot, State
@@ -274,6 +274,8 @@ class Reconstructor:
         except ChunkLost as lost:
             self.events.add("preview_failed", chunk.items[-1].stamp, str(lost))
             return []
+        if self._adrift(chunk, answer):  # the whole chunk may understand the memory after all
+            return []
         return [self._placed(chunk, answer, final=0)[0]]
 
     def _ask(self, chunk: Chunk[Prepared], **updates: bool) -> Answer:
@@ -294,9 +296,7 @@ class Reconstructor:
 
     def _placed(self, chunk: Chunk[Prepared], answer: Answer, final: int) -> tuple[Update, Uncertainty]:
         """The chunk in the map, its first ``final`` poses for good."""
-        state = self._state
-        # Where a memory is lost and no frame is shared, nothing tells where the chunk is.
-        adrift = answer.memory_lost and state.shared is None and chunk.index > 0
+        state, adrift = self._state, self._adrift(chunk, answer)
         begins = chunk.index == 0 or adrift
         placement = self._place(answer, begins, chunk.index)
         T_map_camera = placement.poses(answer.T_chunk_camera)
@@ -324,6 +324,10 @@ class Reconstructor:
             uncertainty.noise(T_map_camera),
         )
         return update, uncertainty
+
+    def _adrift(self, chunk: Chunk[Prepared], answer: Answer) -> bool:
+        """A memory is lost and no frame is shared: nothing tells where the chunk is."""
+        return answer.memory_lost and self._state.shared is None and chunk.index > 0
 
     def _place(self, answer: Answer, begins: bool, index: int) -> Placement:
         state = self._state
@@ -378,7 +382,7 @@ class Reconstructor:
             settled = self._settle_shared()
             given_up = (*growing, *waiting)
             lost = len(given_up) - sum(len(update.frames) for update in settled)
-            message = f"{lost} frames have no pose, a new memory begins: {error}"
+            message = f"{lost} frames have no pose, a new memory begins: {reason_of(error)}"
             self.events.add("chunk_lost", given_up[-1].stamp, message)
             self._begin_segment()
             if not isinstance(error, ChunkLost) and not is_out_of_memory(error):
