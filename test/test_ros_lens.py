@@ -53,6 +53,20 @@ def test_images_that_camera_info_does_not_fit_are_taken_as_they_are_and_the_warn
     assert camera.statistics.counts["frame"] == 4
 
 
+def test_a_depth_image_is_not_sent_as_if_another_lens_had_seen_it() -> None:
+    """What a change of the images' size ends comes after the new lens is known."""
+    stream = StreamConfig(chunk_size=4, overlap=1, resolution="native", provisional_every=0)
+    camera = camera_stream(config=NodeConfig(stream=stream, map=MapConfig(max_voxels=16)))
+    sizes: list[tuple[tuple[int, int], ...]] = []
+    camera.outputs.pictures = lambda update, name, lens, level: sizes.append(
+        (tuple(update.images.shape[2:0:-1]), (lens.width, lens.height))
+    )
+    camera.intake.camera = LENS
+    run(camera, 0, 1, 2, 3, 4)
+    run(camera, *range(5, 10), size=(16, 12))
+    assert sizes == [((8, 6), (8, 6)), ((16, 12), (16, 12))]
+
+
 def test_images_that_wait_keep_the_lens_that_they_came_with() -> None:
     """A new camera_info is heard long before the images that came before it have their turn."""
     config = NodeConfig(stream=StreamConfig(**SHORT, field_of_view=70), map=MapConfig(max_voxels=16))

@@ -213,8 +213,9 @@ class CameraStream:
             self._add_to_map(final)
             if not late:
                 self._send_points(final)
-        if update.frames and not late:
-            camera = self._recon.camera if self._recon else None
+        camera = self._recon.camera if self._recon else None
+        taken_by_another = camera is not None and not same_size(camera, update)  # before a change of size
+        if update.frames and not late and not taken_by_another:
             level = None if self._mounting is None else self._mounting.T_level_camera
             self.outputs.pictures(update, self.intake.frame_id, camera, level)
 
@@ -339,6 +340,10 @@ class CameraStream:
             self._odometer.mount(mounting.T_base_camera)
             self._mounting, self._look_again = mounting, False
         return True
+
+
+def same_size(camera: Camera, update: Update) -> bool:
+    return (camera.height, camera.width) == tuple(update.images.shape[1:3])
 
 
 def write_map(path: Path, cloud: Cloud) -> None:
