@@ -246,10 +246,10 @@ def test_a_hung_frame_does_not_hang_the_end(slow: Slow) -> None:
     started = time.monotonic()
     assert not worker.stop(0.1)
     assert time.monotonic() - started < 2
-    slow.go_on.set()
-    assert worker.stop(5)
     with pytest.raises(Refused):
         left.result(1)
+    slow.go_on.set()
+    assert worker.stop(5)
 
 
 def test_an_error_belongs_to_who_asked(slow: Slow) -> None:

@@ -102,13 +102,11 @@ class Worker:
         """Ends after the frame at hand; False if that takes longer than ``timeout`` seconds."""
         with self._accepting:
             self._stopping = True
+        self._refuse_the_rest()
         self._news.set()
         if self._thread.ident is not None:
             self._thread.join(timeout)
-        if self._thread.is_alive():
-            return False
-        self._refuse_the_rest()
-        return True
+        return not self._thread.is_alive()
 
     @property
     def stopping(self) -> bool:
