@@ -68,6 +68,15 @@ def test_an_unsure_scale_makes_a_way_unsure_along_itself():
     assert np.abs(grown[[0, 1, 3, 4, 5]]).max() < 1e-12
 
 
+@pytest.mark.parametrize("alignment", ["sim3", "robust"])
+def test_a_scale_that_nothing_tells_is_anything_but_certain(alignment):
+    sure = np.full(6, 0.8)
+    _, begun = Uncertainty(alignment).after_chunk(line(6), sure, np.zeros((0, 4, 4)))
+    told, _ = begun.after_chunk(line(6, 4), sure, line(2, 4), (2.0, 2.0))
+    untold, _ = begun.after_chunk(line(6, 4), sure, line(2, 4))
+    assert untold[5][2, 2] > 100 * told[5][2, 2]
+
+
 def line(count, start=0.0):
     poses = np.repeat(np.eye(4)[None], count, 0)
     poses[:, 2, 3] = start + np.arange(count)
@@ -99,7 +108,8 @@ def test_disagreement_raises_it_and_every_covariance_is_positive(alignment):
         for chunk in range(8):
             poses = line(6, 3 * chunk)
             poses[:, :3, 3] += rng.normal(size=(6, 3)) * noise
-            covariances, uncertainty = uncertainty.after_chunk(poses, rng.random(6), shared)
+            scales = (1.0,) * len(shared)
+            covariances, uncertainty = uncertainty.after_chunk(poses, rng.random(6), shared, scales)
             shared = poses[3:]
             for covariance in covariances:
                 assert np.allclose(covariance, covariance.T)

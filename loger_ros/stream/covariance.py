@@ -26,6 +26,7 @@ PRIOR_WEIGHT = 3.0  # disagreements that the prior is worth at first
 PRIOR_ROTATION = np.deg2rad(0.5)
 PRIOR_TRANSLATION = 0.02  # of the chunk's path length
 PRIOR_SCALE = 0.01  # of the scale that one frame tells
+UNTOLD_SCALE = 0.5  # of the log scale, where no pixel of the shared frames tells it
 LEAST = 1e-3  # rad and map units: no pose is claimed to be better
 LEAST_CONFIDENCE = 0.01
 UNSEEN_SPEED, UNSEEN_TURN = 1.0, 1.0  # map units and rad, per second in which nothing was seen
@@ -70,8 +71,9 @@ class Uncertainty:
             heard = len(T_map_shared) if self.alignment == "robust" else 1
             added = np.zeros((7, 7))
             added[:6, :6] = 2 / heard * worse[0] * noise
-            if scales:
-                added[6, 6] = known._scale_noise / min(heard, len(scales))
+            if self.alignment in ("sim3", "robust"):
+                told = min(heard, len(scales))
+                added[6, 6] = known._scale_noise / told if told else UNTOLD_SCALE**2
             known = known._joined(T_map_shared[0], added)
         own = worse[:, None, None] * noise
         if known.T_map_join is not None:
