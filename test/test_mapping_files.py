@@ -220,6 +220,20 @@ def test_a_disk_that_stays_full_costs_poses_and_says_how_many(tmp_path, monkeypa
     assert len(read_journal(other.path)) == 6
 
 
+def test_after_poses_that_found_no_room_another_segment_is_another_one_still(tmp_path, monkeypatch):
+    journal = Journal(tmp_path / "journal.txt", EventLog(lambda message: None))
+    monkeypatch.setattr(journal_module, "MOST_WAITING", 1000)
+    journal.append(frames(0, 5))
+    with monkeypatch.context() as full:
+        full.setattr("os.pwrite", full_disk)
+        journal.append(frames(5, 8))
+        journal.append(frames(13, 5, segment=1))
+    journal.append(frames(18, 5, segment=1))
+    journal.close()
+    assert read_journal(journal.path).segments == (0,) * 13 + (1,) * 5
+    assert journal._lost == 0
+
+
 def test_a_journal_that_is_taken_back_to_its_beginning_is_as_it_was(tmp_path):
     journal = Journal(tmp_path / "journal.txt")
     start = journal.mark()

@@ -43,21 +43,25 @@ class Journal:
         """Final poses in order. The disk's troubles become events, here and elsewhere, never exceptions."""
         if not frames:
             return
+        segment = self._segment
         poses = tum_lines([frame.stamp for frame in frames], np.array([f.T_map_camera for f in frames]))
         lines = []
         for frame, line in zip(frames, poses, strict=True):
-            begun = self._segment is not None or self._written > len(HEADER)
-            if frame.segment != self._segment and begun:
+            begun = segment is not None or self._written > len(HEADER)
+            if frame.segment != segment and begun:
                 lines.append(SEGMENT_LINE)
-            self._segment = frame.segment
+            segment = frame.segment
             lines.append(line)
         text = "".join(lines).encode()
+        if len(self._waiting) + len(text) > MOST_WAITING:
+            self._write(frames[-1].stamp)  # there may be room again
         if len(self._waiting) + len(text) > MOST_WAITING:
             self._lost += len(frames)
             message = f"{self.path} could not be written for long; {len(frames)} poses are not recorded"
             self._events.add("journal_overflow", frames[-1].stamp, message)
-        else:
-            self._waiting += text
+            return
+        self._segment = segment
+        self._waiting += text
         self._write(frames[-1].stamp)
 
     def mark(self) -> tuple[int, int | None]:
