@@ -65,19 +65,21 @@ class Inputs:
         self._reader.destroy_node()
 
     def _listen_for_images(self) -> None:
-        try:
-            self._subscribe_to_images(message_lost=self._lost)
-        except UnsupportedEventTypeError:  # a middleware that does not tell
-            self._subscribe_to_images()
-
-    def _subscribe_to_images(self, **told: Any) -> None:
-        handlers = SubscriptionEventCallbacks(
-            incompatible_qos=self._incompatible, use_default_callbacks=False, **told
-        )
-        if self._topic is interface.IMAGE:
-            self._subscribe(Image, self.topic, self._raw_image, handlers, raw=True)
-        else:
-            self._subscribe(CompressedImage, self.topic, self._image, handlers)
+        told = {"incompatible_qos": self._incompatible, "message_lost": self._lost}
+        while True:
+            handlers = SubscriptionEventCallbacks(use_default_callbacks=False, **told)
+            try:
+                if self._topic is interface.IMAGE:
+                    self._subscribe(Image, self.topic, self._raw_image, handlers, raw=True)
+                else:
+                    self._subscribe(CompressedImage, self.topic, self._image, handlers)
+                return
+            except UnsupportedEventTypeError:
+                if not told:
+                    raise
+                name, _ = told.popitem()
+                text = f"this middleware does not tell of {name}: watch images_per_second instead"
+                self._events.add("middleware_is_silent", 0, text)
 
     def _raw_image(self, received: bytes) -> None:
         try:
