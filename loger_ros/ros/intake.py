@@ -171,14 +171,12 @@ class Intake:
 
     def _look_at(self, image: np.ndarray, encoding: str, stamp: int) -> None:
         every = 1 + min(image.shape[:2]) // GLANCE
-        some = image[::every, ::every]
+        some = image[::every, ::every, 1]
         low, high = int(some.min()), int(some.max())
         if high - low < LEAST_CONTRAST:
             cure = "look for a cap on the lens and at the exposure"
             if encoding.endswith("16"):
-                cure = (
-                    "where the camera fills only 10 or 12 of 16 bits let its driver send mono8; else " + cure
-                )
+                cure = f"where the camera fills only 10 or 12 of 16 bits let it send 8; else {cure}"
             text = f"images show next to nothing, {low} to {high} of 255 is all of their brightness: {cure}"
             self._events.add("nothing_to_see", stamp, text)
 
