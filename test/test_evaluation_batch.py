@@ -170,6 +170,14 @@ def test_equal_names_of_different_things_are_told_apart() -> None:
     models = [f"out/{name}/model.safetensors" for name in ("a", "b")]
     assert ate(*(seen("x", 1.0, model) for model in models))[1].keys() == {"a/model", "b/model"}
     assert ate(*(seen("x", 1.0, model) for model in ("m.pt", "m.onnx")))[1].keys() == {"m.pt", "m.onnx"}
+    places = seen("/data/kitti/07", 1.0), seen("/mnt/kitti/07", 3.0, "loger")
+    assert ate(*places) == (["07", "average"], {"tiny": [1.0, 1.0], "loger": [3.0, 3.0]})
+    replays = [seen(f"/bags/{name}", 1.0, f"replay/{name}/trajectory.txt") for name in ("d0", "d1")]
+    for replay in replays:
+        replay["settings"] = {}
+    assert ate(*replays)[1] == {"trajectory": [1.0, 1.0, 1.0]}
+    replays.append(replays[0] | {"model": {"name": "other/d0/trajectory.txt"}})
+    assert ate(*replays)[1].keys() == {"replay/d0/trajectory", "trajectory", "other/d0/trajectory"}
     choices = [seen("x", 1.0), seen("x", 3.0, camera="image_3"), seen("x", 5.0, size=[80, 60])]
     assert ate(*choices)[1].keys() == {
         "tiny, size 40x30",

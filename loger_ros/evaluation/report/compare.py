@@ -135,7 +135,11 @@ def tables(runs: Sequence[Mapping[str, Any]]) -> list[Table]:
 def method_labels(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The model, and those settings that are not the same in all runs, or not in all of one recording."""
     models = [str(run["model"]["name"]) for run in runs]
-    names = _told_apart([Path(model).stem for model in models], models)
+    stems = [Path(model).stem for model in models]
+    # Poses made elsewhere have a file for each recording, so that several of a name are mostly one method.
+    cells = zip(stems, sequence_names(runs), strict=True)
+    several = {model for model, run in zip(models, runs, strict=True) if run["settings"]}
+    names = _told_apart(stems, models, several | _meeting(cells, models))
     settings = [
         _flat(run["settings"] | {k: v for k, v in run["model"].items() if k != "name"}) for run in runs
     ]
@@ -152,7 +156,10 @@ def method_labels(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def sequence_names(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    return _told_apart([str(run["source"]["name"]) for run in runs], [_path(run) for run in runs])
+    """One recording may have another path on another machine; those that one method saw are several."""
+    names, paths = [str(run["source"]["name"]) for run in runs], [_path(run) for run in runs]
+    methods = [json.dumps([run["model"], run["settings"]]) for run in runs]
+    return _told_apart(names, paths, _meeting(zip(methods, names, strict=True), paths))
 
 
 def write_comparison(
@@ -229,16 +236,25 @@ def _path(run: Mapping[str, Any]) -> str:
     return str(run["source"].get("path", run["source"]["name"]))
 
 
-def _told_apart(names: Sequence[str], paths: Sequence[str]) -> list[str]:
-    """The names; of one that belongs to several paths, with as many parent folders as tell them apart."""
+def _meeting(cells: Iterable[tuple[str, str]], paths: Sequence[str]) -> set[str]:
+    """Paths that share a cell with others."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for cell, path in zip(cells, paths, strict=True):
+        found.setdefault(cell, set()).add(path)
+    return set().union(*(each for each in found.values() if len(each) > 1))
+
+
+def _told_apart(names: Sequence[str], paths: Sequence[str], several: set[str]) -> list[str]:
+    """The names; of ``several`` paths that have one name, with as many parent folders as tell them apart."""
     made = list(names)
     deepest = max((len(Path(path).parts) for path in paths), default=0)
     for depth in range(1, deepest + 1):
         owners: dict[str, set[Path]] = {}
         for name, path in zip(made, paths, strict=True):
-            owners.setdefault(name, set()).add(Path(path))
+            if path in several:
+                owners.setdefault(name, set()).add(Path(path))
         for i, path in enumerate(paths):
-            if len(owners[made[i]]) > 1:
+            if path in several and len(owners[made[i]]) > 1:
                 parents = [part for part in Path(path).parent.parts if part != "/"]
                 made[i] = "/".join([*parents[-depth:], names[i]]) if depth < deepest else path
     return made
