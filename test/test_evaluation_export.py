@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -119,6 +120,13 @@ def test_a_result_without_a_cloud_still_has_poses(
     assert len(_rows(tmp_path / "model" / "sparse" / "0" / "images.txt")) == COUNT
     assert main(["export", "ply", str(bare), str(tmp_path / "c.ply")]) == 2
     assert "has no cloud.ply: its poses were made elsewhere" in capsys.readouterr().err
+    metrics = json.loads((bare / "metrics.json").read_text())
+    metrics["choice"]["truth"] = "of_another_folder.txt"
+    (bare / "metrics.json").write_text(json.dumps(metrics))
+    assert main(["export", "colmap", str(bare), str(tmp_path / "again")]) == 0, "which needs no truth"
+    (bare / "metrics.json").write_text(json.dumps(metrics | {"settings": {}}))
+    assert main(["export", "colmap", str(bare), str(tmp_path / "foreign")]) == 2
+    assert "were made elsewhere" in capsys.readouterr().err
 
 
 def test_a_result_becomes_a_model_of_colmap(result: Path, tmp_path: Path) -> None:

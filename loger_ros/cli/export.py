@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,12 @@ def _result(
     elif kind == "bag":
         write_result_bag(trajectory, _cloud(folder), to)
     elif kind == "colmap":
-        source = open_source(metrics["source"]["path"], choice_of_run(metrics))
+        if not metrics["settings"]:
+            raise SourceError(
+                f"the poses of {folder} were made elsewhere: colmap needs the images and points of a run of "
+                "loger eval"
+            )
+        source = open_source(metrics["source"]["path"], replace(choice_of_run(metrics), truth=""))
         camera = read_camera(folder / "camera.json")
         write_colmap(source, settings_of_run(metrics), trajectory, _cloud(folder), camera, to, progress)
     else:
