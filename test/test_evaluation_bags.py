@@ -144,12 +144,16 @@ def test_truth_of_other_types(kind: str, sequence: Sequence, tmp_path: Path) -> 
 def write_camera(
     folder: Path, topic: str, info: object, info_topic: str = "/cam/camera_info", **images: bytes
 ):
-    """Two images of frame camera_optical_frame with one camera_info; images: other bytes by number."""
+    """Three images of frame camera_optical_frame with one camera_info, beside one that is silent.
+
+    images: other bytes by number.
+    """
     from rosbags.rosbag2 import StoragePlugin, Writer
     from rosbags.typesys import Stores, get_typestore
 
     store = get_typestore(Stores.ROS2_HUMBLE)
     with Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        writer.add_connection("/silent/camera_info", "sensor_msgs/msg/CameraInfo", typestore=store)
         for name, kind, message in (
             (info_topic, "sensor_msgs/msg/CameraInfo", info),
             (topic, "sensor_msgs/msg/Image", None),

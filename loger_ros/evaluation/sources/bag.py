@@ -140,7 +140,7 @@ class Bag:
     def _camera(self, reader: Any, types: dict[str, str]) -> Camera | None:
         """From the camera_info beside the images, or the only one of their frame."""
         self._camera_frame = ""
-        topic: str | None = self.topic
+        topic: str | None = f"the camera_info of {self.topic}"
         try:
             self._camera_frame = _first(reader, self.topic).header.frame_id
             topic = self._info_topic(reader, types)
@@ -159,7 +159,7 @@ class Bag:
         beside = f"{self.topic.removesuffix('/compressed').rpartition('/')[0]}/camera_info"
         if not infos or beside in infos:
             return beside if infos else None
-        frames = {topic: _first(reader, topic).header.frame_id for topic in infos}
+        frames = {topic: _frame_of(reader, topic) for topic in infos}
         same = [topic for topic in infos if frames[topic] and frames[topic] == self._camera_frame]
         if len(same) == 1:
             return same[0]
@@ -191,6 +191,13 @@ def _first(reader: Any, topic: str) -> Any:
         except Exception as error:  # a damaged message can fail in any way
             broken = error
     raise broken
+
+
+def _frame_of(reader: Any, topic: str) -> str:
+    try:
+        return str(_first(reader, topic).header.frame_id)
+    except Exception:  # of no message, or none that can be read: nobody's
+        return ""
 
 
 def _is_storage(file: Path) -> bool:
