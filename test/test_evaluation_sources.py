@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from loger_ros.cli.eval import folder_name
+from loger_ros.cli.eval import folder_name, sources_of
 from loger_ros.evaluation.sources import Choice, SourceError, find_sources, open_source
 from loger_ros.evaluation.sources.ahead import read_ahead
 from loger_ros.evaluation.sources.base import natural, read_image
@@ -255,6 +255,9 @@ def test_recordings_below_a_folder_are_found(sequence: Sequence, tmp_path: Path)
     (tmp_path / "mine" / "circle").symlink_to(tmp_path / "mine")
     assert list(find_sources(tmp_path / "mine")) == [tmp_path / "mine" / "linked"]
     assert list(find_sources(tmp_path / "empty")) == []
+    (tmp_path / "a_latest").symlink_to(tmp_path / "desk")
+    names = [path.name for path in find_sources(tmp_path)]
+    assert names == ["desk", "00"], "by its own name, which stays what it is"
     with pytest.raises(SourceError, match="no recording that is known"):
         open_source(tmp_path / "empty")
 
@@ -267,6 +270,7 @@ def test_here_and_above_have_the_names_of_their_folders(
         monkeypatch.chdir(tmp_path / place)
         assert open_source(text).name == "00"
         assert folder_name(text) == "sequences_00"
+        assert [name for _, name in sources_of(text)] == ["00"]
 
 
 def test_reading_ahead_keeps_order_errors_and_bounds() -> None:

@@ -221,7 +221,7 @@ def sources_of(text: str) -> list[tuple[str, str]]:
     if not folder.is_dir():
         raise SourceError(f"{text} is no folder, and no synthetic set ({', '.join(NAMED_SETS)})")
     found = list(find_sources(folder))
-    return [(str(path), "_".join(path.relative_to(folder).parts) or path.name) for path in found]
+    return [(str(path), "_".join(path.relative_to(folder).parts) or named_path(path).name) for path in found]
 
 
 def _frames_of(jobs: list[Job]) -> int:

@@ -75,7 +75,7 @@ def format_of(path: Path) -> Any:
 def find_sources(folder: Path) -> Iterator[Path]:
     """Recordings at or below a folder, by name. Inside a recording nothing is looked for.
 
-    Links are followed, each folder is looked at once.
+    Links are followed, each folder is looked at once, by its own name where it is there, too.
     """
     looked_at: set[Path] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
@@ -90,7 +90,8 @@ def find_sources(folder: Path) -> Iterator[Path]:
             folders.clear()
             yield here
             continue
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        seen = (name for name in folders if not name.startswith("."))
+        folders[:] = sorted(seen, key=lambda name: (os.path.islink(here / name), name))
         for name in sorted(files):
             if format_of(here / name) is not None:
                 yield here / name
