@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,6 +90,18 @@ def test_another_checkpoint_of_the_same_name_is_another_job(
             (tmp_path / "tiny.safetensors").write_bytes(content)
             prints.add(Job("x", tmp_path, model, SETTINGS).fingerprint)
         assert len(prints) == 2, model
+        os.utime(tmp_path / "tiny.safetensors", (1, 1))
+        assert Job("x", tmp_path, model, SETTINGS).fingerprint in prints, "as installed on another machine"
+
+
+def test_a_link_that_leads_elsewhere_is_another_job(tmp_path: Path) -> None:
+    prints = set()
+    for name in ("monday", "tuesday"):
+        link = tmp_path / "latest"
+        link.unlink(missing_ok=True)
+        link.symlink_to(tmp_path / name)
+        prints.add(Job(str(link), tmp_path, "tiny", SETTINGS).fingerprint)
+    assert len(prints) == 2
 
 
 def test_ray_does_the_same(data: Path, checkpoint: Path, tmp_path: Path) -> None:

@@ -216,6 +216,8 @@ def test_a_truth_that_fails_at_the_end_does_not_lose_the_run(
     metrics = evaluate(Job(str(folder / "rgb"), tmp_path, "small", SETTINGS, pictures=False), small_model())
     assert [problem["name"] for problem in metrics["problems"]] == ["truth_unusable"]
     assert read_metrics(tmp_path)["frames"]["posed"] == 15
+    words = ["eval", str(folder / "rgb"), "--out", str(tmp_path), "--trajectory"]
+    assert main([*words, str(tmp_path / "trajectory.txt")]) == 2, "what is only compared has failed"
 
 
 def test_a_trajectory_made_elsewhere_is_judged(

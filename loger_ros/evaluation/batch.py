@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loger_ros.evaluation.evaluate import Job, evaluate, finished_metrics
+from loger_ros.evaluation.evaluate import Job, evaluate
+from loger_ros.evaluation.report.folder import read_metrics
 
 POLL = 0.1  # s
 
@@ -64,7 +65,7 @@ class _Running:
             error = self._receiver.recv() if self._receiver.poll() else _last_words(self._process.exitcode)
         except EOFError:  # ended without a word
             error = _last_words(self._process.exitcode)
-        return Outcome(self._job, None if error else finished_metrics(self._job), error)
+        return Outcome(self._job, None if error else read_metrics(self._job.folder), error)
 
     def stop(self) -> None:
         self._process.terminate()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,11 +19,13 @@ from loger_ros.evaluation.report.folder import description, problems_of, read_me
 from loger_ros.evaluation.run import Progress, Run, Settings, run_of, run_source
 from loger_ros.evaluation.sources import Choice, Source, SourceError, open_source
 from loger_ros.events import EventLog
+from loger_ros.files import sha256_of
 from loger_ros.mapping.journal import Journal
 from loger_ros.mapping.trajectory_files import read_tum
 from loger_ros.model.catalog import NAMES, find_checkpoint
 
 SO_FAR = "trajectory_so_far.txt"
+LARGE = 64 << 20  # bytes that take longer to read than one wants to wait for
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,14 @@ class Job:
 
     @property
     def fingerprint(self) -> str:
-        """The same for jobs with the same outcome. A checkpoint file is told by its size and age."""
+        """The same for jobs with the same outcome. A large checkpoint is told by its size and age."""
         facts = dataclasses.asdict(replace(self, folder=Path(), pictures=True, device=""))
+        if os.path.islink(self.source):  # what is behind it may change
+            facts["behind"] = os.path.realpath(self.source)
         file = find_checkpoint(self.model) if self.model in NAMES else Path(self.model)
         if file is not None and file.is_file():
-            facts["file"] = [file.stat().st_size, file.stat().st_mtime_ns]
+            size, age = file.stat().st_size, file.stat().st_mtime_ns
+            facts["file"] = [size, age] if size > LARGE else sha256_of(file)
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -65,6 +71,12 @@ def choice_of_run(metrics: dict[str, Any]) -> Choice:
         raise SourceError(f"metrics.json does not say how its recording was opened ({error!r})") from error
 
 
+def _as_opened(choice: Choice) -> dict[str, Any]:
+    """A truth that is a file is the same from wherever it is looked at."""
+    truth = os.path.abspath(choice.truth) if os.path.exists(choice.truth) else choice.truth
+    return dataclasses.asdict(replace(choice, truth=truth))
+
+
 def settings_of_run(metrics: dict[str, Any]) -> Settings:
     try:
         values = dict(metrics["settings"])
@@ -80,7 +92,7 @@ def evaluate(job: Job, model: Any, progress: Progress = lambda frames: None) -> 
     source = open_source(job.source, job.choice)
     metrics = description(source, job.source, job.model, job.settings, job.device)
     metrics["model"]["dtype"] = job.dtype
-    metrics |= {"choice": dataclasses.asdict(job.choice), "job": job.fingerprint}
+    metrics |= {"choice": _as_opened(job.choice), "job": job.fingerprint}
     with journal_in(job.folder, source.problems) as journal:
         run = run_source(source, model, job.settings, journal=journal, progress=progress)
     require_poses(job, source, run)
@@ -119,18 +131,22 @@ def judge(job: Job, trajectory: Path) -> dict[str, Any]:
     if not len(made):
         raise SourceError(f"{trajectory} has no poses")
     metrics = description(source, job.source, str(trajectory), job.settings, job.device)
-    metrics |= {"choice": dataclasses.asdict(job.choice), "settings": {}}
-    return _reported(job, source, run_of(made, tuple(source.stamps)), metrics)
+    metrics |= {"choice": _as_opened(job.choice), "settings": {}}
+    return _reported(job, source, run_of(made, tuple(source.stamps)), metrics, must_compare=True)
 
 
-def _reported(job: Job, source: Source, run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
+def _reported(
+    job: Job, source: Source, run: Run, metrics: dict[str, Any], must_compare: bool = False
+) -> dict[str, Any]:
     matched = None
     try:
         truth = source.truth()
         measured = measure(run, truth, job.tolerance, job.threshold)
         matched = None if truth is None else Matched.of(run.trajectory, truth, job.tolerance)
     except Exception as error:  # a run of hours is not lost for what it is compared with
-        text = f"no errors are given, since the truth cannot be used ({type(error).__name__}: {error})"
+        text = f"no errors are given, since comparing with the truth failed ({type(error).__name__}: {error})"
+        if must_compare:
+            raise SourceError(text) from error
         source.problems.add("truth_unusable", 0, text)
         measured = measure(run, None, job.tolerance, job.threshold)
     metrics |= measured

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from loger_ros.evaluation.batch import Outcome, Ticker, try_to_evaluate
-from loger_ros.evaluation.evaluate import Job, finished_metrics
+from loger_ros.evaluation.evaluate import Job
+from loger_ros.evaluation.report.folder import read_metrics
 from loger_ros.evaluation.sources import SourceError
 
 HINT = "--engine ray needs Ray: pip install 'loger_ros[ray]'"
@@ -38,7 +39,7 @@ def with_ray(jobs: Sequence[Job], workers: int, tick: Ticker = lambda frames: No
                     reason = ray.get(task)
                 except ray.exceptions.RayError as lost:
                     reason = f"the worker was lost: {str(lost).splitlines()[0]}"
-                yield Outcome(job, None if reason else finished_metrics(job), reason)
+                yield Outcome(job, None if reason else read_metrics(job.folder), reason)
     finally:
         if mine:
             ray.shutdown()
