@@ -75,7 +75,8 @@ def make_bank(
     """
     if cache is None:
         return _render(clips, range(clips.count), device)
-    key = hashlib.sha256(json.dumps([_VERSION, dataclasses.asdict(clips)]).encode()).hexdigest()[:16]
+    asked = {name: value for name, value in dataclasses.asdict(clips).items() if value is not None}
+    key = hashlib.sha256(json.dumps([_VERSION, asked]).encode()).hexdigest()[:16]
     file = cache / f"clips-{key}.safetensors"
     blocks = {
         cache / f"clips-{key}-{first}.safetensors": range(first, min(first + _BLOCK, clips.count))
@@ -162,12 +163,9 @@ def _render(clips: Clips, which: range, device: torch.device | str) -> Bank:
 
 
 def _render_clip(clips: Clips, index: int, device: torch.device | str) -> tuple[Tensor, ...]:
-    forward, above = None, clips.camera_height
+    forward = None
     if clips.camera_forward is not None:
         forward = np.random.default_rng([clips.seed, index]).uniform(*clips.camera_forward)
-    if clips.camera_heights is not None:
-        exponent = np.random.default_rng([clips.seed, index, 1]).uniform(*np.log(clips.camera_heights))
-        above = float(np.exp(exponent))
     spec = SequenceSpec(
         place=clips.places[index % len(clips.places)],
         motion=clips.motions[index // len(clips.places) % len(clips.motions)],
@@ -179,7 +177,7 @@ def _render_clip(clips: Clips, index: int, device: torch.device | str) -> tuple[
         width=clips.render_size[0],
         height=clips.render_size[1],
         hfov=clips.hfov,
-        camera_height=above,
+        camera_height=clips.height_of(clips.seed, index),
         camera_pitch=clips.camera_pitch,
         camera_forward=forward,
     )

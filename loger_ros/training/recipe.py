@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from loger_ros.model import ModelConfig
@@ -35,6 +37,21 @@ class Clips:
     camera_forward: tuple[float, float] | None = None  # metres ahead of the turning point; None: 0..0.15
     render_size: tuple[int, int] = (112, 84)  # width, height; averaged down to image_size
     image_size: tuple[int, int] = (56, 42)
+
+    def __post_init__(self) -> None:
+        for name, least in (("camera_heights", 0.0), ("camera_forward", -math.inf)):
+            limits = getattr(self, name)
+            if limits is not None and not (_two_numbers(limits) and least < limits[0] <= limits[1]):
+                raise ValueError(f"{name} must be two numbers, the lower one first, got {limits}")
+        if self.camera_height is not None and self.camera_heights is not None:
+            raise ValueError("camera_height and camera_heights exclude each other")
+
+    def height_of(self, seed: int, index: int) -> float | None:
+        """Of the camera of a robot's clip; None: as the world draws it."""
+        if self.camera_heights is None:
+            return self.camera_height
+        low, high = np.log(self.camera_heights)
+        return float(np.exp(np.random.default_rng([seed, index, 1]).uniform(low, high)))
 
 
 @dataclass(frozen=True)
@@ -78,6 +95,8 @@ class Stage:
         ):
             if wrong:
                 raise ValueError(reason)
+        if min(self.chunk_sizes) < 2:
+            raise ValueError("a chunk of one frame shows no motion: chunk_sizes must be at least 2")
         if not 0 <= self.overlap < min(self.chunk_sizes):
             raise ValueError(
                 "chunks must have frames that they do not share: 0 <= overlap < each of chunk_sizes"
@@ -86,6 +105,10 @@ class Stage:
             raise ValueError("chained_weight and global_weight need chunks that share frames (overlap)")
         if not 1 <= self.strides[0] <= self.strides[1]:
             raise ValueError("strides must not be less than 1, nor the second one less than the first")
+
+
+def _two_numbers(values: Any) -> bool:
+    return isinstance(values, tuple) and len(values) == 2 and all(type(v) in (int, float) for v in values)
 
 
 def _whole_numbers(values: Any) -> bool:

@@ -47,7 +47,7 @@ class Examiner:
                     width=clips.render_size[0],
                     height=clips.render_size[1],
                     hfov=None if recipe.views else clips.hfov,
-                    camera_height=clips.camera_height,
+                    camera_height=clips.height_of(validation.seed, i),
                     camera_pitch=None if recipe.views else clips.camera_pitch,
                 ),
                 validation.seed,
