@@ -348,6 +348,19 @@ def test_fetch_keeps_nothing_that_is_no_checkpoint(server, published, tmp_path, 
     assert list((tmp_path / "to").iterdir()) == []
 
 
+def test_fetch_keeps_what_there_was_no_memory_to_look_at(server, published, tmp_path, capsys, monkeypatch):
+    def full(*arguments, **options):
+        raise RuntimeError("unable to mmap 5018000000 bytes from file <x>: Cannot allocate memory (12)")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "load", full)
+        assert main(["weights", "fetch", "loger_star", "--url", server.url]) == 1
+        assert "not enough memory to look at it" in capsys.readouterr().err
+    (part,) = (path for path in (tmp_path / "home").rglob("*.part"))
+    assert part.stat().st_size == len(server.content)
+    assert main(["weights", "fetch", "loger_star", "--url", server.url]) == 0
+
+
 def test_fetch_refuses_the_other_model(server, published, monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(PRESETS, "loger", small_model(ttt_pre_norm=True).config)
     assert main(["weights", "fetch", "loger", "--url", server.url]) == 1

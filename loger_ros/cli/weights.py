@@ -16,8 +16,14 @@ from torch import Tensor
 from loger_ros.download import DownloadError, Request, download
 from loger_ros.files import sha256_of
 from loger_ros.model.catalog import PUBLISHED, cache_folder
-from loger_ros.model.checkpoint import CheckpointError, not_finite, open_checkpoint, save_checkpoint
-from loger_ros.model.verify import CheckpointReport, verify_checkpoint
+from loger_ros.model.checkpoint import (
+    CheckpointError,
+    NotLookedAt,
+    not_finite,
+    open_checkpoint,
+    save_checkpoint,
+)
+from loger_ros.model.verify import CheckpointReport, looked_at, verify_checkpoint
 from loger_ros.model.weights import DTYPES, fitted_model, held_dtype
 
 _MAX_BYTES = 16 * 10**9  # three times a full LoGeR checkpoint
@@ -77,9 +83,12 @@ def _fetch(args: argparse.Namespace) -> int:
     url = args.url or published.url
 
     def check(file: Path, source: str = url) -> None:
-        report = verify_checkpoint(file, contents=False)
-        if not report.ok:
-            raise DownloadError(report.message)
+        try:
+            report = looked_at(file, contents=False)
+        except NotLookedAt:
+            raise  # and what has arrived is kept
+        except CheckpointError as error:
+            raise DownloadError(str(error)) from error
         if report.model != args.name:
             raise DownloadError(f"{source} is {report.message}, not {published.title}")
 

@@ -42,6 +42,10 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be used; the message says why and what helps."""
 
 
+class NotLookedAt(CheckpointError):
+    """The machine lacks the memory; nothing is known against the file."""
+
+
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
     path: Path
@@ -202,6 +206,8 @@ def _read_torch(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # what unpickling a damaged or hostile file raises has no bounds
+        if isinstance(error, MemoryError) or "annot allocate memory" in str(error):
+            raise NotLookedAt(f"{path}: there is not enough memory to look at it") from error
         called = re.search(r"GLOBAL ([\w.]+)", str(error))
         if called:
             raise CheckpointError(

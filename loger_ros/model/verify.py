@@ -31,14 +31,19 @@ def verify_checkpoint(path: str | Path, *, contents: bool = True) -> CheckpointR
     """Never raises for a bad file. Without ``contents`` only the structure is read, which takes no time."""
     path = Path(path)
     try:
-        checkpoint = open_checkpoint(path)
-        model = fitted_model(checkpoint)
-        recommended(checkpoint)
-        carried(checkpoint)
+        return looked_at(path, contents=contents)
     except CheckpointError as error:
         return CheckpointReport(path, False, str(error))
     except OSError as error:
         return CheckpointReport(path, False, f"{path} cannot be read: {error.strerror}")
+
+
+def looked_at(path: Path, *, contents: bool) -> CheckpointReport:
+    """CheckpointError: the file is no good. NotLookedAt, OSError: nothing is known of it."""
+    checkpoint = open_checkpoint(path)
+    model = fitted_model(checkpoint)
+    recommended(checkpoint)
+    carried(checkpoint)
     preset = next((name for name, config in PRESETS.items() if config == model.config), None)
     title = PUBLISHED[preset].title if preset else "A model with its own config"
     parameters = sum(parameter.numel() for parameter in model.parameters())
