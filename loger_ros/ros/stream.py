@@ -214,8 +214,9 @@ class CameraStream:
             if not late:
                 self._send_points(final)
         camera = self._recon.camera if self._recon else None
-        taken_by_another = camera is not None and not same_size(camera, update)  # before a change of size
-        if update.frames and not late and not taken_by_another:
+        # What a change of size ends comes when the camera is that of the new size already.
+        pictured = camera is None or camera_took(camera, update)
+        if update.frames and not late and pictured:
             level = None if self._mounting is None else self._mounting.T_level_camera
             self.outputs.pictures(update, self.intake.frame_id, camera, level)
 
@@ -342,7 +343,8 @@ class CameraStream:
         return True
 
 
-def same_size(camera: Camera, update: Update) -> bool:
+def camera_took(camera: Camera, update: Update) -> bool:
+    """By the size of the images."""
     return (camera.height, camera.width) == tuple(update.images.shape[1:3])
 
 
