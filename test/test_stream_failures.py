@@ -185,6 +185,7 @@ def test_no_memory_after_the_network_costs_the_chunk_alone(monkeypatch):
     monkeypatch.setattr(Answer, "of_cameras", full)
     recon, updates = run(FakeModel())
     assert recon.events.counts == {"chunk_lost": 1}
+    assert "lower chunk_size or resolution" in recon.events.recent[-1].message
     assert len(recon.result().frames) == 17
     assert len([1 for update in updates for frame in update.frames if frame.final]) == 17
 

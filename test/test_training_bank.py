@@ -11,10 +11,13 @@ import pytest
 import torch
 
 from loger_ros.files import locked
+from loger_ros.share import share_file
 from loger_ros.training import bank as bank_module
+from loger_ros.training import validation as validation_module
 from loger_ros.training.bank import OutOfTime, make_bank
 from loger_ros.training.batches import draw
-from loger_ros.training.recipe import Clips
+from loger_ros.training.recipe import Clips, Recipe, Validation
+from loger_ros.training.validation import Examiner
 from loger_ros.world import generate
 
 
@@ -135,3 +138,19 @@ def test_clips_of_robots_have_the_heights_of_the_recipe():
     clips = Clips(count=3, frames=2, camera_heights=(0.3, 0.5), render_size=(16, 12), image_size=(16, 12))
     made = make_bank(clips, "cpu")
     assert made.unit.tolist() == pytest.approx([clips.height_of(1, index) for index in range(3)])
+
+
+def test_validation_sees_the_heights_of_the_recipe(monkeypatch):
+    asked = []
+
+    def sought(spec, seed, index):
+        asked.append(spec.camera_height)
+        return generate(spec, seed, index)
+
+    monkeypatch.setattr(validation_module, "generate", sought)
+    recipe = Recipe.from_yaml(share_file("config/training/tiny.yaml"))
+    clips = dataclasses.replace(recipe.clips, camera_heights=(1.3, 1.5), motions=("robot",))
+    looks = Validation(every=1, sequences=3, frames=2)
+    Examiner(dataclasses.replace(recipe, clips=clips, validation=looks))
+    assert len(set(asked)) == 3
+    assert 1.3 <= min(asked) <= max(asked) <= 1.5
