@@ -1,4 +1,4 @@
-"""A model begins with the weights of another: with other patches or twice as wide, it says the same."""
+"""A model begins with the weights of another: of other patches, deeper or twice as wide, it says the same."""
 
 from __future__ import annotations
 
@@ -51,6 +51,49 @@ def test_a_network_twice_as_wide_says_the_same(monkeypatch, pre_norm):
     monkeypatch.setattr(take_over_module, "_FINER", 0.0)
     for mine, others in zip(said(twice_as_wide(model)), before, strict=True):
         assert torch.allclose(mine, others, rtol=1e-4, atol=1e-4)
+
+
+def deeper(model: LoGeR, pairs: int = 2) -> LoGeR:
+    """Initialised as the trainer does it."""
+    config = model.config
+    last = config.decoder.depth - 2
+    ttt, window = (
+        tuple(place + 2 * pairs if place >= last else place for place in places)
+        for places in (config.ttt_insert_after, config.attn_insert_after)
+    )
+    decoder = dataclasses.replace(config.decoder, depth=config.decoder.depth + 2 * pairs)
+    deep = build_model(
+        dataclasses.replace(config, decoder=decoder, ttt_insert_after=ttt, attn_insert_after=window)
+    )
+    initialise(deep, small_images(8)[0], generator())
+    take_over(deep, model, generator())
+    return deep
+
+
+def test_a_deeper_network_says_the_same_and_can_say_more():
+    model = small_model()
+    deep = deeper(model)
+    assert len(deep.decoder) == len(model.decoder) + 4
+    for mine, others in zip(said(deep), said(model), strict=True):
+        assert torch.equal(mine, others)
+    prediction, _ = deep.step(small_images(4), deep.initial_memory(), 4, 1)
+    prediction.camera_poses.square().sum().backward()
+    first = len(model.decoder) - 2
+    for block in deep.decoder[first : first + 4]:
+        for scale in (block.ls1, block.ls2):
+            assert scale.gamma.grad.abs().min() > 0
+        assert block.attn.qkv.weight.std() > 0
+
+
+def test_blocks_are_put_in_before_the_last_pair_alone():
+    model = small_model()
+    decoder = dataclasses.replace(model.config.decoder, depth=model.config.decoder.depth + 2)
+    stays = build_model(dataclasses.replace(model.config, decoder=decoder))
+    assert max(model.config.ttt_insert_after + model.config.attn_insert_after) >= len(model.decoder) - 2
+    with pytest.raises(ValueError, match=r"decoder\.depth differs|_insert_after differs"):
+        take_over(stays, model, generator())
+    with pytest.raises(ValueError, match=r"decoder\.depth differs|_insert_after differs"):
+        take_over(model, deeper(model), generator())  # nor are they taken out
 
 
 def test_its_copies_learn_apart():

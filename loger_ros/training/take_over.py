@@ -1,18 +1,20 @@
-"""A model begins with the weights of a trained one: of other patches, or twice as wide."""
+"""A model begins with the weights of a trained one: of other patches, deeper, or twice as wide."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from loger_ros.model import LoGeR
-from loger_ros.model.layers import Linear
+from loger_ros.model.layers import LayerScale, Linear
 
 _WIDTHS = ("encoder.dim", "encoder.num_heads", "decoder.dim", "decoder.num_heads")
+_DEPTHS = ("decoder.depth", "ttt_insert_after", "attn_insert_after")
+_PAIR = 2  # blocks: one within frames, one between them
 _FINER = 0.5  # of the new patch filters beside those that were trained
 _APART = 0.5  # of a weight's deviation, by which two copies of an input differ in weight
 
@@ -21,6 +23,8 @@ _APART = 0.5  # of a weight's deviation, by which two copies of an input differ 
 def take_over(model: LoGeR, trained: LoGeR, generator: torch.Generator) -> None:
     """Patches may differ in size and in number: filters and the table of positions are resampled. With as
     many patches the model says at once what it said; with more, it has to learn what they see.
+
+    Deeper: pairs of blocks are put in before the last pair, whose tokens the heads see, and say nothing yet.
 
     Twice as wide, with heads as wide as before, every feature is there twice.
 
@@ -34,13 +38,25 @@ def take_over(model: LoGeR, trained: LoGeR, generator: torch.Generator) -> None:
         and not model.config.use_momentum
         and all(new == 2 * old for old, new in (_both(trained, model, name) for name in _WIDTHS))
     )
-    differing -= {"patch_size", "encoder.img_size", *(_WIDTHS if doubled else ())}
+    deeper = _deeper(trained, model)
+    differing -= {
+        "patch_size",
+        "encoder.img_size",
+        *(_WIDTHS if doubled else ()),
+        *(_DEPTHS if deeper else ()),
+    }
     if differing:
         raise ValueError(f"the model to start from does not fit the recipe: {min(differing)} differs")
-    theirs = trained.state_dict()
+    silent = range(trained.config.decoder.depth - _PAIR, model.config.decoder.depth - _PAIR)
+    for block in silent:
+        for scale in (model.decoder[block].ls1, model.decoder[block].ls2):
+            cast(LayerScale, scale).gamma.zero_()
+    theirs = _moved(trained.state_dict(), silent)
     ratio = trained.config.patch_size / model.config.patch_size
     linear = {name for name, module in model.named_modules() if isinstance(module, Linear)}
     for name, own in model.state_dict().items():
+        if name not in theirs:
+            continue  # of a block that was put in
         other = theirs[name]
         if name == "encoder.patch_embed.proj.weight":
             other = _resampled(other, model.config.patch_size) * ratio**2  # as many times fewer pixels
@@ -59,6 +75,33 @@ def take_over(model: LoGeR, trained: LoGeR, generator: torch.Generator) -> None:
             layer, _, kind = name.rpartition(".")
             other = _twice(other, own.shape, layer, layer in linear and kind == "weight", generator)
         own.copy_(other)
+
+
+def _deeper(trained: LoGeR, model: LoGeR) -> bool:
+    """Whether all that differs in depth is pairs of blocks before the last pair."""
+    old, new = trained.config, model.config
+    added = new.decoder.depth - old.decoder.depth
+    last = old.decoder.depth - _PAIR
+
+    def moved(places: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(place + added if place >= last else place for place in places)
+
+    return (
+        added >= 0
+        and added % _PAIR == 0
+        and moved(old.ttt_insert_after) == new.ttt_insert_after
+        and moved(old.attn_insert_after) == new.attn_insert_after
+    )
+
+
+def _moved(weights: Mapping[str, Tensor], added: range) -> dict[str, Tensor]:
+    """Where the blocks of the last pair are now."""
+    return {
+        f"decoder.{int(parts[1]) + len(added)}.{parts[2]}"
+        if name.startswith("decoder.") and int((parts := name.split(".", 2))[1]) >= added.start
+        else name: weight
+        for name, weight in weights.items()
+    }
 
 
 def _twice(
