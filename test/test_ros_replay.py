@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +21,7 @@ from loger_ros.cli import main
 from loger_ros.geometry import inverse
 from loger_ros.mapping.point_files import read_ply
 from loger_ros.mapping.trajectory_files import read_tum
+from loger_ros.ros.interface import LISTENING
 from loger_ros.world import SequenceSpec, generate
 from loger_ros.world.bag import write_bag
 
@@ -73,6 +78,52 @@ def test_without_a_mounting_there_are_no_wheels(tmp_path: Path, capsys: pytest.C
             main(["replay", str(tmp_path / "images"), "--motion", "wheels", "--alignment", "se3", *way]) == 2
         )
         assert "how the camera sits on the vehicle" in capsys.readouterr().err
+
+
+def listening(log: Path) -> None:
+    """Waits until the node of that log does."""
+    deadline = time.monotonic() + 60
+    while not (log.exists() and LISTENING in log.read_text()):
+        assert time.monotonic() < deadline, "the node never listened"
+        time.sleep(0.2)
+
+
+def test_nobody_elses_node_hears_a_replay(ros_domain: int, tmp_path: Path) -> None:
+    """A robot's would take its images for the camera's, and stop when the replay does."""
+    from loger_ros.ros.demo.child import Child
+    from loger_ros.ros.player import PlayerError
+    from loger_ros.ros.replay import replay
+
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/trajectory.txt").write_text("of a replay before")
+    robots = Child("loger_ros.ros.node", {}, tmp_path / "robot.log")
+    try:
+        listening(tmp_path / "robot.log")
+        with pytest.raises(PlayerError, match=r"a node called loger.*ROS_DOMAIN_ID"):
+            replay([], None, tmp_path / "out", {})
+        assert robots.code is None
+    finally:
+        robots.stop()
+    assert (tmp_path / "out/trajectory.txt").read_text() == "of a replay before"
+
+
+def test_ctrl_c_ends_a_replay_in_good_order(ros_domain: int, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for number in range(40):
+        pixels = np.random.default_rng(number).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"images/{number:02}.png")
+    checkpoint = small_checkpoint(tmp_path / "small.safetensors")
+    words = ["replay", str(tmp_path / "images"), "--model", str(checkpoint), "--resolution", "32x24"]
+    words += ["--speed", "0.2", "--out", str(tmp_path / "out")]  # 20 s
+    log = tmp_path / "out" / f"{tmp_path.name}_images" / "node.log"
+    with subprocess.Popen([sys.executable, "-m", "loger_ros", *words], stderr=subprocess.PIPE) as running:
+        listening(log)
+        time.sleep(2)
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=60)
+    assert running.returncode == 130, said.decode()
+    assert b"stopped" in said
+    assert b"Traceback" not in said
 
 
 def test_a_node_that_cannot_start_is_told(ros_domain: int, tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+STOPPED = 130  # exit code of what was interrupted
 COMMANDS = {
     "demo": "see it work: a synthetic robot drives, the node says where it is, against the truth",
     "doctor": "say what this machine has and whether the node could run",
     "parameters": "every parameter of the node: a YAML file to start from, or a page to read",
     "weights": "fetch, verify and convert checkpoints",
-    "bench": "measure the model, the stream and the world renderer",
+    "bench": "measure the model, the stream, the map, the node, readers and the world renderer",
     "world": "look at and export procedural scenes",
     "assess": "hold a model against its goals and every baseline",
     "train": "train a model on procedural scenes",
@@ -37,4 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             module.add_arguments(subparser)
             subparser.set_defaults(run=module.run)
     args = parser.parse_args(argv)
-    return int(args.run(args))
+    try:
+        return int(args.run(args))
+    except KeyboardInterrupt:
+        print("\nloger: stopped", file=sys.stderr)
+        return STOPPED

@@ -11,7 +11,6 @@ import numpy as np
 import rclpy
 from builtin_interfaces.msg import Time
 from lifecycle_msgs.srv import ChangeState
-from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
@@ -30,7 +29,9 @@ UNDERWAY = 4  # images that may be on their way at once; fewer than any queue on
 CAMERA_FRAME = "camera_optical_frame"
 LEVEL_FRAME = "level"  # as the camera's mounting says
 SETTLE = 0.5  # s: both sides of a topic know each other
+LOOK_AROUND = 1.5  # s: others on this machine are found
 GLANCE = 0.05  # s
+CLOCK = "/clock"
 
 Alive = Callable[[], str]  # why the node is no longer there; empty while it is
 
@@ -42,36 +43,49 @@ class PlayerError(RuntimeError):
 class Player:
     """The camera sits on the base without an offset, so that what the node says of one is true of both."""
 
-    def __init__(self, camera: Camera | None, alive: Alive, context: Context | None = None) -> None:
+    def __init__(self, camera: Camera | None) -> None:
         self._camera = camera
-        self._alive = alive
-        self._node = rclpy.create_node("loger_player", context=context)
-        self._executor = SingleThreadedExecutor(context=context)
+        self._alive: Alive = lambda: ""
+        self._node = rclpy.create_node("loger_player")
+        self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
-        reliable = QoSProfile(depth=2 * UNDERWAY)
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._clock = self._node.create_publisher(Clock, "/clock", reliable)
-        self._images = self._node.create_publisher(Image, interface.IMAGE.name, reliable)
-        self._infos = self._node.create_publisher(CameraInfo, interface.CAMERA_INFO.name, reliable)
-        self._mounts = self._node.create_publisher(TFMessage, "/tf_static", latched)
-        taken = interface.TAKEN
-        self._node.create_subscription(Time, taken.name, self._hear_taken, qos_profile(taken))
         self._underway: deque[int] = deque()  # stamps
 
     def close(self) -> None:
         self._executor.shutdown()
         self._node.destroy_node()
 
-    def wait_for_node(self, patience: float) -> None:
+    def refuse_company(self) -> None:
+        """A robot's node and a replay would hear each other: its images, our clock and transforms."""
+        self._rest(LOOK_AROUND)
+        topics = (interface.IMAGE.name, interface.TAKEN.name, CLOCK)
+        found = [f"a publisher of {topic}" for topic in topics if self._node.count_publishers(topic)]
+        if NODE in self._node.get_node_names():
+            found.insert(0, f"a node called {NODE}")
+        if found:
+            raise PlayerError(
+                f"there is {' and '.join(found)} on this machine, such as a robot's or another replay's: "
+                "stop it, or choose another domain (ROS_DOMAIN_ID=42 loger replay ...)"
+            )
+
+    def wait_for_node(self, patience: float, alive: Alive) -> None:
         """Until the node listens, and has the time, the mount and the camera."""
+        self._alive = alive
+        reliable = QoSProfile(depth=2 * UNDERWAY)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._clock = self._node.create_publisher(Clock, CLOCK, reliable)
+        self._images = self._node.create_publisher(Image, interface.IMAGE.name, reliable)
+        self._infos = self._node.create_publisher(CameraInfo, interface.CAMERA_INFO.name, reliable)
+        self._mounts = self._node.create_publisher(TFMessage, "/tf_static", latched)
+        taken = interface.TAKEN
+        self._node.create_subscription(Time, taken.name, self._hear_taken, qos_profile(taken))
         mounted = [transform_message(0, FRAMES[2], CAMERA_FRAME, np.eye(4))]
         if self._camera is not None and self._camera.T_base_camera is not None:
             level = inverse(self._camera.T_base_camera)
             mounted.append(transform_message(0, FRAMES[2], LEVEL_FRAME, level))
         self._mounts.publish(TFMessage(transforms=mounted))
         self._wait(self._connected, patience, "the node did not begin to listen")
-        deadline = time.monotonic() + SETTLE
-        self._wait(lambda: time.monotonic() >= deadline, patience, "")
+        self._rest(SETTLE)
 
     def play(
         self, frames: Iterable[Frame], patience: float, rate: float = 0.0, sent: Callable[[int], None] = print

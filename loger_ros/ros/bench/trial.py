@@ -81,6 +81,7 @@ def trial(
     for name, value in this_machine_only().items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads on a busy core wait for each other
+    finished = False
     with running_ros([]):
         listener = rclpy.create_node("trial")
         run = Trial(
@@ -106,6 +107,7 @@ def trial(
         try:
             run.wait(lambda: run.number("frames_processed") > 0, patience)
             yield run
+            finished = True
         finally:
             for process in (run.camera, run.node):
                 process.send_signal(signal.SIGINT)
@@ -115,6 +117,8 @@ def trial(
                 except subprocess.TimeoutExpired:
                     process.kill()
             listener.destroy_node()
+    if not finished:  # the block was ended by a signal
+        raise KeyboardInterrupt
 
 
 def _started(module: str, parameters: Sequence[str]) -> subprocess.Popen:
