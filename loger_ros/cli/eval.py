@@ -133,12 +133,15 @@ def run(args: argparse.Namespace) -> int:
             raise SourceError(
                 "say one of: loger eval SOURCE, loger eval --all DIR, loger eval --compare DIR ..."
             )
+        if args.trajectory and not args.source:
+            raise SourceError("--trajectory judges poses of one SOURCE")
         if args.compare:
             return _compare(args)
         return _many(args) if args.all else _one(args)
     except KeyboardInterrupt:
-        print("\nStopped; loger eval --all goes on where it was.", file=sys.stderr)
-        return 130
+        if args.all:
+            print("\nThe same command goes on where it was.", file=sys.stderr)
+        raise
     except (SourceError, ConfigError, ValueError, OSError) as error:
         print(f"loger eval: {error}", file=sys.stderr)
         return 2
@@ -229,8 +232,7 @@ def _frames_of(jobs: list[Job]) -> int:
     total = 0
     for job in jobs:
         with contextlib.suppress(SourceError, OSError):
-            count = -(-len(open_source(job.source, job.choice)) // job.settings.every)
-            total += min(count, job.settings.frames) if job.settings.frames else count
+            total += job.settings.count_of(len(open_source(job.source, job.choice)))
     return total
 
 

@@ -45,8 +45,7 @@ def run(args: argparse.Namespace) -> int:
         job = job_of(args, args.source, folder, getattr(model, "recommended", {}))
         _require_mounting(source, job)
         started = time.monotonic()
-        total = min(len(source), job.settings.frames or len(source))
-        with Line(args.source, total) as line:
+        with Line(args.source, job.settings.count_of(len(source))) as line:
             if args.core:
                 count = _core(source, model, job, args.speed, line)
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -118,7 +119,8 @@ def journal_in(folder: Path, problems: EventLog) -> Iterator[Journal]:
         journal.close()
     file.unlink(missing_ok=True)
     if new:
-        folder.rmdir()
+        with contextlib.suppress(OSError):  # somebody else put something there
+            folder.rmdir()
 
 
 def judge(job: Job, trajectory: Path) -> dict[str, Any]:

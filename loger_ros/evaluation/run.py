@@ -46,6 +46,11 @@ class Settings:
     frames: int = 0  # at most; 0: all
     every: int = 1  # take one frame of every so many
 
+    def count_of(self, frames: int) -> int:
+        """How many are taken of a recording of so many."""
+        taken = -(-frames // self.every)
+        return min(taken, self.frames) if self.frames else taken
+
 
 @dataclass
 class Timing:

@@ -119,7 +119,7 @@ class Intake:
             frames = self._config.frames
             edge = f"{frames.base} → {frame_id or '(no frame_id)'}"
             if frames.level not in ("", frames.base):
-                edge += f", and for {frames.level} (frames.level),"
+                edge += f", and for {frames.level} (frames.level)"
             text = (
                 f"images wait for the transform {edge}: publish it on "
                 "/tf_static (robot_state_publisher or static_transform_publisher), or set "

@@ -113,6 +113,8 @@ class CameraStream:
         try:
             self._meet_its_camera(frame)
             if self._recon is None:
+                if self._mounting is not None:
+                    self._odometer.mount(self._mounting.T_base_camera)
                 self._recon = self._new_reconstructor()
             updates = self._recon.push(frame)
         except Exception:
@@ -338,7 +340,6 @@ class CameraStream:
             mounting = self._look_up_mounting(camera_frame)
             if mounting is None:
                 return False
-            self._odometer.mount(mounting.T_base_camera)
             self._mounting, self._look_again = mounting, False
         return True
 

@@ -69,13 +69,15 @@ class Synthetic:
         return Trajectory(stamps, self._sequence.T_world_camera, (0,) * len(stamps))
 
     def depth(self, stamp: int) -> np.ndarray | None:
-        if stamp in self._depth:
-            return self._depth[stamp]
+        kept = self._depth.get(stamp)  # another thread renders, and drops what is old
+        if kept is not None:
+            return kept
         number = int(np.searchsorted(self._sequence.stamps, stamp))
         if number == len(self) or self._sequence.stamps[number] != stamp:
             return None
-        self._keep(stamp, self._sequence.render(number, number + 1).depth[0].cpu().numpy())
-        return self._depth[stamp]
+        depth = self._sequence.render(number, number + 1).depth[0].cpu().numpy()
+        self._keep(stamp, depth)
+        return depth
 
     def _keep(self, stamp: int, depth: np.ndarray) -> None:
         self._depth[stamp] = depth

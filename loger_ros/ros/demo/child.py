@@ -8,9 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from loger_ros.ros.interface import PATIENCE
 from loger_ros.ros.signals import with_parent
 
-STOP_TIME = 30.0  # s that it may take to end
+STOP_TIME = PATIENCE + 10.0  # s that it may take to end
 LAST_LINES = 12
 
 

@@ -123,8 +123,11 @@ def _node_parameters(plan: Plan, folder: Path) -> dict[str, object]:
         "model.checkpoint": plan.checkpoint,
         "model.device": "auto",
         "model.threads": 1,
-        "stream.unit": CAMERA_HEIGHT,
-        **({"stream.motion": "wheels"} if plan.checkpoint == "tiny" else {}),  # in metres by its unit
+        **(
+            {"stream.unit": CAMERA_HEIGHT, "stream.motion": "wheels"}
+            if plan.checkpoint == "tiny"
+            else {}  # others speak in other units
+        ),
         "map.voxel_size": VOXEL,
         "health.image_timeout": 60.0,  # the camera may need longer than the node
         "output.map_period": 5.0,
