@@ -10,6 +10,7 @@ from fake_model import FakeModel
 from golden import golden
 
 from loger_ros.evaluation.seen_depth import SeenDepth
+from loger_ros.geometry import exp_rotation
 from loger_ros.stream import Reconstructor
 from loger_ros.stream.lens import scaled
 from loger_ros.stream.prepare import (
@@ -221,6 +222,21 @@ def test_a_view_looks_as_far_down_as_the_network_was_taught(pitch):
     assert np.abs(unturned - true)[there].mean() > 15
     edge = made[-2:] if pitch < 10 else made[:2]
     assert not edge.any()
+
+
+@pytest.mark.parametrize("roll", [90, 180, -90])
+def test_a_camera_on_its_side_or_its_head_is_seen_upright(roll):
+    _, camera = robot_camera(10)
+    upright = np.random.default_rng(0).integers(0, 255, (224, 224, 3), np.uint8)
+    camera = replace(
+        camera, width=224, height=224, matrix=np.array([[120.0, 0, 111.5], [0, 120, 111.5], [0, 0, 1]])
+    )
+    turned = camera.T_base_camera.copy()
+    turned[:3, :3] @= exp_rotation(np.array([0, 0, np.radians(roll)]))
+    images = np.ascontiguousarray(np.rot90(upright, roll // 90))
+    lying = View(replace(camera, T_base_camera=turned), (56, 42), 84, pitch=10)(images)
+    standing = View(camera, (56, 42), 84, pitch=10)(upright)
+    np.testing.assert_array_equal(lying, standing)
 
 
 def test_poses_and_points_are_those_of_the_camera_not_of_the_turned_view():

@@ -16,7 +16,7 @@ from loger_ros.types import Camera
 _LEFT = 2  # times the resolution of a view that halving leaves, at least; less than twice as much
 _APART = 1.6  # pixels between two places that are looked up, at most: more would be seen as flicker
 _NOWHERE = -10  # pixel; outside of every image
-_FARTHEST_TURN = 40.0  # degrees; a camera that looks to the ground or up is left as it is
+_FARTHEST_TURN = 40.0  # degrees between the axes; a camera that looks to the ground or up is left as it is
 
 
 class View:
@@ -81,12 +81,12 @@ def attitude(R_base_camera: np.ndarray, pitch: float) -> np.ndarray:
 
 
 def turn_to(source: Camera, pitch: float) -> np.ndarray:
-    """R_view_camera of a view that looks ``pitch`` degrees downwards; no turn where that makes no sense."""
+    """R_view_camera of a view that looks ``pitch`` degrees downwards, upright; no turn where that is too far."""
     if source.T_base_camera is None or pitch == NO_PITCH:
         return np.eye(3)
     R_base_camera = source.T_base_camera[:3, :3]
     turn = attitude(R_base_camera, pitch).T @ R_base_camera
-    return turn if (np.trace(turn) - 1) / 2 >= math.cos(math.radians(_FARTHEST_TURN)) else np.eye(3)
+    return turn if turn[2, 2] >= math.cos(math.radians(_FARTHEST_TURN)) else np.eye(3)
 
 
 def _cut_to_what_is_seen(places: np.ndarray, size: tuple[int, int], halvings: int) -> tuple[slice, slice]:
