@@ -194,7 +194,7 @@ class LogerNode(LifecycleNode):
             self._session.settings_changed(config)
 
     def _look_around(self) -> None:
-        self._findings = [inventory.torch(), inventory.device(), inventory.checkpoint()]
+        self._findings = [inventory.torch(), inventory.device()]
         for finding in self._findings:
             text = f"{finding.name}: {finding.value}" + (f" ({finding.cure})" if finding.cure else "")
             if finding.verdict is Verdict.FINE:
@@ -252,6 +252,9 @@ class LogerNode(LifecycleNode):
         if self._session is not None:
             hardware = str(self._session.model.device)
             statuses = self._session.statuses(hardware)
+            values["checkpoint"] = self._settings.network().checkpoint
+            if not values.get("device", "").startswith(self._session.model.device.type):
+                values["device"] = hardware  # chosen otherwise than torch would
             values |= network_values(self._session.model)
         troubles = [Trouble(DiagnosticStatus.ERROR, self.problem)] if self.problem else []
         if self._session is not None and (assumed := self._settings.assumed()):
