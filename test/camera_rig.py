@@ -35,13 +35,12 @@ def camera_stream(**others: Any) -> Any:
         "mounting": lambda frame: Mounting(np.eye(4), np.eye(4)),
         "too_late": lambda stamp: False,
         "left_behind": lambda stamp: False,
+        "now": lambda: 0,
         **others,
     }
     config, outputs = values.pop("config"), values.pop("outputs")
     events = EventLog(lambda message: None)
-    return CameraStream(
-        "", config, FakeModel(), events, Statistics(), outputs, now=lambda: 0, wake=lambda: None, **values
-    )
+    return CameraStream("", config, FakeModel(), events, Statistics(), outputs, wake=lambda: None, **values)
 
 
 def frame(number: int, size: tuple[int, int] = (8, 6)) -> Frame:

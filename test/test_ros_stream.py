@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import torch
 from camera_rig import SHORT, camera_stream, frame, run
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
@@ -18,11 +20,12 @@ from networks import small_model
 from rclpy.clock import ClockType, ROSClock
 from rclpy.time import Time
 
-from loger_ros.config import ConfigError, MapConfig, StreamConfig
+from loger_ros.config import ConfigError, MapConfig, QueueConfig, StreamConfig
 from loger_ros.mapping.journal import read_journal
 from loger_ros.ros.config import FramesConfig, InputConfig, NodeConfig
 from loger_ros.ros.messages import header, image_message
 from loger_ros.ros.network import WatchedModel
+from loger_ros.ros.odometry import Odometer
 from loger_ros.ros.outputs import Outputs, ThinnedWay
 from loger_ros.ros.time_jumps import TimeJumps
 from loger_ros.ros.transforms import Mounting, mount
@@ -49,7 +52,80 @@ def test_images_that_wait_at_a_reset_are_still_turned_as_the_camera_is_mounted()
     assert not told
 
 
+def test_another_mounting_counts_after_a_reset_and_is_told_until_then() -> None:
+    mounts = [mount((0, 0, 0.5), (0, pitch, 0)) for pitch in (0.1, 0.3)]
+    now = [Mounting(m, m) for m in mounts]
+    camera = camera_stream(
+        config=NodeConfig(stream=StreamConfig(**SHORT), input=InputConfig(undistort=False)),
+        mounting=lambda frame: now[0],
+    )
+    moved: list[np.ndarray] = []
+    camera.outputs.motion = lambda motion: moved.append(motion.T_map_odom @ motion.T_odom_base)
+
+    def send(*numbers: int) -> list[str]:
+        for number in numbers:
+            shown = frame(number)
+            camera.intake.image(image_message(header(shown.stamp, "camera"), shown.image, "rgb8"))
+            camera.step()
+        return camera.mounted_otherwise
+
+    assert not send(0, 1)
+    del now[0]
+    assert "counts after ~/reset" in send(2, 3)[0]
+    assert np.allclose(camera._odometer._carry, Odometer(mounts[0])._carry), "no jump in the middle of a way"
+    camera.reset()
+    assert not send(4, 5)
+    assert np.allclose(camera._odometer._carry, Odometer(mounts[1])._carry)
+    assert np.allclose(moved[-2], np.eye(4), atol=1e-6), "the robot is at the origin"
+
+
 # ---- images ---------------------------------------------------------------------------------------------
+
+
+def test_a_stamp_that_leaps_ahead_is_dropped_unless_the_next_one_agrees() -> None:
+    """Once it is on /tf, nobody hears of ours until then."""
+    second, clock = 10**9, [100 * 10**9]
+    config = NodeConfig(input=InputConfig(undistort=False))
+    for policy, taken in (("latest", [100, 102, 3603]), ("keep_all", [100, 3600, 102, 3602, 3603])):
+        camera = camera_stream(
+            config=replace(config, queue=QueueConfig(policy=policy, capacity=8)), now=lambda: clock[0]
+        )
+        for stamp in (100, 3600, 102, 3602, 3603):
+            message = image_message(header(stamp * second, "camera"), frame(stamp).image, "rgb8")
+            camera.intake.image(message)
+        stamps = [camera.queue.get(0).stamp // second for _ in range(len(camera.queue))]
+        assert stamps == taken
+        assert camera.statistics.dropped["stamped_ahead"] == 5 - len(taken)
+
+
+def test_an_image_that_is_read_during_a_reset_is_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    camera = camera_stream(config=NodeConfig(input=InputConfig(undistort=False)))
+    read = camera.intake._read
+
+    def reset_meanwhile(*given: Any) -> np.ndarray:
+        camera.reset()
+        return read(*given)
+
+    def send(number: int, name: str) -> int:
+        camera.intake.image(image_message(header(number, name), frame(number).image, "rgb8"))
+        return len(camera.queue)
+
+    assert send(1, "camera") == 1
+    monkeypatch.setattr(camera.intake, "_read", reset_meanwhile)
+    assert send(2, "camera") == 0
+    assert camera.statistics.dropped == {"reset": 2}, "the one that waited, and the one at hand"
+    monkeypatch.undo()
+    assert send(3, "renamed") == 1
+    assert "other_camera" not in camera.statistics.dropped
+
+
+def test_frames_of_a_chunk_that_fails_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    longer = StreamConfig(chunk_size=4, overlap=1, resolution="8x6")
+    camera = camera_stream(config=NodeConfig(stream=longer, map=MapConfig(max_voxels=16)))
+    run(camera, 0, 1, 2)
+    monkeypatch.setattr(camera._model, "step", Mock(side_effect=torch.OutOfMemoryError("no room")))
+    assert run(camera, 3)["chunk_lost"] == 1
+    assert camera.statistics.counts["without_pose"] == 4
 
 
 def test_an_image_whose_place_is_not_known_does_not_decide_which_camera_it_is() -> None:

@@ -45,15 +45,16 @@ class CameraHealth:
         self._since, self._silent_since = time.monotonic(), None
 
     def troubles(
-        self, settings: HealthConfig, inputs: Inputs | None, busy_for: float, paused: bool
+        self, settings: HealthConfig, inputs: Inputs | None, busy_for: float, expecting: bool
     ) -> list[Trouble]:
-        """Worst first."""
+        """Worst first. expecting: is there a reason to wonder where no images come?"""
         found = []
         if busy_for > settings.step_timeout:
             text = (
                 f"the network has worked on one image for {busy_for:.0f} s (health.step_timeout is "
-                f"{settings.step_timeout:g}): the GPU hangs or the machine is far too slow. See dmesg and "
-                "nvidia-smi; if it stays so, restart the node: the trajectory up to here is on disk"
+                f"{settings.step_timeout:g}): the GPU hangs, or the disk of output.folder does, or the "
+                "machine is far too slow. See dmesg and nvidia-smi; if it stays so, restart the node: what "
+                "was written of the trajectory is on disk"
             )
             if not self._hangs:
                 self._events.add("network_hangs", 0, text)
@@ -62,7 +63,7 @@ class CameraHealth:
         if self._nothing_succeeds():
             text = "images fail and no odometry comes of them: frame_failed and chunk_lost say why"
             found.append(Trouble(ERROR, text))
-        if inputs is not None and not paused:
+        if inputs is not None and expecting:
             found += self._silence(settings, inputs)
         found += [Trouble(WARN, message) for message in self._recent_events()]
         return found
@@ -79,6 +80,7 @@ class CameraHealth:
             "images_per_second": f"{statistics.rate('image'):.1f}",
             "frames_processed": str(statistics.counts["frame"]),
             "frames_per_second": f"{statistics.rate('frame'):.1f}",
+            "frames_without_pose": str(statistics.counts["without_pose"]),
             "odometry_per_second": f"{statistics.rate('odometry'):.1f}",
         }
         for name in ("intake", "push", "preview", "chunk"):

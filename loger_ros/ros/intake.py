@@ -19,6 +19,7 @@ from loger_ros.types import Camera, Frame
 MEND_CAMERA_INFO = "Mend camera_info, or set input.undistort to false"
 IMAGE_MODES = 8  # whose calibrations are remembered
 FAR_AWAY = 60.0  # s between an image's stamp and the clock that make us wonder
+LEAP = 10.0  # s ahead of the clock: /tf forgets what is older, so it would hear nothing of ours until then
 GLANCE = 64  # rows or columns of an image that are looked at, about
 LEAST_CONTRAST = 16  # of 255, all that an image of 12 bits in 16 has
 
@@ -52,6 +53,8 @@ class Intake:
         # the shape of the images when camera_info came; (): of those to come; None: it is to come anew
         self._calibrated: tuple[int, ...] | None = None
         self._first_image: float | None = None  # monotonic
+        self._ahead = False  # was the newest image stamped that far ahead of the clock?
+        self._forgotten = 0  # resets
 
     def image(self, message: Any) -> None:
         self._statistics.happened("image")
@@ -96,6 +99,7 @@ class Intake:
 
     def forget(self) -> None:
         """The next image and camera_info say anew which camera it is."""
+        self._forgotten += 1
         self.frame_id = self._config.frames.camera
         self._calibrated = None
 
@@ -107,6 +111,7 @@ class Intake:
 
     def _take(self, message: Any) -> None:
         stamp, frame_id = _stamp(message), self._config.frames.camera or message.header.frame_id
+        forgotten = self._forgotten
         if self.frame_id and frame_id != self.frame_id:
             text = (
                 f"images of frame {frame_id!r} come on the topic of {self.frame_id!r} and are dropped: give "
@@ -127,12 +132,18 @@ class Intake:
             )
             self._drop("no_extrinsic", stamp, text)
             return
-        self.frame_id = frame_id
         if self._waits_for_calibration(stamp):
             self._drop("waiting_for_camera_info")
             return
         now = self._now()
         away = (now - stamp) * 1e-9
+        if now and self._leaps(away):
+            text = (
+                f"an image is stamped {-away:.0f} s ahead of the clock, unlike the one before, and is "
+                "dropped: /tf would ignore all that comes until then; mend the clock of the camera"
+            )
+            self._drop("stamped_ahead", stamp, text)
+            return
         if now and abs(away) > FAR_AWAY:  # a simulated clock begins with 0, which the node tells by itself
             text = (
                 f"images are stamped {abs(away):.0f} s {'behind' if away > 0 else 'ahead of'} the clock: set "
@@ -146,11 +157,20 @@ class Intake:
             self._calibrated = image.shape  # camera_info came before the first image
             self._remember(camera)
         self._look_at(image, getattr(message, "encoding", ""), stamp)
+        if forgotten != self._forgotten:  # it was looked at as one of before the reset
+            self._drop("reset")
+            return
+        self.frame_id = frame_id
         known = sum(self._events.counts.values())
         if self._queue.put(Frame(stamp, image)):
             self._wake()
         elif sum(self._events.counts.values()) == known:
             self._drop("queue.every_nth, max_rate or min_motion")
+
+    def _leaps(self, away: float) -> bool:
+        """Is it the first that is far ahead? A second one is believed. A replay has to lose nothing."""
+        before, self._ahead = self._ahead, away < -LEAP
+        return self._ahead and not before and self._config.queue.policy != "keep_all"
 
     def _waits_for_calibration(self, stamp: int) -> bool:
         """A stream had better not begin without, so its first frames wait for camera_info."""

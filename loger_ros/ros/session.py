@@ -69,6 +69,7 @@ class Session:
             for channel in self.channels:
                 channel.statistics.lost("inactive", channel.stream.queue.clear())
                 channel.health.activated()
+                channel.stream.intake.paused = False
                 channel.inputs = Inputs(
                     self._node,
                     channel.stream.name,
@@ -115,7 +116,9 @@ class Session:
         busy_for = self.worker.busy_for() if self.worker else 0.0
         for channel in self.channels:
             paused = channel.stream.intake.paused
-            troubles = channel.health.troubles(self._config.health, channel.inputs, busy_for, paused)
+            waits = self._config.queue.policy == "keep_all" and channel.stream.queue.full  # for the network
+            expecting = not paused and not waits
+            troubles = channel.health.troubles(self._config.health, channel.inputs, busy_for, expecting)
             rate = channel.statistics.rate("frame")
             fine = "paused" if paused else f"{rate:.1f} images per second" if channel.inputs else "not active"
             if channel.inputs is not None:

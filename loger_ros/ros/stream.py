@@ -116,7 +116,11 @@ class CameraStream:
                 if self._mounting is not None:
                     self._odometer.mount(self._mounting.T_base_camera)
                 self._recon = self._new_reconstructor()
-            updates = self._recon.push(frame)
+            lost = self._recon.lost
+            try:
+                updates = self._recon.push(frame)
+            finally:
+                self.statistics.counts["without_pose"] += self._recon.lost - lost
         except Exception:
             self.statistics.dropped["failed"] += 1
             raise
@@ -188,9 +192,14 @@ class CameraStream:
 
     @property
     def mounted_otherwise(self) -> list[str]:
-        """What the mounting says against the network's lengths and turns."""
+        """What speaks against the mounting: the transforms of now, or the network's lengths and turns."""
         mounting, carried = self._mounting, getattr(self._model, "carried", None)
-        if mounting is None or carried is None:
+        if mounting is None:
+            return []
+        now = self._look_up_mounting(self.intake.frame_id)
+        if now is not None and not all(map(np.allclose, now, mounting)):
+            return ["the transform of the camera is not that of the stream's start: it counts after ~/reset"]
+        if carried is None:
             return []
         unit, level = self.config.stream.unit, mounting.T_level_camera
         found = {
@@ -318,6 +327,7 @@ class CameraStream:
         try:
             if in_a_hurry:
                 if count := self._recon.unsettled:
+                    self.statistics.counts["without_pose"] += count
                     text = f"the process has no time for its last chunk: {count} frames get no final pose"
                     self.events.add("last_chunk_given_up", self._newest, text)
                 self._recon.reset()
@@ -337,10 +347,12 @@ class CameraStream:
 
     def _mounted(self, camera_frame: str) -> bool:
         if self._mounting is None or self._look_again:
+            self._look_again = False  # before it is looked up: a reset may come meanwhile
             mounting = self._look_up_mounting(camera_frame)
             if mounting is None:
+                self._look_again = True
                 return False
-            self._mounting, self._look_again = mounting, False
+            self._mounting = mounting
         return True
 
 

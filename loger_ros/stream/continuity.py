@@ -52,7 +52,8 @@ class Continuity:
         if self._max_gap and step > self._max_gap:
             message = (
                 f"no frame for {step * 1e-9:.3f} s; starting a new memory. "
-                "If nobody paused it, check the camera; raise max_gap if such pauses are normal"
+                "If nobody paused it, check the camera, and whether queue_full says that the network is too "
+                "slow; raise max_gap if such pauses are normal"
             )
             return Verdict(restart=True, event="long_gap", message=message)
         if frame.image.shape != self._size:

@@ -70,8 +70,8 @@ class FrameQueue:
             self._changed.notify_all()
 
     @property
-    def closed(self) -> bool:
-        return self._closed
+    def full(self) -> bool:
+        return len(self._frames) >= self._config.capacity
 
     def clear(self) -> int:
         """→ how many frames are given up."""

@@ -89,6 +89,7 @@ class Reconstructor:
             max_gap=max_gap,
         )
         self.events = events or EventLog()
+        self.lost = 0  # frames that got no pose, for a chunk that failed
         self._model = model
         if field_of_view and camera is None:
             message = (
@@ -382,6 +383,7 @@ class Reconstructor:
             settled = self._settle_shared()
             given_up = (*growing, *waiting)
             lost = len(given_up) - sum(len(update.frames) for update in settled)
+            self.lost += lost
             message = f"{lost} frames have no pose, a new memory begins: {reason_of(error)}"
             self.events.add("chunk_lost", given_up[-1].stamp, message)
             self._begin_segment()

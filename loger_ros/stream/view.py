@@ -81,7 +81,7 @@ def attitude(R_base_camera: np.ndarray, pitch: float) -> np.ndarray:
 
 
 def turn_to(source: Camera, pitch: float) -> np.ndarray:
-    """R_view_camera of a view that looks ``pitch`` degrees downwards, upright; no turn where that is too far."""
+    """R_view_camera of an upright view ``pitch`` degrees downwards; no turn where that is too far."""
     if source.T_base_camera is None or pitch == NO_PITCH:
         return np.eye(3)
     R_base_camera = source.T_base_camera[:3, :3]
