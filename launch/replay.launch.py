@@ -2,8 +2,9 @@
 
 ros2 launch loger_ros replay.launch.py bag:=/path/of/bag image:=/camera/image_raw
 
-Takes the arguments of loger.launch.py as well: launch hands them on. The bag begins when the node says that
-it listens. The node stays when the bag has ended, so that its map can be looked at and saved; Ctrl+C ends it.
+Takes the arguments of loger.launch.py as well: launch hands them on. What the robot said of itself then, /tf
+and /diagnostics, is played below /recorded. The bag begins when the node says that it listens. The node stays
+when the bag has ended, so that its map can be looked at and saved; Ctrl+C ends it.
 """
 
 from pathlib import Path
@@ -21,7 +22,7 @@ from launch.events.process import ProcessIO
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
-from loger_ros.ros.interface import LISTENING, TF_STATIC
+from loger_ros.ros.interface import DIAGNOSTICS, LISTENING, TF, TF_STATIC
 from loger_ros.share import share_file
 
 ARGUMENTS = {
@@ -38,7 +39,9 @@ def play(context: LaunchContext) -> list:
     bag = ["ros2", "bag", "play", str(Path(value("bag")).expanduser())]
     late = float(value("start")) > 0  # 0 is refused by older players
     offset = ["--start-offset", value("start")] if late else []
-    player = ExecuteProcess(cmd=[*bag, "--clock", "--rate", value("rate"), *offset], output="screen")
+    aside = [f"{topic.name}:=/recorded{topic.name}" for topic in (TF, DIAGNOSTICS)]  # ours come on these
+    command = [*bag, "--clock", "--rate", value("rate"), *offset, "--remap", *aside]
+    player = ExecuteProcess(cmd=command, output="screen")
     if not late:
         return [player]
     # Where the camera sits is said at the beginning, which is left out; and not before the node is found.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from loger_ros.config import CloudConfig, MapConfig, StreamConfig
+from loger_ros.config import NO_PITCH, CloudConfig, MapConfig, StreamConfig
 from loger_ros.evaluation.association import associate
 from loger_ros.evaluation.depth import DepthSample
 from loger_ros.evaluation.intrinsics import FocalLength
@@ -96,6 +96,12 @@ def run_source(
         except ValueError as error:
             events.add("camera_unusable", 0, f"{error}; images are taken as they are")
             camera = None
+    if settings.stream.pitch != NO_PITCH and (camera is None or camera.T_base_camera is None):
+        text = (
+            "nothing says how the camera is mounted (such as /tf_static of a bag), so images are not turned "
+            "to the pitch that the network was taught; on a vehicle, lengths are off by a constant factor then"
+        )
+        events.add("no_mounting", 0, text)
     stream = Reconstructor.from_config(
         model,
         settings.stream,
