@@ -90,7 +90,7 @@ def listening(log: Path) -> None:
 
 def test_nobody_elses_node_hears_a_replay(ros_domain: int, tmp_path: Path) -> None:
     """A robot's would take its images for the camera's, and stop when the replay does."""
-    from loger_ros.ros.demo.child import Child
+    from loger_ros.ros.child import Child
     from loger_ros.ros.player import PlayerError
     from loger_ros.ros.replay import replay
 

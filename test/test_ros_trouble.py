@@ -445,7 +445,7 @@ def test_a_child_ends_when_its_parent_is_killed(
 ) -> None:
     log = tmp_path / "child.log"
     program = (
-        "import time; from pathlib import Path; from loger_ros.ros.demo.child import Child; "
+        "import time; from pathlib import Path; from loger_ros.ros.child import Child; "
         f"Child('loger_ros.ros.node', {{'autostart': False}}, Path({str(log)!r})); time.sleep(600)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], env=ros_environment)

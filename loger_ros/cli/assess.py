@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import math
 import platform
@@ -79,8 +78,7 @@ class Examination:
     def __init__(self, model: LoGeR, args: argparse.Namespace) -> None:
         self.model, self.args = model, args
         self.size = args.size or _recommended_size(model)
-        known = {field.name for field in dataclasses.fields(StreamConfig)}
-        self.taught = StreamConfig(**{k: v for k, v in model.recommended.items() if k in known})
+        self.taught = StreamConfig(**model.recommended)
         self.changes = {name: getattr(args, name) for name in ("chunk_size", "overlap", "alignment")}
         self.changes["in_heights"] = not args.in_metres
         self.started = time.perf_counter()

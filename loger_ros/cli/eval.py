@@ -25,6 +25,7 @@ from loger_ros.evaluation.report.compare import find_runs, tables, write_compari
 from loger_ros.evaluation.run import Settings
 from loger_ros.evaluation.sources import Choice, SourceError, find_sources, named_path, open_source
 from loger_ros.model import load_model
+from loger_ros.model.weights import recommended_by
 from loger_ros.world.named_sets import NAMED_SETS
 
 ENGINES = ("processes", "ray")
@@ -156,7 +157,7 @@ def _one(args: argparse.Namespace) -> int:
         return 0
     open_source(args.source, choice_of(args))  # what is amiss is told before the network is loaded
     model = load_model(args.model, device=args.device, dtype=args.dtype)
-    job = job_of(args, args.source, folder, getattr(model, "recommended", {}))
+    job = job_of(args, args.source, folder, model.recommended)
     with Line(args.source) as line:
         metrics = evaluate(job, model, line.frames)
     print(summary(metrics))
@@ -168,9 +169,7 @@ def _many(args: argparse.Namespace) -> int:
     """Each recording in turn or several at once; finished ones are not run again."""
     if args.jobs < 1:
         raise SourceError("--jobs must be 1 or more")
-    model = load_model(args.model, device="cpu", dtype=args.dtype)  # a checkpoint that is amiss is told once
-    recommended = getattr(model, "recommended", {})
-    del model
+    recommended = recommended_by(args.model)  # a checkpoint that is amiss is told once
     jobs = [job_of(args, source, args.out / name, recommended) for source, name in sources_of(args.all)]
     if not jobs:
         raise SourceError(f"there is no recording below {args.all}")

@@ -21,6 +21,7 @@ from loger_ros.evaluation.sources.ahead import read_ahead
 from loger_ros.mapping.point_files import write_ply
 from loger_ros.mapping.trajectory_files import read_tum, write_tum
 from loger_ros.model import load_model
+from loger_ros.model.weights import recommended_by
 from loger_ros.types import Frame
 
 TRAJECTORY = "trajectory.txt"
@@ -41,15 +42,13 @@ def run(args: argparse.Namespace) -> int:
     try:
         source = open_source(args.source, choice_of(args))
         folder = args.out / folder_name(args.source)
-        model = load_model(args.model, device=args.device, dtype=args.dtype)
-        job = job_of(args, args.source, folder, getattr(model, "recommended", {}))
+        job = job_of(args, args.source, folder, recommended_by(args.model))
         _require_mounting(source, job)
         started = time.monotonic()
         with Line(args.source, job.settings.count_of(len(source))) as line:
             if args.core:
-                count = _core(source, model, job, args.speed, line)
+                count = _core(source, job, args.speed, line)
             else:
-                del model  # the node has its own
                 count = _node(source, job, args.speed, line)
     except (SourceError, ConfigError, ValueError, OSError, RuntimeError) as error:
         print(f"loger replay: {error}", file=sys.stderr)
@@ -70,7 +69,8 @@ def _require_mounting(source: Source, job: Job) -> None:
         )
 
 
-def _core(source: Source, model: Any, job: Job, speed: float, line: Line) -> int:
+def _core(source: Source, job: Job, speed: float, line: Line) -> int:
+    model = load_model(job.model, device=job.device, dtype=job.dtype)
     paced = _Paced(source, speed) if speed > 0 else source
     with journal_in(job.folder, source.problems) as journal:
         run = run_source(paced, model, job.settings, journal=journal, progress=line.frames)

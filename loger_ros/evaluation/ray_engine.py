@@ -15,7 +15,10 @@ HINT = "--engine ray needs Ray: pip install 'loger_ros[ray]'"
 
 
 def with_ray(jobs: Sequence[Job], workers: int, tick: Ticker = lambda frames: None) -> Iterator[Outcome]:
-    """At most ``workers`` at once on the cluster of RAY_ADDRESS, or on this machine where there is none."""
+    """At most ``workers`` at once on the cluster of RAY_ADDRESS, or on this machine where there is none.
+
+    How far they are with a recording is not known here: ``tick`` is not called.
+    """
     try:
         import ray
     except ImportError as error:

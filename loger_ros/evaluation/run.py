@@ -26,8 +26,7 @@ from loger_ros.mapping.journal import Journal
 from loger_ros.mapping.pace import Pace
 from loger_ros.mapping.voxel_map import VoxelMap
 from loger_ros.stream import Reconstructor
-from loger_ros.stream.lens import bends
-from loger_ros.stream.prepare import Undistorter
+from loger_ros.stream.lens import bends, check_lens
 from loger_ros.types import Camera, Frame, Trajectory, Update
 
 Progress = Callable[[int], None]  # is told the number of frames taken
@@ -92,14 +91,14 @@ def run_source(
     camera = source.camera if settings.undistort else None
     if camera is not None and (bends(camera) or settings.stream.field_of_view):
         try:
-            Undistorter(camera)
+            check_lens(camera)
         except ValueError as error:
             events.add("camera_unusable", 0, f"{error}; images are taken as they are")
             camera = None
     if settings.stream.pitch != NO_PITCH and (camera is None or camera.T_base_camera is None):
         text = (
             "nothing says how the camera is mounted (such as /tf_static of a bag), so images are not turned "
-            "to the pitch that the network was taught; on a vehicle, lengths are off by a constant factor then"
+            "to the pitch that the network was taught; on a vehicle, lengths are off by a factor then"
         )
         events.add("no_mounting", 0, text)
     stream = Reconstructor.from_config(

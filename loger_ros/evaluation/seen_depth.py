@@ -8,10 +8,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from loger_ros.stream.lens import bends, rays, scaled, turn_between
+from loger_ros.stream.lens import bends, is_fisheye, rays, scaled, turn_between
 from loger_ros.types import Camera
-
-FISHEYE = "equidistant"
 
 
 class SeenDepth:
@@ -65,7 +63,7 @@ def _seen_by(camera: Camera, rays: np.ndarray) -> np.ndarray:
     flat = np.concatenate([rays.reshape(-1, 2), np.ones((rays.size // 2, 1))], 1)
     still = np.zeros(3)
     lens = np.asarray(camera.distortion, dtype=float)
-    if camera.model == FISHEYE:
+    if is_fisheye(camera):
         pixels, _ = cv2.fisheye.projectPoints(flat[None], still, still, camera.matrix, lens[:4])
     else:
         pixels, _ = cv2.projectPoints(flat, still, still, camera.matrix, lens if len(lens) else None)

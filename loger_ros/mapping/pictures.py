@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from loger_ros.mapping.render import PAPER, Line, View, look_at, render
 from loger_ros.resampling import FILTERS
 
-INK, FAINT = (60, 60, 64), (214, 210, 202)
+INK = (60, 60, 64)
 ESTIMATE, TRUTH = (214, 60, 40), (30, 90, 200)
 MARGIN = 0.06  # of the picture's width, left free around what is shown
 TALLEST = 1.4  # times as high as wide: the most that a chart is

@@ -64,10 +64,7 @@ def load_model(
     name = str(name_or_path) if str(name_or_path) in NAMES else None
     if name is None and checkpoint is not None:
         raise ValueError(f"checkpoint: {name_or_path} is a path already; give 'checkpoint' with a name only")
-    opened = open_checkpoint(checkpoint or (_located(name) if name else name_or_path))
-    if config is None and name in PRESETS:
-        config = PRESETS[name]
-    model = fitted_model(opened, config, asked_for=PUBLISHED[name].title if name in PUBLISHED else None)
+    opened, model = _opened(name_or_path, checkpoint, config)
     _fill(model, opened, chosen_dtype, chosen_device)
     model.recommended, model.carried = recommended(opened), carried(opened)
     used = model.eval().requires_grad_(False).set_attention_backend(attention)
@@ -82,6 +79,25 @@ def load_model(
         time.perf_counter() - started,
     )
     return model
+
+
+def recommended_by(name_or_path: str | Path) -> dict[str, Any]:
+    """Settings of the stream, of a checkpoint that could be loaded; its weights stay where they are."""
+    opened, _ = _opened(name_or_path)
+    return recommended(opened)
+
+
+def _opened(
+    name_or_path: str | Path,
+    checkpoint: str | Path | None = None,
+    config: ModelConfig | Mapping[str, Any] | str | Path | None = None,
+) -> tuple[Checkpoint, LoGeR]:
+    """The file, and a model on the meta device that it fits."""
+    name = str(name_or_path) if str(name_or_path) in NAMES else None
+    opened = open_checkpoint(checkpoint or (_located(name) if name else name_or_path))
+    if config is None and name in PRESETS:
+        config = PRESETS[name]
+    return opened, fitted_model(opened, config, PUBLISHED[name].title if name in PUBLISHED else None)
 
 
 def fitted_model(

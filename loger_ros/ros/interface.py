@@ -20,7 +20,7 @@ FRAMES = ("map", "odom", "base_link")  # the TF tree, root first
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic that the node publishes."""
+    """One topic that the node publishes or hears."""
 
     name: str
     type: str

@@ -108,9 +108,8 @@ class LogerNode(LifecycleNode):
         try:
             self._look_around()
             model = self._load(self._settings.network())
-            recommended = getattr(model, "recommended", {})
-            config = self._settings.recommend(recommended)
-            for warning in (config.stream.unlike(recommended), self._settings.assumed()):
+            config = self._settings.recommend(model.recommended)
+            for warning in (config.stream.unlike(model.recommended), self._settings.assumed()):
                 if warning:
                     self.get_logger().warning(warning)
             self._session = Session(self, config, model, self._transforms)

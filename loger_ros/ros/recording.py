@@ -17,8 +17,6 @@ from loger_ros.mapping.trajectory_files import SEGMENT_LINE
 from loger_ros.ros.odometry import Odometer
 from loger_ros.types import PosedFrame
 
-BLOCK = 1 << 20
-
 
 class OutsideFolder(ValueError):
     """A file name that leads out of the folder for everything that is written."""

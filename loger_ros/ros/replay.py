@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from loger_ros.ros.child import Child
 from loger_ros.ros.dds_profile import apply_large_message_profile
-from loger_ros.ros.demo.child import Child
 from loger_ros.ros.installation import this_machine_only
 from loger_ros.ros.interface import FRAMES
 from loger_ros.ros.player import LEVEL_FRAME, Player, PlayerError

@@ -108,10 +108,6 @@ class Worker:
             self._thread.join(timeout)
         return not self._thread.is_alive()
 
-    @property
-    def stopping(self) -> bool:
-        return self._stopping
-
     def _run(self) -> None:
         while not self._stopping:
             self._news.clear()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -127,25 +127,8 @@ class Reconstructor:
     @classmethod
     def from_config(cls, model: Any, config: StreamConfig, **others: Any) -> Reconstructor:
         """others: what the configuration does not hold (camera, record, events, keep_results)."""
-        return cls(
-            model,
-            config.chunk_size,
-            config.overlap,
-            config.alignment,
-            config.scale_mode,
-            config.reset_every,
-            config.size,
-            motion=config.motion,
-            unit=config.unit,
-            field_of_view=config.field_of_view,
-            pitch=config.pitch,
-            iterations=config.iterations,
-            resize=config.resize,
-            encode_batch=config.encode_batch,
-            provisional_every=config.provisional_every,
-            max_gap=config.max_gap,
-            **others,
-        )
+        settings = {entry.name: getattr(config, entry.name) for entry in fields(config)}
+        return cls(model, **settings | {"resolution": config.size}, **others)
 
     # ---- what callers use -------------------------------------------------------------------------
 

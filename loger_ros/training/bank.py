@@ -12,7 +12,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from safetensors import safe_open
@@ -163,9 +162,6 @@ def _render(clips: Clips, which: range, device: torch.device | str) -> Bank:
 
 
 def _render_clip(clips: Clips, index: int, device: torch.device | str) -> tuple[Tensor, ...]:
-    forward = None
-    if clips.camera_forward is not None:
-        forward = np.random.default_rng([clips.seed, index]).uniform(*clips.camera_forward)
     spec = SequenceSpec(
         place=clips.places[index % len(clips.places)],
         motion=clips.motions[index // len(clips.places) % len(clips.motions)],
@@ -179,7 +175,7 @@ def _render_clip(clips: Clips, index: int, device: torch.device | str) -> tuple[
         hfov=clips.hfov,
         camera_height=clips.height_of(clips.seed, index),
         camera_pitch=clips.camera_pitch,
-        camera_forward=forward,
+        camera_forward=clips.forward_of(clips.seed, index),
     )
     sequence = generate(spec, clips.seed, index)
     clip = sequence.render(device=device)

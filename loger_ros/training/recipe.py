@@ -46,6 +46,12 @@ class Clips:
         if self.camera_height is not None and self.camera_heights is not None:
             raise ValueError("camera_height and camera_heights exclude each other")
 
+    def forward_of(self, seed: int, number: int) -> float | None:
+        """Metres ahead of the turning point; None: the world draws it."""
+        if self.camera_forward is None:
+            return None
+        return float(np.random.default_rng([seed, number]).uniform(*self.camera_forward))
+
     def height_of(self, seed: int, index: int) -> float | None:
         """Of the camera of a robot's clip; None: as the world draws it."""
         if self.camera_heights is None:

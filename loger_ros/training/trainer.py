@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import logging
 import math
 import os
 import time
@@ -29,7 +28,6 @@ from loger_ros.training.student import Student
 from loger_ros.training.take_over import take_over
 from loger_ros.training.validation import Examiner
 
-_log = logging.getLogger(__name__)
 SAVE_EVERY = 60.0  # seconds
 MOST_USELESS = 50  # steps in a row without a finite gradient
 _LOG_EVERY = 50  # steps

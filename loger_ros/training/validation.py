@@ -49,6 +49,7 @@ class Examiner:
                     hfov=None if recipe.views else clips.hfov,
                     camera_height=clips.height_of(validation.seed, i),
                     camera_pitch=None if recipe.views else clips.camera_pitch,
+                    camera_forward=clips.forward_of(validation.seed, i),
                 ),
                 validation.seed,
                 i,

@@ -51,11 +51,3 @@ class Scene:
     haze: np.ndarray  # (3,) colour 0..1
     haze_distance: float  # metres after which 63 % of a surface's colour is haze
     sky: np.ndarray = field(default_factory=lambda: np.array([0.55, 0.7, 0.92]))  # (3,) colour at the zenith
-
-    def footprints(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """All shapes seen from above: centre (K, 2), half (K, 2), yaw (K,), bottom (K,), top (K,)."""
-        rows = [self.shapes[name] for name in SHAPES]
-        centre = np.concatenate([s.centre for s in rows])
-        half = np.concatenate([s.half for s in rows])
-        yaw = np.concatenate([s.yaw for s in rows])
-        return centre[:, :2], half[:, :2], yaw, centre[:, 2] - half[:, 2], centre[:, 2] + half[:, 2]

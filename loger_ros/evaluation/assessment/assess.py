@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,9 +39,7 @@ class Ride:
 
 def stream_settings(model: LoGeR, film: Film, *, in_heights: bool = True, **changes: Any) -> StreamConfig:
     """What the checkpoint recommends, changed on request; the unit is the camera's height, where known."""
-    known = {field.name for field in dataclasses.fields(StreamConfig)}
-    values = {name: value for name, value in model.recommended.items() if name in known}
-    values |= {name: value for name, value in changes.items() if value is not None}
+    values = model.recommended | {name: value for name, value in changes.items() if value is not None}
     size = int(values.get("chunk_size", StreamConfig.chunk_size))
     overlap = int(values.get("overlap", StreamConfig.overlap))
     values["overlap"] = min(overlap, size - 1)

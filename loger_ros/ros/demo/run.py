@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from loger_ros.ros.child import Child
 from loger_ros.ros.dds_profile import apply_large_message_profile
 from loger_ros.ros.demo.bag import BagRecorder
-from loger_ros.ros.demo.child import Child
 from loger_ros.ros.demo.observer import Observer
 from loger_ros.ros.demo.progress import Progress, Table
 from loger_ros.ros.health import OK
