@@ -79,6 +79,14 @@ def test_another_mounting_counts_after_a_reset_and_is_told_until_then() -> None:
     assert np.allclose(moved[-2], np.eye(4), atol=1e-6), "the robot is at the origin"
 
 
+def test_a_frame_that_is_no_optical_one_is_told() -> None:
+    """As of simulated cameras, whose images are of the frame of the housing."""
+    for turn, said in ((np.eye(4), True), (mount((0, 0, 0.5), (0, 0.3, 0)), False)):
+        camera = camera_stream(mounting=lambda frame, turn=turn: Mounting(turn, turn))
+        assert camera._mounted("camera_link")
+        assert any("optical frame" in text for text in camera.mounted_otherwise) == said
+
+
 # ---- images ---------------------------------------------------------------------------------------------
 
 

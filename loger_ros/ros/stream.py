@@ -29,6 +29,7 @@ from loger_ros.stream.lens import same_lens, scaled
 from loger_ros.types import Camera, Frame, PosedFrame, Update
 
 COLLECTED = 6  # frames that go into the map together
+STRAIGHT_UP = 0.95  # of the optical axis, upwards: 18 degrees
 
 
 class CameraStream:
@@ -199,6 +200,11 @@ class CameraStream:
         now = self._look_up_mounting(self.intake.frame_id)
         if now is not None and not all(map(np.allclose, now, mounting)):
             return ["the transform of the camera is not that of the stream's start: it counts after ~/reset"]
+        if mounting.T_level_camera[2, 2] > STRAIGHT_UP:
+            return [
+                f"the camera looks straight up: is {self.intake.frame_id!r} an optical frame (x right, y down, "
+                "z ahead)? Name the right one in frames.camera"
+            ]
         if carried is None:
             return []
         unit, level = self.config.stream.unit, mounting.T_level_camera
