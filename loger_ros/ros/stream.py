@@ -202,8 +202,8 @@ class CameraStream:
             return ["the transform of the camera is not that of the stream's start: it counts after ~/reset"]
         if mounting.T_level_camera[2, 2] > STRAIGHT_UP:
             return [
-                f"the camera looks straight up: is {self.intake.frame_id!r} an optical frame (x right, y down, "
-                "z ahead)? Name the right one in frames.camera"
+                f"the camera looks straight up: is {self.intake.frame_id!r} an optical frame (x right, y "
+                "down, z ahead)? Name the right one in frames.camera"
             ]
         if carried is None:
             return []
