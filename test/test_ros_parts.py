@@ -17,7 +17,6 @@ from loger_ros.geometry import inverse, quaternion, transform
 from loger_ros.mapping.journal import read_journal
 from loger_ros.mapping.trajectory_files import read_tum
 from loger_ros.ros.config import HealthConfig
-from loger_ros.ros.depth_images import turned_back
 from loger_ros.ros.health import CameraHealth
 from loger_ros.ros.inputs import Inputs
 from loger_ros.ros.loger_node import LogerNode
@@ -26,9 +25,7 @@ from loger_ros.ros.recording import OutsideFolder, Recording, inside
 from loger_ros.ros.statistics import Statistics
 from loger_ros.ros.transforms import StaticTransforms, mount
 from loger_ros.ros.worker import Answer, Refused, Worker
-from loger_ros.stream.lens import turn_between
-from loger_ros.stream.view import View
-from loger_ros.types import Camera, PosedFrame
+from loger_ros.types import PosedFrame
 
 SECOND = 1_000_000_000
 
@@ -389,27 +386,6 @@ def test_a_long_way_is_thinned_out_evenly() -> None:
     assert len(set(np.diff(places[:-1]))) == 1
     assert places[-1] == 999, "where the robot is now"
     assert [pose.header.stamp.nanosec for pose in message.poses] == places.astype(int).tolist()
-
-
-def test_depth_images_are_those_of_the_camera_also_where_the_network_looks_further_down() -> None:
-    """A wall straight ahead of the camera has one depth, in every pixel that the turned view saw."""
-    mounted = mount((0, 0, 0.5), (0, 0.05, 0))
-    source = Camera(80, 60, np.array([[50.0, 0, 39.5], [0, 50, 29.5], [0, 0, 1]]), T_base_camera=mounted)
-    view = View(source, (56, 42), 70, pitch=12)
-    turn = turn_between(view.camera, mounted)
-    assert turn is not None
-    assert np.degrees(np.arccos((np.trace(turn) - 1) / 2)) == pytest.approx(12 - np.degrees(0.05))
-    v, u = np.indices((42, 56))
-    rays = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(view.camera.matrix).T @ turn
-    height = (2 * rays / rays[..., 2:])[..., 1]  # where each pixel of the view meets a wall 2 m ahead
-    seen = turned_back(height, view.camera, turn, np.nan)
-    expected = 2 * (v - 20.5) / view.camera.matrix[1, 1]
-    known = np.isfinite(seen)
-    assert 0.7 < known.mean() < 0.95
-    assert not known[:4].any(), "the view looks further down than the camera"
-    assert np.abs(seen - expected)[known].max() < 2 / view.camera.matrix[1, 1]
-    assert turn_between(view.camera, view.camera.T_base_camera) is None
-    assert turned_back(height, view.camera, None, np.nan) is height
 
 
 # ---- inputs -------------------------------------------------------------------------------------------

@@ -124,6 +124,8 @@ def test_ctrl_c_ends_a_replay_in_good_order(ros_domain: int, tmp_path: Path) -> 
     assert running.returncode == 130, said.decode()
     assert b"stopped" in said
     assert b"Traceback" not in said
+    assert "Traceback" not in log.read_text()
+    assert len(read_tum(log.parent / "trajectory.txt")) >= 1, "what the node knew is on disk"
 
 
 def test_a_node_that_cannot_start_is_told(ros_domain: int, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
-from camera_rig import SHORT, camera_stream, frame, run
+from camera_rig import LENS, SHORT, camera_stream, frame, run
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
@@ -79,6 +79,25 @@ def test_another_mounting_counts_after_a_reset_and_is_told_until_then() -> None:
     assert np.allclose(moved[-2], np.eye(4), atol=1e-6), "the robot is at the origin"
 
 
+def test_the_mounting_is_that_of_the_camera_whose_images_are_taken() -> None:
+    """The first image, of another frame, was dropped for something else."""
+    mounts = {name: mount((0, 0, 0.5), (0, pitch, 0)) for name, pitch in (("one", 0.1), ("other", 0.3))}
+    camera = camera_stream(mounting=lambda frame: Mounting(mounts[frame], mounts[frame]))
+
+    def send(number: int, name: str) -> None:
+        camera.intake.image(image_message(header(number, name), frame(number).image, "rgb8"))
+
+    send(1, "one")
+    assert camera.statistics.dropped == {"waiting_for_camera_info": 1}
+    camera.intake.camera = LENS
+    send(2, "other")
+    assert camera.intake.frame_id == "other"
+    assert np.array_equal(camera._mounting.T_base_camera, mounts["other"])
+    send(3, "one")
+    assert camera.statistics.dropped["other_camera"] == 1
+    assert np.array_equal(camera._mounting.T_base_camera, mounts["other"])
+
+
 def test_a_frame_that_is_no_optical_one_is_told() -> None:
     """As of simulated cameras, whose images are of the frame of the housing."""
     for turn, said in ((np.eye(4), True), (mount((0, 0, 0.5), (0, 0.3, 0)), False)):
@@ -134,6 +153,10 @@ def test_frames_of_a_chunk_that_fails_are_counted(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(camera._model, "step", Mock(side_effect=torch.OutOfMemoryError("no room")))
     assert run(camera, 3)["chunk_lost"] == 1
     assert camera.statistics.counts["without_pose"] == 4
+    camera.reset()
+    run(camera, 4, 5)
+    camera.reset()
+    assert camera.statistics.counts["without_pose"] == 6, "of the chunk that was given up"
 
 
 def test_an_image_whose_place_is_not_known_does_not_decide_which_camera_it_is() -> None:

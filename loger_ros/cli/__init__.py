@@ -27,7 +27,14 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _called(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        print("\nloger: stopped", file=sys.stderr)
+        return STOPPED
+
+
+def _called(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="loger", description="Camera-only odometry and mapping.")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     called = next((word for word in argv if not word.startswith("-")), None)
@@ -38,8 +45,4 @@ def main(argv: Sequence[str] | None = None) -> int:
             module.add_arguments(subparser)
             subparser.set_defaults(run=module.run)
     args = parser.parse_args(argv)
-    try:
-        return int(args.run(args))
-    except KeyboardInterrupt:
-        print("\nloger: stopped", file=sys.stderr)
-        return STOPPED
+    return int(args.run(args))

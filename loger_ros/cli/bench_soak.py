@@ -81,6 +81,9 @@ def run(args: argparse.Namespace) -> int:
         except Ended as error:
             print(error, file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            if not rows:
+                raise
     if not rows:
         print(f"ended before the first line: a soak takes at least {EVERY:g} s", file=sys.stderr)
         return 1

@@ -140,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
             return _compare(args)
         return _many(args) if args.all else _one(args)
     except KeyboardInterrupt:
-        if args.all:
+        if args.all and not args.again:
             print("\nThe same command goes on where it was.", file=sys.stderr)
         raise
     except (SourceError, ConfigError, ValueError, OSError) as error:
@@ -169,7 +169,7 @@ def _many(args: argparse.Namespace) -> int:
     """Each recording in turn or several at once; finished ones are not run again."""
     if args.jobs < 1:
         raise SourceError("--jobs must be 1 or more")
-    recommended = recommended_by(args.model)  # a checkpoint that is amiss is told once
+    recommended = recommended_by(args.model, args.device, args.dtype)  # what is amiss is told once
     jobs = [job_of(args, source, args.out / name, recommended) for source, name in sources_of(args.all)]
     if not jobs:
         raise SourceError(f"there is no recording below {args.all}")

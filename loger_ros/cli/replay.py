@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         source = open_source(args.source, choice_of(args))
         folder = args.out / folder_name(args.source)
-        job = job_of(args, args.source, folder, recommended_by(args.model))
+        job = job_of(args, args.source, folder, recommended_by(args.model, args.device, args.dtype))
         _require_mounting(source, job)
         started = time.monotonic()
         with Line(args.source, job.settings.count_of(len(source))) as line:

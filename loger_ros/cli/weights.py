@@ -68,9 +68,9 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         print(f"loger weights: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
     except KeyboardInterrupt:
-        print(
-            "\nloger weights: stopped; a download goes on from here when it is started again", file=sys.stderr
-        )
+        if args.weights_run is _fetch:
+            print("\nThe download goes on from here when it is started again.", file=sys.stderr)
+        raise
     return 1
 
 

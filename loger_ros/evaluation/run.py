@@ -95,7 +95,8 @@ def run_source(
         except ValueError as error:
             events.add("camera_unusable", 0, f"{error}; images are taken as they are")
             camera = None
-    if settings.stream.pitch != NO_PITCH and (camera is None or camera.T_base_camera is None):
+    mounted = source.camera is not None and source.camera.T_base_camera is not None
+    if settings.stream.pitch != NO_PITCH and not mounted and not source.problems.counts["no_mounting"]:
         text = (
             "nothing says how the camera is mounted (such as /tf_static of a bag), so images are not turned "
             "to the pitch that the network was taught; on a vehicle, lengths are off by a factor then"

@@ -81,8 +81,9 @@ def load_model(
     return model
 
 
-def recommended_by(name_or_path: str | Path) -> dict[str, Any]:
-    """Settings of the stream, of a checkpoint that could be loaded; its weights stay where they are."""
+def recommended_by(name_or_path: str | Path, device: str, dtype: str) -> dict[str, Any]:
+    """Settings of the stream, of a checkpoint that could be loaded so; its weights stay in the file."""
+    _device(device), _dtype(dtype)
     opened, _ = _opened(name_or_path)
     return recommended(opened)
 

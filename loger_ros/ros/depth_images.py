@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 from sensor_msgs.msg import Image
@@ -25,17 +27,26 @@ def confidence_message(confidence: np.ndarray, header: Header) -> Image:
     return image_message(header, confidence.astype(np.float32, copy=False), ENCODING)
 
 
+def as_taken(view: Camera, turn: np.ndarray | None) -> Camera:
+    """The camera of ``turned_back`` images: of one that lies on its side, as high as the view is wide."""
+    if turn is None or abs(turn[0, 0]) >= abs(turn[0, 1]):
+        return view
+    across = [1, 0, 2]
+    return replace(view, width=view.height, height=view.width, matrix=view.matrix[across][:, across])
+
+
 def turned_back(
     image: np.ndarray, camera: Camera | None, turn: np.ndarray | None, beyond: float
 ) -> np.ndarray:
     """(H, W) float32 of the network's view → pixels of the camera; ``beyond`` where the view ends."""
     if camera is None or turn is None:
         return image
-    there = camera.matrix @ turn @ np.linalg.inv(camera.matrix)
+    taken = as_taken(camera, turn)
+    there = camera.matrix @ turn @ np.linalg.inv(taken.matrix)
     return cv2.warpPerspective(
         image.astype(np.float32, copy=False),
         there,
-        image.shape[::-1],
+        (taken.width, taken.height),
         flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
         borderValue=beyond,
     )

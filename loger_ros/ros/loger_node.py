@@ -252,8 +252,9 @@ class LogerNode(LifecycleNode):
             hardware = str(self._session.model.device)
             statuses = self._session.statuses(hardware)
             values["checkpoint"] = self._settings.network().checkpoint
-            if not values.get("device", "").startswith(self._session.model.device.type):
-                values["device"] = hardware  # chosen otherwise than torch would
+            device = self._session.model.device
+            if device.index or not values.get("device", "").startswith(device.type):
+                values["device"] = hardware  # not the one that torch would take
             values |= network_values(self._session.model)
         troubles = [Trouble(DiagnosticStatus.ERROR, self.problem)] if self.problem else []
         if self._session is not None and (assumed := self._settings.assumed()):

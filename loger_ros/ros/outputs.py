@@ -20,7 +20,7 @@ from loger_ros.mapping.cloud import Cloud
 from loger_ros.ros import interface
 from loger_ros.ros.clouds import cloud_message
 from loger_ros.ros.config import NodeConfig
-from loger_ros.ros.depth_images import confidence_message, depth_message, fitted_camera, turned_back
+from loger_ros.ros.depth_images import as_taken, confidence_message, depth_message, fitted_camera, turned_back
 from loger_ros.ros.interface import Topic, qos_profile
 from loger_ros.ros.messages import camera_info_message, header
 from loger_ros.ros.motion_messages import fill_pose
@@ -172,7 +172,7 @@ class Outputs:
         if wanted:
             local = update.local_points[-1].float().cpu().numpy()
             self.send(self._depth, depth_message(turned_back(local[..., 2], camera, turn, np.nan), head))
-            seen_by = camera or fitted_camera(local)
+            seen_by = as_taken(camera, turn) if camera else fitted_camera(local)
             if seen_by is not None:
                 self.send(self._depth_info, camera_info_message(head, seen_by))
             self._aged("depth", newest.stamp)

@@ -32,6 +32,7 @@ SETTLE = 0.5  # s: both sides of a topic know each other
 LOOK_AROUND = 1.5  # s: others on this machine are found
 GLANCE = 0.05  # s
 CLOCK = "/clock"
+PLAYER = "loger_player"  # our node
 
 Alive = Callable[[], str]  # why the node is no longer there; empty while it is
 
@@ -46,7 +47,7 @@ class Player:
     def __init__(self, camera: Camera | None) -> None:
         self._camera = camera
         self._alive: Alive = lambda: ""
-        self._node = rclpy.create_node("loger_player")
+        self._node = rclpy.create_node(PLAYER)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
         self._underway: deque[int] = deque()  # stamps
@@ -60,8 +61,11 @@ class Player:
         self._rest(LOOK_AROUND)
         topics = (interface.IMAGE.name, interface.TAKEN.name, CLOCK)
         found = [f"a publisher of {topic}" for topic in topics if self._node.count_publishers(topic)]
-        if NODE in self._node.get_node_names():
+        names = self._node.get_node_names()
+        if NODE in names:
             found.insert(0, f"a node called {NODE}")
+        if names.count(PLAYER) > 1:
+            found.insert(0, "another replay")
         if found:
             raise PlayerError(
                 f"there is {' and '.join(found)} on this machine, such as a robot's or another replay's: "

@@ -64,6 +64,7 @@ class CameraStream:
         self._too_late, self._left_behind = too_late, left_behind
         self._odometer = Odometer(np.eye(4))  # mounted before the first frame
         self._mounting: Mounting | None = None  # as last known
+        self._mounted_as = ""  # the camera frame that this is of
         self._look_again = False  # a reset: it may have been mounted anew
         self._voxels = VoxelMap(config.map, model.device)  # a large one may find no room, so it comes first
         self._recording = (
@@ -117,11 +118,8 @@ class CameraStream:
                 if self._mounting is not None:
                     self._odometer.mount(self._mounting.T_base_camera)
                 self._recon = self._new_reconstructor()
-            lost = self._recon.lost
-            try:
+            with self._losses_counted(self._recon):
                 updates = self._recon.push(frame)
-            finally:
-                self.statistics.counts["without_pose"] += self._recon.lost - lost
         except Exception:
             self.statistics.dropped["failed"] += 1
             raise
@@ -130,6 +128,15 @@ class CameraStream:
         for update in updates:
             self._hand_out(update)
             self.statistics.took("chunk" if update.final_count else "preview", time.perf_counter() - started)
+
+    @contextmanager
+    def _losses_counted(self, recon: Reconstructor) -> Iterator[None]:
+        """Of chunks that fail, whatever comes of that."""
+        before = recon.lost
+        try:
+            yield
+        finally:
+            self.statistics.counts["without_pose"] += recon.lost - before
 
     def _new_reconstructor(self) -> Reconstructor:
         return Reconstructor.from_config(
@@ -154,7 +161,9 @@ class CameraStream:
                     "camera_info tells of another lens than before: it counts from now on, in a new segment"
                 )
                 self.events.add("camera_changed", frame.stamp, text)
-                for update in self._recon.flush():
+                with self._losses_counted(self._recon):
+                    updates = self._recon.flush()
+                for update in updates:
                     self._hand_out(update)
             self._recon.use_camera(camera)
         self._source, self._camera = source, camera
@@ -195,12 +204,12 @@ class CameraStream:
     def mounted_otherwise(self) -> list[str]:
         """What speaks against the mounting: the transforms of now, or the network's lengths and turns."""
         mounting, carried = self._mounting, getattr(self._model, "carried", None)
-        if mounting is None:
+        if mounting is None or self._look_again:
             return []
         now = self._look_up_mounting(self.intake.frame_id)
         if now is not None and not all(map(np.allclose, now, mounting)):
             return ["the transform of the camera is not that of the stream's start: it counts after ~/reset"]
-        if mounting.T_level_camera[2, 2] > STRAIGHT_UP:
+        if self.config.frames.extrinsic == "tf" and mounting.T_level_camera[2, 2] > STRAIGHT_UP:
             return [
                 f"the camera looks straight up: is {self.intake.frame_id!r} an optical frame (x right, y "
                 "down, z ahead)? Name the right one in frames.camera"
@@ -282,6 +291,7 @@ class CameraStream:
         self.intake.forget()
         self.statistics.lost("reset", self.queue.clear())
         if self._recon is not None:
+            self.statistics.counts["without_pose"] += self._recon.unsettled
             self._recon.reset()
             self._recon = None
         if self._recording is not None:
@@ -338,7 +348,9 @@ class CameraStream:
                     self.events.add("last_chunk_given_up", self._newest, text)
                 self._recon.reset()
             else:
-                for update in self._recon.flush():
+                with self._losses_counted(self._recon):
+                    updates = self._recon.flush()
+                for update in updates:
                     self._hand_out(update)
             self.outputs.path(at_once=True)
         except Exception as error:
@@ -352,13 +364,13 @@ class CameraStream:
     # ---- the intake's side ------------------------------------------------------------------------
 
     def _mounted(self, camera_frame: str) -> bool:
-        if self._mounting is None or self._look_again:
+        if self._mounting is None or self._look_again or camera_frame != self._mounted_as:
             self._look_again = False  # before it is looked up: a reset may come meanwhile
             mounting = self._look_up_mounting(camera_frame)
             if mounting is None:
                 self._look_again = True
                 return False
-            self._mounting = mounting
+            self._mounting, self._mounted_as = mounting, camera_frame
         return True
 
 

@@ -46,7 +46,13 @@ def take_over(model: LoGeR, trained: LoGeR, generator: torch.Generator) -> None:
         *(_DEPTHS if deeper else ()),
     }
     if differing:
-        raise ValueError(f"the model to start from does not fit the recipe: {min(differing)} differs")
+        cure = ""
+        if differing <= set(_DEPTHS) and model.config.decoder.depth > trained.config.decoder.depth:
+            cure = (
+                ": pairs of blocks come in before the last pair, and memories of the last pair move with it, "
+                "so their places become larger by as many"
+            )
+        raise ValueError(f"the model to start from does not fit the recipe: {min(differing)} differs{cure}")
     silent = range(trained.config.decoder.depth - _PAIR, model.config.decoder.depth - _PAIR)
     for block in silent:
         for scale in (model.decoder[block].ls1, model.decoder[block].ls2):
