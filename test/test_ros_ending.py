@@ -149,7 +149,11 @@ def test_who_insists_need_not_wait(ros_environment: dict[str, str], ros_domain: 
         tester.process.send_signal(signal.SIGINT)
         time.sleep(0.5)
         assert tester.process.poll() is None
-        tester.process.send_signal(signal.SIGINT)
+        deadline = time.monotonic() + 30  # of the 60 s that the node would wait
+        while tester.process.poll() is None and time.monotonic() < deadline:
+            tester.process.send_signal(signal.SIGINT)  # on a busy machine two at once may count as one
+            time.sleep(1)
+        assert tester.process.poll() is not None
         ends_without_the_network(tester.process)
 
 
