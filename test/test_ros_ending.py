@@ -145,15 +145,12 @@ def test_an_activation_that_fails_half_way_leaves_nothing_behind(
 
 
 def test_who_insists_need_not_wait(ros_environment: dict[str, str], ros_domain: int, tmp_path: Path) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # where it is ignored, a child ignores it, too
     with inside_the_network(ros_environment, ros_domain, tmp_path, FOR_EVER) as (tester, _):
         tester.process.send_signal(signal.SIGINT)
         time.sleep(0.5)
         assert tester.process.poll() is None
-        deadline = time.monotonic() + 30  # of the 60 s that the node would wait
-        while tester.process.poll() is None and time.monotonic() < deadline:
-            tester.process.send_signal(signal.SIGINT)  # on a busy machine two at once may count as one
-            time.sleep(1)
-        assert tester.process.poll() is not None
+        tester.process.send_signal(signal.SIGINT)
         ends_without_the_network(tester.process)
 
 
