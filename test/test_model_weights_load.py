@@ -13,12 +13,21 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from checkpoints import small_checkpoint
 from golden import golden_path
 from networks import SMALL, small_images, small_model
 from safetensors.torch import load_file, save_file
 
 from loger_ros.cli import main
-from loger_ros.model import PRESETS, CheckpointError, ConfigError, build_model, find_checkpoint, load_model
+from loger_ros.model import (
+    PRESETS,
+    CheckpointError,
+    ConfigError,
+    build_model,
+    find_checkpoint,
+    load_model,
+    weights,
+)
 from loger_ros.model.catalog import PACKAGE_FOLDER
 from loger_ros.model.checkpoint import open_checkpoint
 from loger_ros.ros import network
@@ -72,6 +81,17 @@ def test_a_torch_file_without_config_is_recognised(small_presets, tmp_path):
         path = tmp_path / "weights.pth"
         torch.save(small_model(**changes).state_dict(), path)
         assert load_model(path).config == config
+
+
+def test_each_published_model_is_run_as_its_publishers_run_it(small_presets, tmp_path):
+    plain, star, own = (tmp_path / name for name in ("plain.pt", "star.pt", "own.safetensors"))
+    torch.save(small_model(ttt_pre_norm=True).state_dict(), plain)
+    torch.save(small_model().state_dict(), star)
+    assert load_model(plain).recommended == {}
+    assert load_model(star).recommended == {"alignment": "se3"}
+    assert main(["weights", "convert", str(star), str(tmp_path / "half.safetensors")]) == 0
+    assert open_checkpoint(tmp_path / "half.safetensors").stream == {"alignment": "se3"}
+    assert load_model(small_checkpoint(own, chunk_size=4)).recommended == {"chunk_size": 4}  # its word counts
 
 
 def test_the_wrong_name_is_refused_with_the_right_one(small_presets, tmp_path):
@@ -239,10 +259,10 @@ def resident_file_pages() -> int:
 
 def test_dtype_device_and_attention_are_checked():
     path = golden_path("weights_a")
-    with pytest.raises(ValueError, match="dtype: expected one of float32, bfloat16"):
+    with pytest.raises(ValueError, match="dtype: expected auto or one of float32, bfloat16"):
         load_model(path, dtype="int8")
     for device in ("gpu", "mps", "cuda:x"):
-        with pytest.raises(ValueError, match="device: expected 'cpu', 'cuda' or 'cuda:0'"):
+        with pytest.raises(ValueError, match="device: expected 'auto', 'cpu', 'cuda' or 'cuda:0'"):
             load_model(path, device=device)
     with pytest.raises(ValueError, match="flash_attn cannot run here"):
         load_model(path, attention="flash_attn")
@@ -263,10 +283,11 @@ def test_bfloat16_is_not_for_gpus_before_ampere(monkeypatch, caplog, capability,
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    asked = []
-    monkeypatch.setattr(network, "load_model", lambda name, **options: asked.append(options["dtype"]))
-    network.load_network(NetworkConfig())
-    assert asked == [fits]
+    held = []
+    with monkeypatch.context() as without:  # a GPU to fill
+        without.setattr(weights, "_fill", lambda model, opened, dtype, device: held.append((dtype, device)))
+        network.load_network(NetworkConfig())
+    assert held == [(getattr(torch, fits), torch.device("cuda"))]
     for dtype in ("float16", "bfloat16"):
         with pytest.raises(CheckpointError, match="does not exist"):
             load_model("none.pt", device="cuda", dtype=dtype)

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from loger_ros.cli.arguments import image_size, rate
 from loger_ros.cli.settings import add_settings, chosen_settings
 from loger_ros.config import CloudConfig, ConfigError, MapConfig, StreamConfig, cloud_settings_for
@@ -55,8 +53,10 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default="tiny", help="tiny, loger, loger_star or a checkpoint (default: tiny)"
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--dtype", default="float32", help="of the network (default: float32)")
+    parser.add_argument(
+        "--device", default="auto", help="cpu, cuda, cuda:1 (default: a GPU where there is one)"
+    )
+    parser.add_argument("--dtype", default="auto", help="of the network (default: as the node chooses)")
     parser.add_argument("--frames", type=int, default=0, help="take at most so many frames (default: all)")
     parser.add_argument("--every", type=int, default=1, help="take one frame of every so many (default: 1)")
     parser.add_argument("--no-fast-weights", action="store_true", help="without this memory")

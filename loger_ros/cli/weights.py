@@ -24,7 +24,7 @@ from loger_ros.model.checkpoint import (
     save_checkpoint,
 )
 from loger_ros.model.verify import CheckpointReport, looked_at, verify_checkpoint
-from loger_ros.model.weights import DTYPES, fitted_model, held_dtype
+from loger_ros.model.weights import DTYPES, fitted_model, held_dtype, recommended
 
 _MAX_BYTES = 16 * 10**9  # three times a full LoGeR checkpoint
 
@@ -160,7 +160,7 @@ def _convert(args: argparse.Namespace) -> int:
         shapes,
         model.config.to_dict(),
         lambda name: _finite(name, checkpoint.copy(name, shapes[name][0])),
-        checkpoint.stream,
+        recommended(checkpoint),
         checkpoint.carried,
     )
     print(f"{args.target}: {args.target.stat().st_size:,} bytes, was {args.source.stat().st_size:,}")

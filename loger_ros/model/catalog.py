@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 _HUB = "https://huggingface.co/Junyi42/LoGeR/resolve/main"
 
@@ -15,6 +17,7 @@ class Published:
 
     title: str
     file: str  # on the hub, and below the folder of checkpoints in the publishers' own instructions
+    stream: Mapping[str, Any] = field(default_factory=dict)  # the settings that its publishers run it with
 
     @property
     def url(self) -> str:
@@ -23,7 +26,7 @@ class Published:
 
 PUBLISHED = {
     "loger": Published("LoGeR", "LoGeR/latest.pt"),
-    "loger_star": Published("LoGeR*", "LoGeR_star/latest.pt"),
+    "loger_star": Published("LoGeR*", "LoGeR_star/latest.pt", {"alignment": "se3"}),
 }
 PACKAGED = ("tiny",)  # come with this package, in PACKAGE_FOLDER
 NAMES = (*PUBLISHED, *PACKAGED)

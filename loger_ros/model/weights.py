@@ -48,11 +48,13 @@ def load_model(
     """A model ready to run: "loger", "loger_star" or "tiny", or the path of a checkpoint.
 
     ``checkpoint`` is the file for a name, where it is not in one of the usual folders. ``config`` (also the
-    path of a YAML file) is needed for a ``.pt`` that is neither LoGeR nor LoGeR*. In half precision only
-    the weights of the large products are half. The weights are copies: the file may go or change afterwards.
+    path of a YAML file) is needed for a ``.pt`` that is neither LoGeR nor LoGeR*. ``device`` "auto" is a GPU
+    where there is one, ``dtype`` "auto" the precision that suits the device. In half precision only the
+    weights of the large products are half. The weights are copies: the file may go or change afterwards.
     """
     started = time.perf_counter()
-    chosen_dtype, chosen_device = _dtype(dtype), _device(device)
+    chosen_device = _device(device)
+    chosen_dtype = _dtype(dtype, chosen_device)
     if chosen_device.type == "cuda" and chosen_dtype is torch.bfloat16:
         capability = torch.cuda.get_device_capability(chosen_device)
         if capability < (8, 0):
@@ -83,7 +85,7 @@ def load_model(
 
 def recommended_by(name_or_path: str | Path, device: str, dtype: str) -> dict[str, Any]:
     """Settings of the stream, of a checkpoint that could be loaded so; its weights stay in the file."""
-    _device(device), _dtype(dtype)
+    _dtype(dtype, _device(device))
     opened, _ = _opened(name_or_path)
     return recommended(opened)
 
@@ -167,7 +169,10 @@ def _located(name: str) -> Path:
 
 
 def recommended(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Settings of the stream."""
+    """Settings of the stream: those that the file brings, else those of the published model that it is."""
+    if not checkpoint.stream:
+        preset = matching_preset(checkpoint.tensors)
+        return dict(PUBLISHED[preset].stream) if preset else {}
     known = {entry.name for entry in dataclasses.fields(StreamConfig)}
     unknown = sorted(checkpoint.stream.keys() - known)
     try:
@@ -224,20 +229,26 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
     return values
 
 
-def _dtype(dtype: str | torch.dtype) -> torch.dtype:
+def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     name = str(dtype).removeprefix("torch.")
+    if name == "auto":  # as the published code chooses: GPUs before Ampere have no products in bfloat16
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
     if name not in DTYPES:
-        raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {name!r}")
+        raise ValueError(f"dtype: expected auto or one of {', '.join(DTYPES)}, got {name!r}")
     return DTYPES[name]
 
 
 def _device(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
     except RuntimeError:
         chosen = torch.device("meta")
     if chosen.type not in ("cpu", "cuda"):
-        raise ValueError(f"device: expected 'cpu', 'cuda' or 'cuda:0', got {str(device)!r}")
+        raise ValueError(f"device: expected 'auto', 'cpu', 'cuda' or 'cuda:0', got {str(device)!r}")
     if chosen.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if not count:

@@ -72,29 +72,12 @@ class WatchedModel:
 def load_network(settings: NetworkConfig) -> WatchedModel:
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = settings.dtype
-    if dtype == "auto":
-        dtype = _fitting_dtype(device)
     return WatchedModel(
         load_model(
             settings.checkpoint,
             config=settings.config or None,
-            device=device,
-            dtype=dtype,
+            device=settings.device,
+            dtype=settings.dtype,
             attention=settings.attention,
         )
     )
-
-
-def _fitting_dtype(device: str) -> str:
-    """As the published code chooses: GPUs before Ampere have no products in bfloat16."""
-    if not device.startswith("cuda"):
-        return "float32"
-    try:
-        capability = torch.cuda.get_device_capability(device)
-    except (AssertionError, RuntimeError):  # no such GPU, which load_model refuses
-        return "bfloat16"
-    return "bfloat16" if capability >= (8, 0) else "float16"
