@@ -50,12 +50,18 @@ def test_rope(prefix):
     x, positions = UNITS[f"{prefix}.x"], UNITS[f"{prefix}.pos"]
     rotated = torch.stack([rotate(u, tables(p, u.shape[-1])) for u, p in zip(x, positions, strict=True)])
     assert error(rotated, UNITS[f"{prefix}.y"]) <= LIMIT
-    half = torch.bfloat16
-    rounded = torch.stack(
-        [rotate(u.to(half), tables(p, u.shape[-1], half)) for u, p in zip(x, positions, strict=True)]
-    )
-    # The order of the roundings of the products is free: one unit in the last place of bfloat16.
-    assert error(rounded.float(), UNITS[f"{prefix}.y_bf16"]) <= 2**-7
+
+
+def test_rope_is_rounded_in_half_precision_as_under_autocast_on_a_gpu():
+    """There the product of positions and frequencies is one of half numbers, and so is what comes of it."""
+    half, columns, head_dim = torch.bfloat16, torch.arange(67), 64  # the widest image of the published size
+    frequencies = torch.tensor([100 ** -(i / 16) for i in range(16)]).to(half)
+    angles = torch.outer(columns.to(half), frequencies)
+    turned = tables(torch.stack([torch.zeros_like(columns), columns], -1), head_dim, half)
+    assert torch.equal(turned.cos[:, 32:48], angles.cos())
+    assert torch.equal(turned.sin[:, 48:], angles.sin())
+    exact = columns[:, None] * torch.tensor([100 ** -(i / 16) for i in range(16)])
+    assert (angles.float() - exact).abs().max() > 0.1  # so it matters
 
 
 @pytest.mark.parametrize("name", ["wide", "tall", "square", "big"])

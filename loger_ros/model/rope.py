@@ -25,14 +25,14 @@ def token_positions(rows: int, columns: int, specials: int, device: torch.device
 
 
 def rope_tables(positions: Tensor, head_dim: int, frequency: float, dtype: torch.dtype) -> RopeTables:
-    """In half precision angles, cosines and sines are rounded, as the published code does without autocast.
-
-    Under CUDA autocast that code rounds the frequencies as well.
+    """In half precision frequencies, angles, cosines and sines are rounded, as under autocast on a GPU, where the
+    published network runs: its weights know these angles and not the exact ones.
     """
     wide = torch.promote_types(dtype, torch.float32)
     quarter = head_dim // 4
     exponents = torch.arange(quarter, device=positions.device, dtype=wide) / quarter
-    angles = (positions.to(wide)[..., None] * frequency**-exponents).to(dtype)  # (S, 2, head_dim / 4)
+    frequencies = (frequency**-exponents).to(dtype).to(wide)
+    angles = (positions.to(wide)[..., None] * frequencies).to(dtype)  # (S, 2, head_dim / 4)
     cos, sin = angles.cos(), angles.sin()
     return RopeTables(
         torch.stack([cos, cos], -2).flatten(-3),
