@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+import collections
 import json
 import os
 import pickle
 import random
+import sys
+import types
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from golden import golden_path
@@ -69,6 +74,61 @@ def test_a_pickle_with_a_payload_is_not_run(tmp_path, state, where):
         assert "bare pickle" in message
     pickle.loads(pickle.dumps(payload))  # the trap is a real one
     assert trace.exists()
+
+
+leaves_out = pytest.mark.skipif(
+    not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"), reason="needs torch 2.6"
+)
+
+
+class Call:
+    """Pickles as a call of something that torch's loader does not know of."""
+
+    def __init__(self, called, *arguments) -> None:
+        self.parts = called, arguments
+
+    def __reduce__(self):
+        return self.parts
+
+
+def beside(trace: Path) -> dict:
+    """What a trainer may leave in a file."""
+    return {
+        "call": Call(open, str(trace), "w"),
+        "args": argparse.Namespace(rate=1e-4, folder=Path("runs")),
+        "best": np.float64(0.3),
+        "random": np.random.get_state(),
+    }
+
+
+@leaves_out
+def test_what_lies_beside_the_weights_is_left_out_and_not_run(tmp_path, state):
+    trace, path = tmp_path / "trace", tmp_path / "trained.pt"
+    torch.save({"model_state_dict": state, **beside(trace)}, path)
+    assert load_model(path, config=SMALL).state_dict().keys() == state.keys()
+    torch.save({"model_state_dict": state | beside(trace)}, path)
+    assert "'call', a open, among its tensors" in refusal(path)
+    torch.save({"model_state_dict": state, "counts": collections.defaultdict(int, a=1)}, path)
+    assert "Can only SETITEM" in refusal(path)
+    assert not trace.exists()
+    allowed = torch.serialization.get_safe_globals()
+    assert not [kind for kind in allowed if isinstance(kind, type) and issubclass(kind, checkpoint._LeftOut)]
+    pickle.loads(pickle.dumps(beside(trace)))["call"].close()  # the trap is a real one
+    assert trace.exists()
+
+
+@leaves_out
+def test_names_without_end_are_not_taken(tmp_path, state):
+    many = [type(f"Kind{i}", (), {"__module__": "elsewhere"}) for i in range(101)]
+    elsewhere = types.ModuleType("elsewhere")
+    for kind in many:
+        setattr(elsewhere, kind.__name__, kind)
+    sys.modules["elsewhere"] = elsewhere
+    try:
+        torch.save({"model_state_dict": state, "x": [kind() for kind in many]}, tmp_path / "x.pt")
+    finally:
+        del sys.modules["elsewhere"]
+    assert "wants elsewhere.Kind" in refusal(tmp_path / "x.pt")
 
 
 @pytest.mark.parametrize("part", [0.999, 0.5, 0.01])

@@ -13,6 +13,7 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ _PREFIX = "module."  # left by torch's data-parallel wrappers
 _DEAD = ".to_qkv_stack."  # published with every LoGeR checkpoint, used by no computation
 _MAX_TENSORS = 100_000
 _MAX_PICKLE = 64 * 2**20  # bytes of structure beside the tensors; a LoGeR checkpoint has 0.2 MB
+_MAX_FOREIGN = 100  # classes beside torch's own
 _MAX_CONFIG = 64 * 2**10  # bytes
 _SAFETENSORS_DTYPES = {
     torch.float64: "F64",
@@ -201,19 +203,54 @@ def _kind(path: Path) -> str:
 # ---- torch -----------------------------------------------------------------------------------------
 
 
+class _LeftOut:
+    """Stands where a file has something that is not torch's own, such as settings of its training.
+
+    It swallows what that is made of. Whatever the name in the file means is neither imported nor called.
+    """
+
+    def __init__(self, *parts: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def _leaving_out(path: Path) -> AbstractContextManager[Any]:
+    """In it torch's weights-only loader takes what is not torch's own for such classes, one per name."""
+    if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):  # torch before 2.6 refuses it
+        return nullcontext()
+    names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
+    parts = [name.rpartition(".") for name in names if len(names) <= _MAX_FOREIGN]
+    return torch.serialization.safe_globals(
+        [type(name, (_LeftOut,), {"__module__": module}) for module, _, name in parts]
+    )
+
+
 def _read_torch(path: Path) -> dict[str, Any]:
     _check_archive(path)
     try:
-        content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
+        with _leaving_out(path):
+            content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # what unpickling a damaged or hostile file raises has no bounds
         if isinstance(error, MemoryError) or "annot allocate memory" in str(error):
             raise NotLookedAt(f"{path}: there is not enough memory to look at it") from error
+        cure = (
+            "If you trust where it comes from, save its tensors alone: "
+            f"torch.save({{'{_WRAPPER}': state_dict}}, path)"
+        )
         called = re.search(r"GLOBAL ([\w.]+)", str(error))
         if called:
             raise CheckpointError(
                 f"{path} wants {called[1]} to run or to be built while it is read. Weights never need that: "
-                f"nothing was run and the file is refused. If you trust where it comes from, save its "
-                f"tensors alone: torch.save({{'{_WRAPPER}': state_dict}}, path)"
+                f"nothing was run and the file is refused. {cure}"
+            ) from None
+        refused = re.search(
+            r"WeightsUnpickler error:\s*(.+)", str(error)
+        )  # behind torch's advice to run anything
+        if refused:
+            raise CheckpointError(
+                f"{path} is damaged, or holds more than tensors: {refused[1]}. {cure}"
             ) from None
         raise CheckpointError(
             f"{path} is damaged or no checkpoint of tensors: {first_line(error)}"

@@ -25,8 +25,8 @@ def token_positions(rows: int, columns: int, specials: int, device: torch.device
 
 
 def rope_tables(positions: Tensor, head_dim: int, frequency: float, dtype: torch.dtype) -> RopeTables:
-    """In half precision frequencies, angles, cosines and sines are rounded, as under autocast on a GPU, where the
-    published network runs: its weights know these angles and not the exact ones.
+    """In half precision frequencies, angles, cosines and sines are rounded, as under the autocast in which
+    the published network runs on a GPU: its weights know these angles and not the exact ones.
     """
     wide = torch.promote_types(dtype, torch.float32)
     quarter = head_dim // 4
