@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 import numpy as np
 import pytest
@@ -175,6 +176,39 @@ def test_zeros_that_a_power_cut_left_are_cut_off(tmp_path, zeros):
         journal.close()
         assert b"\0" not in path.read_bytes()
         assert len(read_journal(path)) == poses + 2
+
+
+def test_a_journal_that_was_emptied_while_it_grew_is_not_emptied_again(tmp_path):
+    """Who wrote it then may have left a hole of zeros in front."""
+    path = tmp_path / "journal.txt"
+    Journal(path).append(frames(0, 40))
+    holed = bytes(200) + path.read_bytes()[200:]
+    path.write_bytes(holed)
+    with pytest.raises(ValueError, match="has lost its beginning"):
+        Journal(path)
+    assert path.read_bytes() == holed
+
+
+def test_others_may_empty_or_remove_a_journal_while_it_grows_but_not_unnoticed(tmp_path):
+    said = []
+    journal = Journal(tmp_path / "journal.txt", EventLog(said.append))
+    journal.append(frames(0, 5))
+    whole = journal.path.read_bytes()
+    os.truncate(journal.path, 0)
+    journal.append(frames(5, 5))
+    os.truncate(journal.path, len(whole) - 10)
+    journal.append(frames(10, 2))
+    assert len(read_journal(journal.path)) == 4 + 2
+    assert [("cut short" in message) for message in said] == [True, True]
+    journal.path.write_text("mine")
+    journal.append(frames(12, 2))
+    assert "cannot be written" in said[-1]
+    assert journal.path.read_text() == "mine"
+    journal.path.unlink()
+    journal.append(frames(14, 2))
+    journal.append(frames(16, 2))
+    journal.close()
+    assert sum("was removed" in message for message in said) == 1
 
 
 def full_disk(*arguments):

@@ -36,7 +36,12 @@ class Journal:
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         self._regular = stat.S_ISREG(os.fstat(self._file).st_mode)
         self._synced = time.monotonic()
-        self._written = self._end_of_whole_lines()
+        self._gone = False
+        try:
+            self._written = self._end_of_whole_lines()
+        except BaseException:
+            os.close(self._file)
+            raise
         self._waiting = b"" if self._written else HEADER.encode()
 
     def append(self, frames: Sequence[PosedFrame]) -> None:
@@ -105,6 +110,7 @@ class Journal:
 
     def _write(self, stamp: int) -> None:
         try:
+            self._mind_others(stamp)
             while self._waiting:
                 count = os.pwrite(self._file, self._waiting, self._written)
                 self._written += count
@@ -112,10 +118,11 @@ class Journal:
             if self._regular and time.monotonic() - self._synced > SYNC_EVERY:
                 os.fsync(self._file)
                 self._synced = time.monotonic()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._failed = True
+            reason = error.strerror if isinstance(error, OSError) else error
             message = (
-                f"{self.path} cannot be written ({error.strerror}); poses wait in memory until it can. "
+                f"{self.path} cannot be written ({reason}); poses wait in memory until it can. "
                 "Free disk space or choose another journal"
             )
             self._events.add("journal_failed", stamp, message)
@@ -125,14 +132,35 @@ class Journal:
             self._events.add("journal_recovered", stamp, f"{self.path} is written again; {told}")
             self._failed, self._lost = False, 0
 
+    def _mind_others(self, stamp: int) -> None:
+        """Who may remove the file, or empty it as some do with logs."""
+        found = os.fstat(self._file)
+        if not found.st_nlink and not self._gone and self._regular:
+            self._gone = True
+            message = (
+                f"{self.path} was removed while it is written: its poses are lost, and so are those to come "
+                "until a new one is begun (clean up and configure the node)"
+            )
+            self._events.add("journal_removed", stamp, message)
+        if self._regular and found.st_size < self._written:
+            message = (
+                f"{self.path} was cut short by something else while it is written, and goes on from there"
+            )
+            self._events.add("journal_cut", stamp, message)
+            self._written = self._end_of_whole_lines()
+            self._waiting = (b"" if self._written else HEADER.encode()) + self._waiting
+
     def _end_of_whole_lines(self) -> int:
         """What is behind them, torn or zeros that a power cut left, is cut off."""
         end = os.fstat(self._file).st_size
         start = os.pread(self._file, len(HEADER), 0).rstrip(b"\0") if end else b""
         if not HEADER.encode().startswith(start):
-            os.close(self._file)
             raise ValueError(f"{self.path} exists and is no journal; choose another name")
         if len(start) < len(HEADER):  # it ended while the header was written
+            if os.pread(self._file, BLOCK, max(end - BLOCK, len(HEADER))).strip(b"\0"):
+                raise ValueError(
+                    f"{self.path} has lost its beginning and holds more; move it away or choose another name"
+                )
             end = 0
         while end > 0:
             first = max(end - BLOCK, 0)

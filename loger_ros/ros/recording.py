@@ -62,6 +62,8 @@ class Recording:
                 for frame, pose in zip(frames, poses, strict=True)
             ]
         )
+        if self._journal.mark()[0] < self._start:  # somebody else has cut it
+            self._start = 0
 
     def mark(self) -> Any:
         return self._journal.mark()
