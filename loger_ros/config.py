@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -206,10 +207,10 @@ class StreamConfig(Section):
         """``resolution`` as the Reconstructor takes it: None, "auto" or (width, height)."""
         if self.resolution in ("auto", "native"):
             return "auto" if self.resolution == "auto" else None
-        width, _, height = self.resolution.partition("x")
-        if not (width.isdecimal() and height.isdecimal() and int(width) > 0 and int(height) > 0):
+        size = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", self.resolution)
+        if size is None:
             raise self.error("resolution", "must be auto, native or WIDTHxHEIGHT such as 574x434")
-        return int(width), int(height)
+        return int(size[1]), int(size[2])
 
     def unlike(self, recommended: Mapping[str, Any]) -> str:
         """What the network was not trained for, as a sentence; empty where nothing is to be said."""

@@ -158,3 +158,19 @@ def test_far_from_the_origin_means_stay_exact():
         voxels.insert(Cloud(far, torch.full((1, 3), 7).byte(), torch.ones(1)), at(5e4))
     assert torch.equal(voxels.cloud().points, far)
     assert voxels.cloud().colours.tolist() == [[7, 7, 7]]
+
+
+def test_what_is_out_of_reach_is_left_out_and_told():
+    voxels = VoxelMap(MapConfig(voxel_size=0.001))
+    assert voxels.reach == pytest.approx(1048.576)
+    voxels.insert(random_cloud(10, centre=(1000.0, 0, 0)), at(1000))
+    assert len(voxels) == 10
+    assert not voxels.beyond
+    voxels.insert(random_cloud(10, centre=(0, 0, -1100.0)), at(0))
+    assert len(voxels) == 10
+    assert voxels.beyond
+    unknown = random_cloud(3)
+    unknown.points[1] = torch.nan
+    voxels.insert(unknown, at(0))
+    assert len(voxels) == 12
+    assert not voxels.beyond

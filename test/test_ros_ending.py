@@ -13,6 +13,7 @@ import pytest
 
 rclpy = pytest.importorskip("rclpy", reason="needs ROS 2")
 
+from lifecycle_msgs.srv import ChangeState  # noqa: E402
 from node_rig import NODE, SECOND, Tester, end, node_process, pictures, said_by  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
@@ -96,6 +97,24 @@ def test_a_service_is_answered_when_the_chunk_at_hand_is_done_and_nothing_else_w
         assert reset.result().success
         assert list(read_journal(tmp_path / "journal.tum").stamps) == stamps
         end(tester.process)
+
+
+def test_a_signal_while_the_last_chunk_is_worked_on_in_a_transition_costs_no_pose(
+    ros_environment: dict[str, str], ros_domain: int, tmp_path: Path
+) -> None:
+    with inside_the_network(ros_environment, ros_domain, tmp_path, 2.0) as (tester, stamps):
+        stamps += tester.send_images(pictures(2), stamps[-1] + SECOND // 10)
+        tester.wait(lambda: tester.health().get("frames_processed") == str(len(stamps)))
+        assert tester.transition("deactivate")
+        client = tester.node.create_client(ChangeState, f"/{NODE}/change_state")
+        tester.wait(client.service_is_ready)
+        cleanup = ChangeState.Request()
+        cleanup.transition.label = "cleanup"
+        client.call_async(cleanup)
+        tester.rest(1.0)
+        tester.process.send_signal(signal.SIGINT)
+        tester.process.wait(60)
+        assert list(read_journal(tmp_path / "journal.tum").stamps) == stamps
 
 
 ONE_CAMERA_FAILS = """

@@ -16,7 +16,7 @@ from sensor_msgs.msg import CameraInfo
 
 from loger_ros.config import MapConfig, StreamConfig
 from loger_ros.mapping.journal import read_journal
-from loger_ros.ros.camera_info import camera_of
+from loger_ros.ros.camera_info import camera_of, is_rectified
 from loger_ros.ros.config import InputConfig, NodeConfig
 from loger_ros.ros.messages import camera_info_message, header, image_message
 from loger_ros.stream import Reconstructor
@@ -164,6 +164,28 @@ def test_of_straightened_images_the_straightened_camera_counts() -> None:
     assert camera is not None
     assert np.array_equal(camera.matrix, 2 * LENS.matrix)
     assert not camera.distortion
+
+
+def test_a_focal_length_that_no_lens_has_is_refused() -> None:
+    """Looking up such a view would take all memory."""
+    message = info(Camera(640, 480, np.array([[1e7, 0, 320], [0, 1e7, 240], [0, 0, 1]])))
+    with pytest.raises(ValueError, match="a focal length of 1e\\+07 x 1e\\+07 pixels"):
+        camera_of(message)
+
+
+@pytest.mark.parametrize(
+    ("topic", "straight"),
+    [
+        ("/image_rect", True),
+        ("/left/image_rect_color/compressed", True),
+        ("/infra1/image_rect_raw", True),
+        ("/camera/image_rectified", True),
+        ("/image_rectifier/image_raw", False),
+        ("/camera/image_raw", False),
+    ],
+)
+def test_what_is_straightened_is_known_by_its_name(topic: str, straight: bool) -> None:
+    assert is_rectified(topic) == straight
 
 
 def test_camera_info_is_wanted_until_it_came_and_again_for_other_images_and_after_a_reset() -> None:

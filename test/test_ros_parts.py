@@ -24,7 +24,7 @@ from loger_ros.ros.odometry import BODY_FROM_OPTICAL, Odometer
 from loger_ros.ros.recording import OutsideFolder, Recording, inside
 from loger_ros.ros.statistics import Statistics
 from loger_ros.ros.transforms import StaticTransforms, mount
-from loger_ros.ros.worker import Answer, Refused, Worker
+from loger_ros.ros.worker import MOST_REQUESTS, Answer, Refused, Worker
 from loger_ros.types import PosedFrame
 
 SECOND = 1_000_000_000
@@ -246,6 +246,20 @@ def test_a_hung_frame_does_not_hang_the_end(slow: Slow) -> None:
     with pytest.raises(Refused):
         left.result(1)
     slow.go_on.set()
+    assert worker.stop(5)
+
+
+def test_requests_beyond_all_measure_are_refused(slow: Slow) -> None:
+    worker = Worker([slow])
+    worker.start()
+    slow.frames = 1
+    worker.wake()
+    assert slow.taken.wait(5)
+    answers = [worker.ask(lambda: "done") for _ in range(MOST_REQUESTS + 1)]
+    with pytest.raises(Refused, match="wait for the network already"):
+        answers[-1].result(1)
+    slow.go_on.set()
+    assert [answer.result(5) for answer in answers[:-1]] == ["done"] * MOST_REQUESTS
     assert worker.stop(5)
 
 

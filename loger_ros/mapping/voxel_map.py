@@ -32,7 +32,13 @@ class VoxelMap:
         self._seen = torch.zeros(capacity, dtype=torch.int64, device=device)  # in which insertion
         self._insertions = 0  # no stamps: clocks go back
         self._size = 0
+        self.beyond = False  # has the newest insertion had points out of reach?
         self.clear()
+
+    @property
+    def reach(self) -> float:
+        """Along each axis."""
+        return HALF * self._config.voxel_size
 
     def clear(self) -> None:
         self._size = 0
@@ -44,6 +50,7 @@ class VoxelMap:
     def insert(self, cloud: Cloud, T_map_camera: np.ndarray) -> None:
         """Points seen by a camera that is now at ``T_map_camera``."""
         self._insertions += 1
+        self.beyond = False
         keys, counts, means = self._voxels(cloud)
         slots = self._find(keys)
         known = slots >= 0
@@ -74,6 +81,7 @@ class VoxelMap:
         scaled = values[:3].double() / self._config.voxel_size
         if not (bool((scaled.abs() < HALF).all()) and bool(values[6].sum().isfinite())):
             inside = ((scaled >= -HALF) & (scaled < HALF)).all(0) & values[6].isfinite()
+            self.beyond = bool((~inside & scaled.isfinite().all(0) & values[6].isfinite()).any())
             values, scaled = values[:, inside], scaled[:, inside]
         corner = scaled.floor()
         values[:3] = scaled - corner

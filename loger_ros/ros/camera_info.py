@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,12 @@ import numpy as np
 from loger_ros.stream.lens import check_lens, scaled
 from loger_ros.types import Camera
 
+LONGEST = 100  # focal length in image widths: half a degree of view
+
 
 def is_rectified(image_topic: str) -> bool:
     """image_rect, image_rect_color: what image_proc has straightened."""
-    return "/image_rect" in image_topic
+    return re.search(r"/image_rect(ified)?(_\w+)?(/|$)", image_topic) is not None
 
 
 def camera_of(message: Any, rectified: bool = False) -> Camera | None:
@@ -28,6 +31,8 @@ def camera_of(message: Any, rectified: bool = False) -> Camera | None:
     distortion = () if rectified else tuple(float(value) for value in lens)
     if not (np.isfinite(matrix).all() and np.isfinite(distortion).all()):
         return None
+    if max(matrix[0, 0], matrix[1, 1]) > LONGEST * max(message.width, message.height):
+        raise ValueError(f"a focal length of {matrix[0, 0]:.4g} x {matrix[1, 1]:.4g} pixels is no lens's")
     roi = message.roi
     matrix[:2, 2] -= roi.x_offset, roi.y_offset
     width, height = roi.width or message.width, roi.height or message.height

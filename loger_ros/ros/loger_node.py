@@ -28,7 +28,7 @@ from loger_ros.inventory import Finding, Verdict
 from loger_ros.ros.config import NetworkConfig, NodeConfig
 from loger_ros.ros.dds_profile import large_message_profile
 from loger_ros.ros.health import WARN, Trouble, network_values, status_message, told_anyway
-from loger_ros.ros.interface import DIAGNOSTICS, LISTENING, NODE, TF_STATIC, qos_profile
+from loger_ros.ros.interface import DIAGNOSTICS, LISTENING, NODE, PATIENCE, TF_STATIC, qos_profile
 from loger_ros.ros.network import load_network
 from loger_ros.ros.parameters import Parameters
 from loger_ros.ros.process import running_ros
@@ -167,8 +167,8 @@ class LogerNode(LifecycleNode):
         self._settings.configured = False
         if session is None:
             return True
+        session.finish(in_a_hurry)  # a signal that cuts this short leaves the session to the process's end
         self._session = None
-        session.finish(in_a_hurry)
         session.close()
         del session
         gc.collect()  # the network and its callbacks hold each other
@@ -176,6 +176,10 @@ class LogerNode(LifecycleNode):
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
         return True
+
+    def files_written(self, timeout: float) -> bool:
+        """Those that services were asked for; False: not within ``timeout`` seconds."""
+        return self._offers.files_written(timeout)
 
     def _end_session_or_raise(self) -> None:
         if not self.end_session():
@@ -270,7 +274,7 @@ class LogerNode(LifecycleNode):
 
 
 def run(args: list[str] | None = None) -> int:
-    ended, node = True, None  # ended: nothing of it goes on
+    ended, written, node = True, True, None  # ended: nothing of it goes on
     with running_ros(args):
         try:
             node = LogerNode()
@@ -285,10 +289,14 @@ def run(args: list[str] | None = None) -> int:
         finally:
             ended = False  # also where a second signal cuts this short
             ended = node.end_session(in_a_hurry=True)
+            written = node.files_written(PATIENCE)
             node.destroy_node()
     if node is not None and node.loader is not None and node.loader.is_alive():
         os._exit(0)  # told to end while it loads: Python cannot end beside a thread in foreign code
     if not ended:
         print(f"{NODE}: the process ends without waiting for the network", file=sys.stderr, flush=True)
         os._exit(3)
+    if not written:
+        print(f"{NODE}: the process ends before a file that was asked for is whole", file=sys.stderr)
+        return 3
     return 0

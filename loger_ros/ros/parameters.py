@@ -120,7 +120,7 @@ class Parameters:
                 self._changed(self._config_with(values))
             else:
                 self._check(values)
-        except ConfigError as error:
+        except ValueError as error:  # ConfigError, and what Python says of odd values
             return SetParametersResult(successful=False, reason=str(error))
         self._given |= set(values)
         return SetParametersResult(successful=True)

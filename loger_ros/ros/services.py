@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
@@ -19,6 +21,8 @@ from loger_ros.ros.recording import inside
 from loger_ros.ros.stream import CameraStream, write_map
 from loger_ros.ros.transforms import pose_of
 from loger_ros.ros.worker import Answer, Worker
+
+MOST_WRITING = 4  # files at once
 
 
 class NotNow(Exception):
@@ -32,6 +36,8 @@ class Services:
         self._node = node
         self._worker: Worker | None = None
         self._streams: Sequence[CameraStream] = ()
+        self._writing: list[threading.Thread] = []
+        self._initial: np.ndarray | None = None  # the newest, that the worker has not come to
         work: dict[str, Callable[[], Awaitable[str]]] = {
             "~/reset": self._reset,
             "~/pause": self._pause,
@@ -50,6 +56,14 @@ class Services:
 
     def serve(self, streams: Sequence[CameraStream], worker: Worker | None) -> None:
         self._streams, self._worker = streams, worker
+        self._initial = None
+
+    def files_written(self, timeout: float) -> bool:
+        """False: not within ``timeout`` seconds."""
+        until = time.monotonic() + timeout
+        for thread in self._writing:
+            thread.join(max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._writing)
 
     # ---- services ---------------------------------------------------------------------------------
 
@@ -60,6 +74,8 @@ class Services:
 
     async def _pause(self) -> str:
         self._configured()
+        if self._worker is None:
+            raise NotNow("the node is not active: there is nothing to pause")
         for stream in self._streams:
             stream.intake.paused = True
         longest = self._streams[0].config.stream.max_gap
@@ -104,8 +120,16 @@ class Services:
                 f"{frame!r}{'' if pose is not None else ' and is no rigid motion'}"
             )
             return
-        self._worker.ask(lambda: stream.place(pose))
+        waits, self._initial = self._initial is not None, pose
+        if not waits:
+            self._worker.ask(lambda: self._place(stream))
         log.info("initialpose: the map is laid anew around the robot")
+
+    def _place(self, stream: CameraStream) -> None:
+        """In the worker's thread: of several that came meanwhile the newest counts."""
+        pose, self._initial = self._initial, None
+        if pose is not None:
+            stream.place(pose)
 
     # ---- helpers ----------------------------------------------------------------------------------
 
@@ -125,8 +149,13 @@ class Services:
         return answer
 
     def _in_background(self, function: Callable[[], Any]) -> Answer:
+        self._writing = [thread for thread in self._writing if thread.is_alive()]
+        if len(self._writing) >= MOST_WRITING:
+            raise NotNow(f"{MOST_WRITING} files are being written already; ask again when they are done")
         answer = Answer(self._wake)
-        threading.Thread(target=answer.settle_with, args=(function,), name="service", daemon=True).start()
+        thread = threading.Thread(target=answer.settle_with, args=(function,), name="service", daemon=True)
+        self._writing.append(thread)
+        thread.start()
         return answer
 
     def _file(self, stream: CameraStream, setting: str) -> Path:

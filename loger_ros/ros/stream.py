@@ -271,8 +271,21 @@ class CameraStream:
             return
         update, self._unmapped = Update.joined(self._unmapped), []
         newest = update.frames[-1]
-        self._voxels.insert(cloud_of(update, self.config.cloud), newest.T_map_camera)
         self._map_changed, self._newest = True, newest.stamp
+        try:
+            self._voxels.insert(cloud_of(update, self.config.cloud), newest.T_map_camera)
+        except Exception as error:  # a GPU that is full; poses and points go on
+            text = (
+                f"{len(update.frames)} frames are not in the map ({type(error).__name__}: {error}); lower "
+                "map.max_voxels or stream.resolution, or raise cloud.stride"
+            )
+            self.events.add("map_failed", newest.stamp, text)
+        if self._voxels.beyond:
+            text = (
+                f"points farther than {self._voxels.reach:.0f} m from where the stream began are not in the "
+                "map; raise map.voxel_size"
+            )
+            self.events.add("map_ends", newest.stamp, text)
 
     def _publish_map(self) -> None:
         self._map_collected()

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from rclpy.task import Future
 
 IDLE = 0.2  # s between looks where nobody wakes the worker
+MOST_REQUESTS = 32  # that wait
 
 
 class Served(Protocol):
@@ -23,7 +24,7 @@ class Served(Protocol):
 
 
 class Refused(Exception):
-    """The worker ends before it came to that."""
+    """The worker does not come to that."""
 
 
 class Answer:
@@ -88,6 +89,9 @@ class Worker:
         with self._accepting:
             if self._stopping:
                 answer.settle(error=Refused("the node is being deactivated"))
+                return answer
+            if self._requests.qsize() >= MOST_REQUESTS:
+                answer.settle(error=Refused(f"{MOST_REQUESTS} requests wait for the network already"))
                 return answer
             self._requests.put((function, answer))
         self._news.set()

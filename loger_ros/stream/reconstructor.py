@@ -368,10 +368,11 @@ class Reconstructor:
             lost = len(given_up) - sum(len(update.frames) for update in settled)
             self.lost += lost
             message = f"{lost} frames have no pose, a new memory begins: {reason_of(error)}"
-            self.events.add("chunk_lost", given_up[-1].stamp, message)
+            last = given_up[-1] if given_up else self._state.last
+            self.events.add("chunk_lost", last.stamp if last else 0, message)
             self._begin_segment()
             if not isinstance(error, ChunkLost) and not is_out_of_memory(error):
-                self._state.owed = (*self._state.owed, *settled)
+                self._state.owed = (*self._state.owed, *updates, *settled)
                 raise
             updates += settled
 
