@@ -106,6 +106,22 @@ def test_a_frame_that_is_no_optical_one_is_told() -> None:
         assert any("optical frame" in text for text in camera.mounted_otherwise) == said
 
 
+def test_a_map_that_finds_no_room_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    camera = camera_stream(config=NodeConfig(stream=StreamConfig(**SHORT), map=MapConfig(max_voxels=16)))
+    moved: list[Any] = []
+    camera.outputs.motion = moved.append
+
+    def full(*arguments: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(camera._voxels, "insert", full)
+    assert run(camera, *range(24))["map_failed"] > 0
+    camera.map_cloud()
+    assert camera.events.counts.keys() == {"map_failed"}
+    assert len(moved) >= 20
+    assert "lower map.max_voxels" in camera.events.recent[-1].message
+
+
 # ---- images ---------------------------------------------------------------------------------------------
 
 

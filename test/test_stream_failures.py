@@ -73,6 +73,36 @@ def test_not_finite_once_costs_the_memory_and_no_frame(alignment, value):
     assert not torch.equal(result.chunk_poses[2], torch.eye(4))
 
 
+def test_a_memory_that_cannot_begin_is_named_and_costs_no_pose_that_was_there():
+    """Nothing of a chunk waits then, which could be given up."""
+    model = FakeModel()
+    recon = Reconstructor(model, chunk_size=5, overlap=0)
+    for frame in clip(8):
+        recon.push(frame)
+    begin = model.initial_memory
+    failures = [
+        None,
+        RuntimeError("the GPU has fallen off the bus"),
+    ]  # first it is asked for by the last chunk
+
+    def failing():
+        if failures and (error := failures.pop(0)):
+            raise error
+        return begin()
+
+    model.initial_memory = failing
+    with pytest.raises(RuntimeError, match="fallen off the bus"):
+        recon.flush()
+    assert recon.lost == 0
+    owed = [frame.stamp for update in recon.flush() for frame in update.frames]
+    assert owed == [frame.stamp for frame in clip(8)[5:]]
+    for frame in clip(13)[8:]:
+        recon.push(frame)
+    failures.append(RuntimeError("again"))  # now nothing waits
+    with pytest.raises(RuntimeError, match="again"):
+        recon.flush()
+
+
 def test_not_finite_twice_loses_the_chunk_only():
     recon, updates = run(Failing({2, 3}, bad_poses(float("nan"))))
     assert recon.events.counts == {"prediction_not_finite": 1, "chunk_lost": 1}

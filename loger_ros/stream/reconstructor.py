@@ -365,7 +365,7 @@ class Reconstructor:
         except Exception as error:
             settled = self._settle_shared()
             given_up = (*growing, *waiting)
-            lost = len(given_up) - sum(len(update.frames) for update in settled)
+            lost = len(given_up) - sum(len(update.frames) for update in (*updates, *settled))
             self.lost += lost
             message = f"{lost} frames have no pose, a new memory begins: {reason_of(error)}"
             last = given_up[-1] if given_up else self._state.last
