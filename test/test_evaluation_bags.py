@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +53,18 @@ def test_bags_of_the_world(sequence: Sequence, storage: str, compressed: bool, t
     source = open_source(tmp_path / "bag")
     assert source.kind == f"rosbag2, /image{'/compressed' if compressed else ''}"
     check(source, sequence, exact=not compressed)
+
+
+def test_a_damaged_static_transform_costs_itself_alone(sequence: Sequence, tmp_path: Path) -> None:
+    write_bag(sequence, tmp_path / "bag", "sqlite3", False)
+    with sqlite3.connect(next((tmp_path / "bag").glob("*.db3"))) as storage:
+        ((topic,),) = storage.execute("SELECT id FROM topics WHERE name = '/tf_static'")
+        row = (topic, sequence.stamps[0], bytes.fromhex("000100000200000001"))
+        storage.execute("INSERT INTO messages (topic_id, timestamp, data) VALUES (?, ?, ?)", row)
+    source = open_source(tmp_path / "bag")
+    np.testing.assert_allclose(source.truth().T_map_camera, sequence.T_world_camera, atol=1e-9)
+    assert source.problems.counts.keys() == {"tf_static_broken"}
+    assert source.camera.T_base_camera is not None
 
 
 def test_a_single_storage_file_is_a_bag(bag: Path, sequence: Sequence, tmp_path: Path) -> None:

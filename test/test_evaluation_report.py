@@ -22,7 +22,7 @@ from loger_ros.config import CloudConfig, StreamConfig
 from loger_ros.evaluation.evaluate import SO_FAR, Job, evaluate, judge
 from loger_ros.evaluation.progress import Line, duration
 from loger_ros.evaluation.report.compare import method_labels
-from loger_ros.evaluation.report.folder import read_metrics
+from loger_ros.evaluation.report.folder import MARK, read_metrics
 from loger_ros.evaluation.run import Settings, run_source
 from loger_ros.evaluation.sources import Choice, SourceError, open_source
 from loger_ros.evaluation.sources.base import ImageFiles
@@ -167,15 +167,42 @@ def test_nothing_stays_of_an_earlier_run(
 ) -> None:
     """Neither files that the new one has not, nor metrics.json beside what is half written."""
     shutil.copytree(report, tmp_path / "out")
+    (tmp_path / "out" / MARK).unlink()
     job = Job(str(folder / "rgb"), tmp_path / "out", "small", SETTINGS, pictures=False)
     with monkeypatch.context() as patch:
         patch.setattr("loger_ros.evaluation.report.folder.write_ply", Mock(side_effect=OSError("full")))
         with pytest.raises(OSError, match="full"):
             evaluate(job, small_model())
     assert read_metrics(tmp_path / "out") is None
+    assert len(read_journal(tmp_path / "out" / SO_FAR)) == 15, "the way is there all the same"
     evaluate(job, small_model())
     left = {file.name for file in (tmp_path / "out").iterdir()}
-    assert left == {"metrics.json", "report.html", "trajectory.txt", "said_first.txt", "cloud.ply"}
+    assert left == {MARK, "metrics.json", "report.html", "trajectory.txt", "said_first.txt", "cloud.ply"}
+
+
+def test_a_recording_whose_path_ends_alike_does_not_replace_another(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    monday, tuesday = tmp_path / "monday" / "a" / "b", tmp_path / "tuesday" / "a" / "b"
+    for day in (monday, tuesday):
+        shutil.copytree(folder, day)
+    out = ["--out", str(tmp_path / "out"), "--frames", "3", "--no-pictures"]
+    assert main(["eval", str(monday), *out]) == 0
+    before = (tmp_path / "out" / "a_b" / "metrics.json").read_bytes()
+    for command in (["eval", str(tuesday)], ["replay", str(tuesday), "--core"]):
+        assert main([*command, *out]) == 2
+        assert f"holds what was made of {monday}" in capsys.readouterr().err
+    assert (tmp_path / "out" / "a_b" / "metrics.json").read_bytes() == before
+    assert main(["eval", str(monday), *out]) == 0, "the same one again"
+
+
+def test_recordings_that_would_share_a_folder_are_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for name in ("a/b_c", "a_b/c"):
+        shutil.copytree(folder, tmp_path / "all" / name)
+    assert main(["eval", "--all", str(tmp_path / "all"), "--out", str(tmp_path / "out")]) == 2
+    assert "would be called a_b_c both" in capsys.readouterr().err
 
 
 def test_a_report_names_its_recording_the_same_from_everywhere(

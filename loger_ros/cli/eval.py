@@ -20,6 +20,7 @@ from loger_ros.evaluation.evaluate import Job, evaluate, finished_metrics, judge
 from loger_ros.evaluation.measure import CLOUD_THRESHOLD
 from loger_ros.evaluation.progress import Line
 from loger_ros.evaluation.report.compare import find_runs, tables, write_comparison
+from loger_ros.evaluation.report.folder import refuse_another
 from loger_ros.evaluation.run import Settings
 from loger_ros.evaluation.sources import Choice, SourceError, find_sources, named_path, open_source
 from loger_ros.model import load_model
@@ -155,7 +156,8 @@ def _one(args: argparse.Namespace) -> int:
         print(summary(judge(job, args.trajectory)))
         print(job.folder / "report.html")
         return 0
-    open_source(args.source, choice_of(args))  # what is amiss is told before the network is loaded
+    refuse_another(folder, args.source)  # what is amiss is told before the network is loaded
+    open_source(args.source, choice_of(args))
     model = load_model(args.model, device=args.device, dtype=args.dtype)
     job = job_of(args, args.source, folder, model.recommended)
     with Line(args.source) as line:
@@ -222,8 +224,13 @@ def sources_of(text: str) -> list[tuple[str, str]]:
     folder = Path(text)
     if not folder.is_dir():
         raise SourceError(f"{text} is no folder, and no synthetic set ({', '.join(NAMED_SETS)})")
-    found = list(find_sources(folder))
-    return [(str(path), "_".join(path.relative_to(folder).parts) or named_path(path).name) for path in found]
+    found: dict[str, Path] = {}
+    for path in find_sources(folder):
+        name = "_".join(path.relative_to(folder).parts) or named_path(path).name
+        if name in found:
+            raise SourceError(f"{found[name]} and {path} would be called {name} both: rename one of them")
+        found[name] = path
+    return [(str(path), name) for name, path in found.items()]
 
 
 def _frames_of(jobs: list[Job]) -> int:

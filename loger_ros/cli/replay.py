@@ -13,8 +13,9 @@ from typing import Any
 
 from loger_ros.cli.eval import add_run_arguments, choice_of, folder_name, job_of
 from loger_ros.config import ConfigError
-from loger_ros.evaluation.evaluate import Job, journal_in, require_poses
+from loger_ros.evaluation.evaluate import Job, journal_in, no_poses
 from loger_ros.evaluation.progress import Line
+from loger_ros.evaluation.report.folder import mark, refuse_another
 from loger_ros.evaluation.run import chosen, run_source
 from loger_ros.evaluation.sources import Source, SourceError, open_source
 from loger_ros.evaluation.sources.ahead import read_ahead
@@ -42,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         source = open_source(args.source, choice_of(args))
         folder = args.out / folder_name(args.source)
+        refuse_another(folder, args.source)
         job = job_of(args, args.source, folder, recommended_by(args.model, args.device, args.dtype))
         _require_mounting(source, job)
         started = time.monotonic()
@@ -74,11 +76,12 @@ def _core(source: Source, job: Job, speed: float, line: Line) -> int:
     paced = _Paced(source, speed) if speed > 0 else source
     with journal_in(job.folder, source.problems) as journal:
         run = run_source(paced, model, job.settings, journal=journal, progress=line.frames)
-    require_poses(job, source, run)
-    job.folder.mkdir(parents=True, exist_ok=True)
-    write_tum(job.folder / TRAJECTORY, run.trajectory)
-    write_ply(job.folder / "cloud.ply", run.cloud)
-    return len(run.stamps)
+        if len(run.trajectory):
+            mark(job.folder, job.source)
+            write_tum(job.folder / TRAJECTORY, run.trajectory)
+            write_ply(job.folder / "cloud.ply", run.cloud)
+            return len(run.stamps)
+    raise no_poses(job, source, run)
 
 
 def _node(source: Source, job: Job, speed: float, line: Line) -> int:
@@ -99,6 +102,7 @@ def _node(source: Source, job: Job, speed: float, line: Line) -> int:
         for name, value in dataclasses.asdict(section).items():
             parameters[f"{section.name}.{name}"] = value
     camera = source.camera if settings.undistort else None
+    mark(job.folder, job.source)
     frames = read_ahead(chosen(source, settings))
     count = replay(frames, camera, job.folder, parameters, rate=speed, sent=line.frames)
     if not (job.folder / TRAJECTORY).exists() or not len(read_tum(job.folder / TRAJECTORY)):

@@ -16,7 +16,13 @@ from typing import Any
 from loger_ros.config import CloudConfig, MapConfig, StreamConfig
 from loger_ros.evaluation.association import TOLERANCE
 from loger_ros.evaluation.measure import CLOUD_THRESHOLD, FEWEST, Matched, measure
-from loger_ros.evaluation.report.folder import description, problems_of, read_metrics, write_report
+from loger_ros.evaluation.report.folder import (
+    description,
+    problems_of,
+    read_metrics,
+    refuse_another,
+    write_report,
+)
 from loger_ros.evaluation.run import Progress, Run, Settings, run_of, run_source
 from loger_ros.evaluation.sources import Choice, Source, SourceError, open_source
 from loger_ros.events import EventLog
@@ -90,20 +96,21 @@ def settings_of_run(metrics: dict[str, Any]) -> Settings:
 
 def evaluate(job: Job, model: Any, progress: Progress = lambda frames: None) -> dict[str, Any]:
     """→ the metrics, which are also in the folder with the rest of the report."""
+    refuse_another(job.folder, job.source)
     source = open_source(job.source, job.choice)
     metrics = description(source, job.source, job.model, job.settings, job.device)
     metrics["model"]["dtype"] = job.dtype
     metrics |= {"choice": _as_opened(job.choice), "job": job.fingerprint}
     with journal_in(job.folder, source.problems) as journal:
         run = run_source(source, model, job.settings, journal=journal, progress=progress)
-    require_poses(job, source, run)
-    return _reported(job, source, run, metrics)
+        if len(run.trajectory):
+            return _reported(job, source, run, metrics)
+    raise no_poses(job, source, run)
 
 
-def require_poses(job: Job, source: Source, run: Run) -> None:
-    if not len(run.trajectory):
-        reasons = "; ".join(f"{item['name']}: {item['message']}" for item in problems_of(source, run))
-        raise SourceError(f"no frame of {job.source} got a pose. {reasons or 'It has no images'}")
+def no_poses(job: Job, source: Source, run: Run) -> SourceError:
+    reasons = "; ".join(f"{item['name']}: {item['message']}" for item in problems_of(source, run))
+    return SourceError(f"no frame of {job.source} got a pose. {reasons or 'It has no images'}")
 
 
 @contextmanager
@@ -125,6 +132,7 @@ def journal_in(folder: Path, problems: EventLog) -> Iterator[Journal]:
 
 def judge(job: Job, trajectory: Path) -> dict[str, Any]:
     """The same report of a trajectory that was made elsewhere, such as by a robot or another method."""
+    refuse_another(job.folder, job.source)
     source = open_source(job.source, job.choice)
     try:
         made = read_tum(trajectory)

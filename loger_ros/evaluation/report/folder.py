@@ -18,13 +18,14 @@ from loger_ros.evaluation.report.page import run_page
 from loger_ros.evaluation.report.plots import HINT, Plots
 from loger_ros.evaluation.report.views import cloud_pictures
 from loger_ros.evaluation.run import Run, Settings
-from loger_ros.evaluation.sources import Source
+from loger_ros.evaluation.sources import Source, SourceError
 from loger_ros.files import appearing_whole
 from loger_ros.mapping.point_files import write_ply
 from loger_ros.mapping.trajectory_files import write_tum
 from loger_ros.types import Trajectory
 
 METRICS = "metrics.json"
+MARK = "source.txt"  # names the recording
 PICTURES = (
     *("path_top", "path_side", "errors", "drift", "timing"),
     *("cloud_above", "cloud_aside", "cloud_along"),
@@ -36,6 +37,24 @@ FILES = (
 MOST_METRICS = 32 << 20  # bytes of a metrics.json to read
 
 
+def refuse_another(folder: Path, source: str) -> None:
+    """A recording whose path ends alike must not take the place of the one whose results are there."""
+    mark = folder / MARK
+    known = mark.read_text().strip() if mark.is_file() else ""
+    if known and known != named(source):
+        raise SourceError(f"{folder} holds what was made of {known}: choose another folder with --out")
+
+
+def mark(folder: Path, source: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARK).write_text(f"{named(source)}\n")
+
+
+def named(source: str) -> str:
+    """The same from wherever it is looked at."""
+    return os.path.abspath(source) if Path(source).exists() else source
+
+
 def write_report(
     folder: Path,
     run: Run,
@@ -43,7 +62,7 @@ def write_report(
     matched: Matched | None,
     pictures: bool = True,
 ) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    mark(folder, metrics["source"]["path"])
     for name in (METRICS, *FILES):  # of an earlier run; metrics.json would vouch for a mixture of both
         (folder / name).unlink(missing_ok=True)
     write_tum(folder / "trajectory.txt", run.trajectory)
@@ -96,10 +115,8 @@ def description(
     source: Source, path: str, model_name: str, settings: Settings, device: str
 ) -> dict[str, Any]:
     """What was run on what: the part of metrics.json that tells runs apart."""
-    if Path(path).exists():
-        path = os.path.abspath(path)  # the same from wherever it is looked at
     return {
-        "source": {"name": source.name, "kind": source.kind, "path": path, "frames": len(source)},
+        "source": {"name": source.name, "kind": source.kind, "path": named(path), "frames": len(source)},
         "model": {"name": model_name},
         "settings": dataclasses.asdict(settings),
         "made_with": {

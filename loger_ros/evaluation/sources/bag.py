@@ -173,7 +173,9 @@ class Bag:
 
     def _mounted(self, camera: Camera | None, reader: Any) -> Camera | None:
         try:
-            return camera and replace(camera, T_base_camera=mounting(reader, self._camera_frame))
+            return camera and replace(
+                camera, T_base_camera=mounting(reader, self._camera_frame, self.problems)
+            )
         except Exception as error:  # of /tf_static, which is no reason not to know the camera
             self.problems.add(
                 "no_mounting", 0, f"/tf_static does not tell how the camera is mounted ({error})"

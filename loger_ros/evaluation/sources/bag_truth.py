@@ -101,7 +101,7 @@ class BagTruth:
             return np.eye(4)
         if camera in names:
             return np.eye(4)
-        edges = _static_edges(reader)
+        edges = _static_edges(reader, self._problems)
         for name in names:
             found = _path(edges, name, camera)
             if found is not None:
@@ -114,9 +114,9 @@ class BagTruth:
         return np.eye(4)
 
 
-def mounting(reader: Any, camera_frame: str) -> np.ndarray | None:
+def mounting(reader: Any, camera_frame: str, problems: EventLog) -> np.ndarray | None:
     """T_base_camera by static transforms, where the recording has a robot's base."""
-    edges = _static_edges(reader)
+    edges = _static_edges(reader, problems)
     names = (base + end for end in ("", *TRUE_ENDINGS) for base in BASES)
     found = (_path(edges, name, camera_frame) for name in names)
     return next((pose for pose in found if pose is not None), None)
@@ -141,7 +141,7 @@ def _poses(message: Any, kind: str, frames: tuple[str, str]) -> list[tuple[int, 
     return [(int(nanoseconds), transform(rotation_of(numbers[3:]), numbers[:3]), child)]
 
 
-def _static_edges(reader: Any) -> dict[str, dict[str, np.ndarray]]:
+def _static_edges(reader: Any, problems: EventLog) -> dict[str, dict[str, np.ndarray]]:
     """frame → its neighbours, with the transform T_frame_neighbour."""
     edges: dict[str, dict[str, np.ndarray]] = {}
     connections = [c for c in reader.connections if c.topic == "/tf_static" and c.msgtype == TF_TYPE]
@@ -149,7 +149,12 @@ def _static_edges(reader: Any) -> dict[str, dict[str, np.ndarray]]:
         return edges
     count = 0
     for connection, _, data in reader.messages(connections):
-        for sent in reader.deserialize(data, connection.msgtype).transforms:
+        try:
+            transforms = reader.deserialize(data, connection.msgtype).transforms
+        except Exception as error:  # of rosbags, in types that are its own
+            problems.add("tf_static_broken", 0, f"a message of /tf_static is damaged and left out ({error})")
+            continue
+        for sent in transforms:
             frames = (sent.header.frame_id, sent.child_frame_id)
             for _, pose, _ in _poses(sent, "geometry_msgs/msg/TransformStamped", frames):
                 parent, child = (name.lstrip("/") for name in frames)
