@@ -27,5 +27,5 @@ train:  ## make the checkpoint that ships, in some hours; run again, it goes on 
 doctor:  ## what this machine has, and what it lacks
 	@$(RUN) loger doctor
 
-clean:  ## forget the environment and what was built
+clean:  ## forget the environments in this folder and what was built
 	rm -rf .venv .venv-* build install log

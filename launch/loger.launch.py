@@ -35,22 +35,34 @@ ARGUMENTS = {
         "Topic of the camera's images. Those of named cameras (input.cameras) are NAME/image: remap them.",
     ),
     "camera_info": ("", "Topic of the camera's calibration; empty: camera_info beside the images."),
-    "image_transport": ("", "raw or compressed (JPEG, PNG on IMAGE/compressed); empty: raw."),
+    "image_transport": (
+        "",
+        "raw or compressed (JPEG, PNG on IMAGE/compressed); empty: as params_file says, or raw.",
+    ),
     "checkpoint": (
         "",
         "tiny, loger, loger_star or the path of a checkpoint; empty: as params_file says, or tiny.",
     ),
-    "device": ("", "cpu, cuda or cuda:1; empty: cuda if there is one."),
-    "unit": ("", "Metres per unit of the network; for tiny the camera's height above the ground. Empty: 1."),
+    "device": ("", "cpu, cuda or cuda:1; empty: as params_file says, or cuda if there is one."),
+    "unit": (
+        "",
+        "Metres per unit of the network; for tiny the camera's height above the ground. Empty: as "
+        "params_file says, or 1.",
+    ),
     "motion": (
         "",
-        "free, or wheels for a robot that turns about base_link and does not slide sideways. Empty: free.",
+        "free, or wheels for a robot that turns about base_link and does not slide sideways. Empty: as "
+        "params_file says, or free.",
     ),
     "extrinsic": (
         "",
-        "Where the camera sits: tf (from /tf_static) or parameters (see params_file). Empty: tf.",
+        "Where the camera sits: tf (from /tf_static) or parameters (see params_file). Empty: as params_file "
+        "says, or tf.",
     ),
-    "output_folder": ("", "Where trajectory and map are written; empty: ~/.ros/loger."),
+    "output_folder": (
+        "",
+        "Where trajectory and map are written; empty: as params_file says, or ~/.ros/loger.",
+    ),
     "params_file": (
         str(share_file("config/loger.yaml")),
         "YAML file of parameters; the default one lists all of them, config/presets has some for a start.",

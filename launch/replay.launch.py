@@ -2,9 +2,10 @@
 
 ros2 launch loger_ros replay.launch.py bag:=/path/of/bag image:=/camera/image_raw
 
-Takes the arguments of loger.launch.py as well: launch hands them on. What the robot said of itself then, /tf
-and /diagnostics, is played below /recorded. The bag begins when the node says that it listens. The node stays
-when the bag has ended, so that its map can be looked at and saved; Ctrl+C ends it.
+Takes the arguments of loger.launch.py as well, but for use_sim_time and log_level, which it sets. What the
+robot said of itself then, /tf and /diagnostics, is played below /recorded. The bag begins when the node says
+that it listens. The node stays when the bag has ended, so that its map can be looked at and saved; Ctrl+C
+ends it.
 """
 
 from pathlib import Path

@@ -238,7 +238,8 @@ class QueueConfig(Section):
     max_rate: float = setting(0.0, "Most frames taken per second; 0: no limit", unit="Hz", minimum=0)
     min_motion: float = setting(
         0.0,
-        "Skip frames whose picture moved by less than this since the last one taken; 0: take all",
+        "Skip frames whose picture moved by less than this since the last one taken, but for one each "
+        "second; 0: take all",
         unit="image widths",
         minimum=0,
         maximum=1,

@@ -16,7 +16,7 @@ COMMANDS = {
     "doctor": "say what this machine has and whether the node could run",
     "parameters": "every parameter of the node: a YAML file to start from, or a page to read",
     "weights": "fetch, verify and convert checkpoints",
-    "bench": "measure the model, the stream, the map, the node, readers and the world renderer",
+    "bench": "measure the model, its loading, the stream, point clouds, the node, readers and the renderer",
     "world": "look at and export procedural scenes",
     "assess": "hold a model against its goals and every baseline",
     "train": "train a model on procedural scenes",

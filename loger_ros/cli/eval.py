@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from loger_ros.cli.arguments import image_size, rate
 from loger_ros.cli.settings import add_settings, chosen_settings
 from loger_ros.config import CloudConfig, ConfigError, MapConfig, StreamConfig, cloud_settings_for
@@ -24,7 +26,7 @@ from loger_ros.evaluation.report.folder import refuse_another
 from loger_ros.evaluation.run import Settings
 from loger_ros.evaluation.sources import Choice, SourceError, find_sources, named_path, open_source
 from loger_ros.model import load_model
-from loger_ros.model.weights import recommended_by
+from loger_ros.model.weights import dtype_name, recommended_by
 from loger_ros.world.named_sets import NAMED_SETS
 
 ENGINES = ("processes", "ray")
@@ -54,9 +56,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default="tiny", help="tiny, loger, loger_star or a checkpoint (default: tiny)"
     )
-    parser.add_argument(
-        "--device", default="auto", help="cpu, cuda, cuda:1 (default: a GPU where there is one)"
-    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", default="auto", help="of the network (default: as the node chooses)")
     parser.add_argument("--frames", type=int, default=0, help="take at most so many frames (default: all)")
     parser.add_argument("--every", type=int, default=1, help="take one frame of every so many (default: 1)")
@@ -116,7 +116,7 @@ def job_of(args: argparse.Namespace, source: str, folder: Path, recommended: dic
         round(args.tolerance * 1e6),
         args.cloud_threshold,
         args.device,
-        args.dtype,
+        dtype_name(args.dtype, args.device),
         not args.no_pictures,
     )
 

@@ -16,6 +16,10 @@ def add_settings(parser: argparse.ArgumentParser, section: type[Section], prefix
     """One flag per field, such as --chunk-size; nothing is set where the flag is not given."""
     group = parser.add_argument_group(f"settings: {section.name}")
     hints = get_type_hints(section)
+    default = {
+        "stream": "default: what the checkpoint recommends, else",
+        "cloud": "default: what suits the size of the images, else",
+    }.get(section.name, "default:")
     for item in dataclasses.fields(section):  # type: ignore[arg-type]
         kind = hints[item.name]
         if kind not in (int, float, str):
@@ -27,7 +31,7 @@ def add_settings(parser: argparse.ArgumentParser, section: type[Section], prefix
             type=kind,
             choices=item.metadata["choices"] or None,
             metavar=None if item.metadata["choices"] else kind.__name__.upper(),
-            help=f"{item.metadata['description']}{unit} (default: {item.default})".replace("%", "%%"),
+            help=f"{item.metadata['description']}{unit} ({default} {item.default})".replace("%", "%%"),
         )
 
 

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     preview.add_argument("--no-film", action="store_true", help="only the contact sheet")
     export = actions.add_parser("export", help="a rosbag2, or a TUM-style or KITTI-style folder")
     export.add_argument("format", choices=("bag", "tum", "kitti"))
-    export.add_argument("folder", type=Path, help="where to; it must not exist yet, or be empty")
+    export.add_argument("folder", type=Path, help="where to; must not exist yet (tum and kitti: or be empty)")
     _add_choice(export)
     export.add_argument("--storage", choices=STORAGES, default="mcap", help="of a bag (default: mcap)")
     export.add_argument("--compressed", action="store_true", help="JPEG images in a bag, on image/compressed")

@@ -1,1 +1,1 @@
-"""How good a trajectory is."""
+"""Recordings, runs of them, reports and exports; and how good a model is."""

@@ -58,7 +58,10 @@ class InputConfig(Section):
         True, "Use camera_info: straighten images, and bring them to the angle of view that the network knows"
     )
     camera_info_timeout: float = setting(
-        2.0, "Wait so long for camera_info after the first image, then go on without", unit="s", minimum=0
+        2.0,
+        "So long after the first image, images are dropped until camera_info comes; then it goes without",
+        unit="s",
+        minimum=0,
     )
     max_pixels: int = setting(
         50_000_000, "Larger images are refused", unit="pixels", minimum=1, maximum=1_000_000_000
@@ -129,7 +132,8 @@ class OutputConfig(Section):
     folder: str = setting("~/.ros/loger", "Everything that is written goes here and nowhere else")
     journal: str = setting(
         "journal.tum",
-        "The trajectory on disk as it grows, a file in output.folder that later runs continue; empty: none",
+        "The trajectory on disk as it grows, a file in output.folder that later runs continue; empty: none, "
+        "and save_trajectory has nothing to save",
     )
     journal_limit: float = setting(
         1000.0, "A longer journal is renamed to .old (replacing the one before)", unit="MB", minimum=1

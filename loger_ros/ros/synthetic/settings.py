@@ -57,7 +57,8 @@ class Settings:
 
 
 ABOUT = {
-    "named_set": "a named test set, such as robot_rooms: plays its sequence `index`, ignores place to seed",
+    "named_set": "a named test set, such as robot_rooms: plays its sequence `index`; beside it only width, "
+    "height and how it is played count",
     "place": f"one of {', '.join(PLACES)}",
     "motion": f"one of {', '.join(MOTIONS)}",
     "frames": "length of the sequence",
