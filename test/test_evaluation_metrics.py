@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from loger_ros.evaluation.association import associate
 from loger_ros.evaluation.clouds import cloud_errors
 from loger_ros.evaluation.depth import DepthSample
-from loger_ros.evaluation.measure import Matched, causal_error, trajectory_metrics, without_nan
+from loger_ros.evaluation.measure import Matched, causal_error, measure, trajectory_metrics, without_nan
 from loger_ros.evaluation.relative import auc, pair_errors, rpe
+from loger_ros.evaluation.run import run_of
 from loger_ros.evaluation.seen_depth import SeenDepth
 from loger_ros.evaluation.segments import segment_errors
 from loger_ros.evaluation.trajectory import Statistics, alignment, placing, position_errors
 from loger_ros.geometry import exp_rotation, transform
+from loger_ros.mapping.cloud import Cloud
 from loger_ros.mapping.trajectory_files import read_tum, write_tum
 from loger_ros.stream.prepare import Preparation
 from loger_ros.types import Camera, Trajectory
@@ -256,3 +260,42 @@ def test_on_a_straight_way_the_cameras_tell_how_it_lies(mode: str) -> None:
 def test_numbers_that_are_none_become_null() -> None:
     assert without_nan({"a": [float("nan"), np.float64(2)], "b": np.int64(3)}) == {"a": [None, 2.0], "b": 3}
     assert math.isnan(Statistics.of(np.zeros(0)).rmse)
+
+
+def test_a_run_of_half_the_size_is_perfect_once_its_scale_is_known():
+    """Poses, depth and cloud are the truth by half, seen from somewhere else."""
+    truth = walk(120, 3)
+    rng = np.random.default_rng(3)
+    away = transform(exp_rotation(np.array([0.3, -0.8, 1.7])), np.array([4.0, 1.0, -2.0]))
+    points = rng.uniform(-5, 5, (500, 3))
+    made = away @ truth
+    made[:, :3, 3] *= 0.5
+    moved = 0.5 * (points @ away[:3, :3].T + away[:3, 3])
+    stamps = tuple(range(10**9, 10**9 + 120 * 10**8, 10**8))
+    trajectory = Trajectory(stamps, made, (0,) * 120)
+    depth = DepthSample()
+    true_depth = rng.uniform(1, 9, (40, 60))
+    depth.add(0.5 * true_depth, true_depth)
+    cloud = Cloud(torch.from_numpy(moved).float(), torch.zeros(500, 3, dtype=torch.uint8), torch.ones(500))
+    run = replace(
+        run_of(trajectory, stamps),
+        said_first=trajectory,
+        delays=np.array([0.1, 0.3]),
+        cloud=cloud,
+        true_cloud=points,
+        depth=depth,
+    )
+    metrics = measure(run, Trajectory(stamps, truth, (0,) * 120))
+    assert metrics["ate"]["sim3"]["scale"] == pytest.approx(2)
+    assert metrics["ate"]["sim3"]["rmse"] < 1e-6 < metrics["ate"]["se3"]["rmse"]
+    assert metrics["rpe_scaled"]["translation"]["max"] < 1e-6 < metrics["rpe"]["translation"]["mean"]
+    assert metrics["segments_scaled"]["translation_percent"] < 1e-4
+    assert metrics["segments"]["translation_percent"] == pytest.approx(50, rel=0.2)
+    assert metrics["depth"]["metric"]["abs_rel"] == pytest.approx(0.5)
+    assert metrics["depth"]["trajectory_scale"]["abs_rel"] < 1e-6
+    assert metrics["cloud"]["sim3"]["accuracy"] < 1e-4
+    assert metrics["cloud"]["none"]["accuracy"] > 0.1
+    assert metrics["causal"]["age_s"] == {"mean": pytest.approx(0.2), "max": 0.3}
+    lost = 0.5 * np.linalg.norm(truth[-1, :3, 3] - truth[0, :3, 3])
+    assert metrics["causal"]["end"] == pytest.approx(lost)
+    assert metrics["causal"]["end_percent"] == pytest.approx(100 * lost / metrics["path_m"])

@@ -165,12 +165,13 @@ def test_fast_weights_are_forgotten_and_the_window_is_kept():
         assert_equal(tensors, numbers.under(f"win{w}."), LIMIT)
 
 
+@pytest.mark.parametrize("place", PLACES, ids=["shipped", "full"])
 @pytest.mark.parametrize(
     ("prefix", "switches"),
     [("turn_off_ttt.", {"fast_weights": False}), ("turn_off_swa.", {"sliding_window": False})],
 )
-def test_switches(prefix, switches):
-    numbers = load(FULL, "ttt_off_swa_off_fp32ns")
+def test_switches(place, prefix, switches):
+    numbers = load(place, "ttt_off_swa_off_fp32ns")
     images = golden("windows_plain_fp32ns")["images"][:, :8]
     for w, tensors in enumerate(run_chunks(model_for(numbers), images, [[0, 5], [3, 8]], 5, 2, **switches)):
         truth = numbers.under(f"{prefix}win{w}.")

@@ -188,6 +188,16 @@ def test_what_is_straightened_is_known_by_its_name(topic: str, straight: bool) -
     assert is_rectified(topic) == straight
 
 
+def test_straightened_images_are_not_straightened_again() -> None:
+    camera = camera_stream(config=NodeConfig(input=InputConfig(camera_info_timeout=0)))
+    camera.intake.rectified = True
+    message = info(Camera(8, 6, LENS.matrix, (0.1,) * 5))
+    message.p = np.hstack([2 * LENS.matrix, np.zeros((3, 1))]).reshape(-1)
+    camera.intake.camera_info(message)
+    assert camera.intake.camera is not None
+    assert not camera.intake.camera.distortion
+
+
 def test_camera_info_is_wanted_until_it_came_and_again_for_other_images_and_after_a_reset() -> None:
     camera = camera_stream(config=NodeConfig(input=InputConfig(camera_info_timeout=0)))
     intake = camera.intake

@@ -31,8 +31,9 @@ from node_rig import (  # noqa: E402
 from rcl_interfaces.srv import DescribeParameters  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2  # noqa: E402
 
-from loger_ros.config import StreamConfig  # noqa: E402
+from loger_ros.config import CloudConfig, StreamConfig  # noqa: E402
 from loger_ros.geometry import difference, exp_rotation, inverse, transform  # noqa: E402
+from loger_ros.mapping.cloud import cloud_of  # noqa: E402
 from loger_ros.mapping.journal import read_journal  # noqa: E402
 from loger_ros.mapping.point_files import read_pcd, read_ply  # noqa: E402
 from loger_ros.mapping.trajectory_files import read_tum  # noqa: E402
@@ -213,6 +214,20 @@ def test_clouds_and_depth_come_while_someone_listens(node: SimpleNamespace) -> N
     stamps = tester.send_images(TEN, node.start)
     tester.wait(lambda: points and whole and depth and confidence and infos)
     tester.wait(lambda: stamp_of(whole[-1]) == stamps[7] and stamp_of(points[-1]) == stamps[7])
+    updates = expected(node.checkpoint, TEN, stamps)
+    T_map_world = MOUNT @ inverse(updates[0].frames[0].T_map_camera)
+    last = updates[-1]
+    final = last[: last.final_count]
+    assert final.frames[-1].stamp == stamps[7]
+    seen = cloud_of(final, CloudConfig(min_confidence=0, edge_tolerance=0, stride=1)).points.double().numpy()
+    sent = np.frombuffer(points[-1].data, np.uint8).reshape(-1, points[-1].point_step)[:, :12].copy()
+    assert np.allclose(sent.view("<f4"), seen @ T_map_world[:3, :3].T + T_map_world[:3, 3], atol=1e-4)
+    shown = {stamp_of(message): np.frombuffer(message.data, "<f4").reshape(24, 32) for message in depth}
+    sure = {stamp_of(message): np.frombuffer(message.data, "<f4").reshape(24, 32) for message in confidence}
+    newest = max(shown.keys() & sure.keys())
+    said = next(update for update in reversed(updates) if update.frames[-1].stamp == newest)
+    assert np.allclose(shown[newest], said.local_points[-1, ..., 2], atol=1e-4)
+    assert np.allclose(sure[newest], said.confidence[-1, ..., 0].sigmoid(), atol=1e-4)
     assert tester.set("output.map_period", 1000.0) == ""  # counts at once
     more = tester.send_images(TEN[:4], stamps[-1] + SECOND // 10)
     tester.wait(lambda: stamp_of(points[-1]) > stamps[7])

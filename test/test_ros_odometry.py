@@ -102,6 +102,18 @@ def test_a_chunk_that_is_of_another_segment_than_its_previews_moves_the_robot_on
         assert np.allclose(motion.T_odom_base, expected.T_odom_base)
 
 
+def test_who_says_where_the_robot_is_says_it_with_its_heading() -> None:
+    rng = np.random.default_rng(4)
+    odometer = Odometer(random_pose(rng))
+    poses = [random_pose(rng) for _ in range(3)]
+    before = odometer.follow(update(dict(zip((100, 200), poses, strict=False))))[-1]
+    place = random_pose(rng)
+    odometer.place(place)
+    (after,) = odometer.follow(update(dict(zip((200, 300), poses[1:], strict=True))))
+    step = inverse(before.T_odom_base) @ after.T_odom_base
+    assert np.allclose(after.T_map_odom @ after.T_odom_base, place @ step)
+
+
 def test_covariances_follow_a_sample_of_errors() -> None:
     """Small errors of the camera, drawn and carried through the geometry, against the formula."""
     rng = np.random.default_rng(2)

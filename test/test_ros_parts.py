@@ -13,7 +13,7 @@ import pytest
 from posed_updates import random_pose, update
 
 from loger_ros.events import EventLog
-from loger_ros.geometry import inverse, quaternion, transform
+from loger_ros.geometry import exp_rotation, inverse, quaternion, transform
 from loger_ros.mapping.journal import read_journal
 from loger_ros.mapping.trajectory_files import read_tum
 from loger_ros.ros.config import HealthConfig
@@ -79,6 +79,14 @@ def test_a_mount_is_read_as_people_say_it() -> None:
     assert np.allclose(seen, [0, 0, 1, 1])
     left = inverse(T_base_camera) @ np.array([1.0, 1.0, 0.5, 1.0])
     assert left[0] < 0  # left of the robot is left in the picture, whose x looks right
+    aside = mount((0.0, 0.0, 0.0), (0.0, 0.0, np.pi / 2))[:3, :3]
+    assert np.allclose(aside @ [0, 0, 1], [0, 1, 0]), "a quarter turn of yaw looks to the left"
+    leaning = mount((0.0, 0.0, 0.0), (np.pi / 2, 0.0, 0.0))[:3, :3]
+    assert np.allclose(leaning @ [1, 0, 0], [0, 0, -1]), "roll to the right takes the right side down"
+    roll, pitch, yaw = 0.3, -0.5, 0.8
+    one_by_one = [exp_rotation(np.array(turn)) for turn in ([0, 0, yaw], [0, pitch, 0], [roll, 0, 0])]
+    expected = one_by_one[0] @ one_by_one[1] @ one_by_one[2] @ BODY_FROM_OPTICAL[:3, :3]
+    assert np.allclose(mount((0.0, 0.0, 0.0), (roll, pitch, yaw))[:3, :3], expected)
 
 
 # ---- files --------------------------------------------------------------------------------------------
@@ -297,11 +305,6 @@ def test_a_transition_that_rclpy_raises_about_is_answered() -> None:
     assert "no such transition" in said[0]
 
 
-def test_a_part_of_an_update_knows_its_noise() -> None:
-    whole = update({0: np.eye(4), 1: np.eye(4)})
-    assert whole[:1].noise is whole.noise
-
-
 # ---- health -------------------------------------------------------------------------------------------
 
 
@@ -376,6 +379,33 @@ def test_the_time_of_a_chunk_is_guessed_before_there_was_one() -> None:
     assert session.chunk_time(statistics) > session.HURRY
     statistics.took("chunk", 0.1)
     assert session.chunk_time(statistics) == 0.1
+
+
+def test_rates_are_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("loger_ros.ros.statistics.time.monotonic", lambda: now[0])
+    statistics = Statistics()
+    for _ in range(40):
+        now[0] += 0.5
+        statistics.happened("image")
+    assert statistics.rate("image") == pytest.approx(2.0)
+    now[0] += 4.0
+    assert statistics.rate("image") == pytest.approx(0.4)
+
+
+def test_a_camera_is_not_silent_for_what_was_before_it_was_activated(monkeypatch: pytest.MonkeyPatch) -> None:
+    health_module = pytest.importorskip("loger_ros.ros.health", reason="needs ROS 2")
+    now = [100.0]
+    monkeypatch.setattr(health_module.time, "monotonic", lambda: now[0])
+    health = health_module.CameraHealth(EventLog(lambda message: None), Statistics())
+    inputs = SimpleNamespace(why_nothing_comes=lambda: "why", topic="/image")
+    now[0] += 60
+    assert health.troubles(HealthConfig(image_timeout=5), inputs, 0.0, True)
+    health.activated()
+    now[0] += 4
+    assert not health.troubles(HealthConfig(image_timeout=5), inputs, 0.0, True)
+    now[0] += 2
+    assert health.troubles(HealthConfig(image_timeout=5), inputs, 0.0, True)
 
 
 def test_ages_are_told_by_percentiles() -> None:

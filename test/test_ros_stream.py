@@ -21,12 +21,13 @@ from rclpy.clock import ClockType, ROSClock
 from rclpy.time import Time
 
 from loger_ros.config import ConfigError, MapConfig, QueueConfig, StreamConfig
+from loger_ros.mapping.cloud import Cloud
 from loger_ros.mapping.journal import read_journal
 from loger_ros.ros.config import FramesConfig, InputConfig, NodeConfig
 from loger_ros.ros.messages import header, image_message
 from loger_ros.ros.network import WatchedModel
 from loger_ros.ros.odometry import Odometer
-from loger_ros.ros.outputs import Outputs, ThinnedWay
+from loger_ros.ros.outputs import Outputs, ThinnedWay, placed
 from loger_ros.ros.time_jumps import TimeJumps
 from loger_ros.ros.transforms import Mounting, mount
 from loger_ros.stream import Reconstructor
@@ -122,6 +123,28 @@ def test_a_map_that_finds_no_room_holds_up_nothing_else(monkeypatch: pytest.Monk
     assert "lower map.max_voxels" in camera.events.recent[-1].message
 
 
+def test_a_reset_empties_the_map_and_a_place_begins_another_segment(tmp_path: Path) -> None:
+    config = NodeConfig(stream=StreamConfig(**SHORT), map=MapConfig(max_voxels=16))
+    camera = camera_stream(config=config, journal=tmp_path / "journal.tum")
+    run(camera, *range(6))
+    assert len(camera.map_cloud()) > 0
+    camera.place(mount((1.0, 2.0, 0.0), (0.0, 0.0, 1.0)))
+    run(camera, *range(6, 9))
+    assert len(set(read_journal(tmp_path / "journal.tum").segments)) == 2
+    camera.reset()
+    assert len(camera.map_cloud()) == 0
+
+
+def test_points_are_moved_to_where_the_map_has_them() -> None:
+    rng = np.random.default_rng(0)
+    T_map_world = mount(tuple(rng.normal(size=3)), tuple(rng.normal(size=3)))
+    points = torch.from_numpy(rng.normal(size=(20, 3)))
+    cloud = Cloud(points, torch.zeros(20, 3, dtype=torch.uint8), torch.ones(20))
+    expected = [T_map_world[:3, :3] @ point + T_map_world[:3, 3] for point in points.numpy()]
+    assert np.allclose(placed(cloud, T_map_world).points, expected)
+    assert placed(cloud, T_map_world).colours is cloud.colours
+
+
 # ---- images ---------------------------------------------------------------------------------------------
 
 
@@ -166,7 +189,7 @@ def test_frames_of_a_chunk_that_fails_are_counted(monkeypatch: pytest.MonkeyPatc
     longer = StreamConfig(chunk_size=4, overlap=1, resolution="8x6")
     camera = camera_stream(config=NodeConfig(stream=longer, map=MapConfig(max_voxels=16)))
     run(camera, 0, 1, 2)
-    monkeypatch.setattr(camera._model, "step", Mock(side_effect=torch.OutOfMemoryError("no room")))
+    monkeypatch.setattr(camera._model, "step", Mock(side_effect=torch.cuda.OutOfMemoryError("no room")))
     assert run(camera, 3)["chunk_lost"] == 1
     assert camera.statistics.counts["without_pose"] == 4
     camera.reset()

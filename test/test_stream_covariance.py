@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fake_model import FakeModel
+from posed_updates import random_pose
 from simulated_chunks import Faults, joined, simulate
 
-from loger_ros.geometry import inverse, log_rotation, nearest_rotation, transform
+from loger_ros.geometry import exp_rotation, inverse, log_rotation, nearest_rotation, transform
 from loger_ros.stream import Reconstructor
 from loger_ros.stream.align import Aligner
 from loger_ros.stream.covariance import Uncertainty
@@ -55,6 +56,63 @@ def test_what_a_join_finds_of_scale_is_as_exact_as_the_covariance_says(alignment
         for error, covariance in errors_and_covariances(alignment, faults, range(5), chunks=24, overlap=4)
     ]
     assert 2.5 < np.mean(squares) < 11
+
+
+def turned(pose):
+    """(6, 6) that turns both halves."""
+    result = np.zeros((6, 6))
+    result[:3, :3] = result[3:, 3:] = pose[:3, :3]
+    return result
+
+
+@pytest.mark.parametrize("alignment", ["none", "se3", "sim3", "robust"])
+def test_a_map_that_is_turned_turns_the_covariances_and_nothing_else(alignment):
+    rng = np.random.default_rng(0)
+    G = random_pose(rng)
+    poses = np.array([random_pose(rng, 0.3) for _ in range(10)])
+    before = np.array([pose @ random_pose(rng, 0.05) for pose in poses[4:6]])
+    told = []
+    for place in (np.eye(4), G):
+        _, begun = Uncertainty(alignment).after_chunk(place @ poses[:6], np.full(6, 0.8), np.zeros((0, 4, 4)))
+        scales = (1.0, 1.1)
+        _, joined_once = begun.after_chunk(place @ poses[4:], np.full(6, 0.8), place @ before, scales)
+        told.append(joined_once.after_chunk(place @ poses[4:], np.full(6, 0.7), place @ before, scales)[0])
+    assert np.allclose(turned(G) @ told[0] @ turned(G).T, told[1], rtol=1e-9, atol=1e-15)
+    assert not np.allclose(told[0], told[1], rtol=1e-2)
+
+
+def test_an_error_at_the_join_is_carried_by_the_geometry():
+    """Small errors of the camera at the join, placed by hand, against the formula."""
+    rng = np.random.default_rng(1)
+    join, camera = random_pose(rng), random_pose(rng, 2.0)
+    at_join = np.zeros((7, 7))
+    at_join[:6, :6] = np.diag(rng.uniform(0.5, 2, 6))
+    confidence, nothing = np.full(1, 0.8), np.zeros((0, 4, 4))
+
+    def covariance(known):
+        of = Uncertainty("none", T_map_join=join, at_join=known)
+        return of.after_chunk(camera[None], confidence, nothing)[0][0]
+
+    step, columns = 1e-6, []
+    for axis in range(6):
+        error = np.zeros(6)
+        error[axis] = step
+        nudged = join @ transform(exp_rotation(error[3:]), error[:3]) @ inverse(join) @ camera
+        turn = log_rotation(nudged[:3, :3] @ camera[:3, :3].T)
+        columns.append(np.concatenate([nudged[:3, 3] - camera[:3, 3], turn]) / step)
+    jacobian = np.array(columns).T
+    carried = covariance(at_join) - covariance(np.zeros((7, 7)))
+    assert np.allclose(carried, jacobian @ at_join[:6, :6] @ jacobian.T, rtol=1e-4, atol=1e-4)
+
+
+def test_a_segment_begins_as_surely_as_the_one_before_ended():
+    rng = np.random.default_rng(2)
+    pose, half = random_pose(rng), rng.normal(size=(6, 6))
+    known = half @ half.T
+    begun = Uncertainty("none").after_unseen(pose, known, 0.0)
+    alone = Uncertainty("none").after_chunk(pose[None], np.full(1, 0.8), np.zeros((0, 4, 4)))[0][0]
+    after = begun.after_chunk(pose[None], np.full(1, 0.8), np.zeros((0, 4, 4)))[0][0]
+    assert np.allclose(after - alone, known)
 
 
 def test_an_unsure_scale_makes_a_way_unsure_along_itself():

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from loger_ros.config import ALIGNMENTS, SCALE_MODES, StreamConfig
 from loger_ros.geometry import inverse
 from loger_ros.stream import Reconstructor
+from loger_ros.stream.continuity import Continuity
 from loger_ros.stream.prepare import target_size
 from loger_ros.types import Camera, Frame
 
@@ -146,26 +147,24 @@ def test_no_order_of_input_crashes_it_or_loses_a_frame(steps, sizes, acts, strea
     assert result.camera_poses.isfinite().all()
 
 
-@SOME
-@given(count=st.integers(1, 25), stream=streams())
-def test_nothing_is_said_of_a_frame_from_the_future(count, stream):
-    """What a push returns depends on what was pushed: a stream cut short says the same until there."""
-    frames = clip(count + 8)
-    whole = Reconstructor(FakeModel(), **stream)
-    cut = Reconstructor(FakeModel(), **stream)
-    newest = 0
-    for frame in frames[:count]:
-        newest = frame.stamp
-        for a, b in zip(whole.push(frame), cut.push(frame), strict=True):
-            assert all(posed.stamp <= newest for posed in a.frames)
-            assert torch.equal(a.local_points, b.local_points)
-    cut.flush()
-    for frame in frames[count:]:
-        whole.push(frame)
-    before = [posed for posed in cut.result().frames if posed.final][: max(count - stream["chunk_size"], 0)]
-    for a, b in zip(before, whole.result().frames, strict=False):
-        assert a.stamp == b.stamp
-        assert np.array_equal(a.T_map_camera, b.T_map_camera)
+@pytest.mark.parametrize(
+    ("step", "verdict"),
+    [
+        (9.9, ""),
+        (10.1, "long_gap"),
+        (-0.9, "out_of_order"),
+        (-1.1, "clock_went_back"),
+        (0.0, "duplicate_stamp"),
+    ],
+)
+def test_what_continues_a_stream(step, verdict):
+    first = clip(1)[0]
+    judge = Continuity(max_gap=10)
+    judge.accept(first)
+    said = judge.judge(Frame(first.stamp + round(step * 1e9), first.image))
+    assert said.event == verdict
+    assert said.drop == (verdict in ("out_of_order", "duplicate_stamp"))
+    assert said.restart == (verdict in ("long_gap", "clock_went_back"))
 
 
 def test_updates_say_which_poses_may_still_change():
