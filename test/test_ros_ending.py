@@ -1,4 +1,4 @@
-"""How the node ends while the network works on a chunk: a real one, with a sleep before each of its steps."""
+"""How the node ends while the network works on a chunk: a real one, whose steps wait to be let go."""
 
 from __future__ import annotations
 
@@ -21,29 +21,31 @@ from loger_ros.mapping.journal import read_journal  # noqa: E402
 from loger_ros.ros import interface  # noqa: E402
 
 CHUNK = 4
-LONG, FOR_EVER = 4.0, 600.0  # s
+GO, INSIDE = "go", "inside"  # files: the steps wait for the first and make the second
 
 
-def program(step: float, patience: float) -> str:
-    """The node, whose network takes ``step`` seconds more; it waits ``patience`` seconds for that to end."""
+def program(folder: Path, patience: float) -> str:
+    """The node, whose network waits for a file; it waits ``patience`` seconds for that to end."""
     return f"""
-import sys, time
+import pathlib, sys, time
 import loger_ros.ros.session as session
 from loger_ros.ros.network import WatchedModel
 from loger_ros.ros.node import main
-done = WatchedModel.step
+folder, done = pathlib.Path({str(folder)!r}), WatchedModel.step
 def step(*arguments, **options):
-    time.sleep({step})
+    (folder / {INSIDE!r}).touch()
+    while not (folder / {GO!r}).exists():
+        time.sleep(0.02)
     return done(*arguments, **options)
 WatchedModel.step = step
-session.PATIENCE = {patience}
+session.PATIENCE, session.HURRY = {patience}, 1e9
 sys.exit(main())
 """
 
 
 @contextmanager
 def inside_the_network(
-    environment: dict[str, str], domain: int, folder: Path, step: float, patience: float = 60.0
+    environment: dict[str, str], domain: int, folder: Path, patience: float = 60.0
 ) -> Iterator[tuple[Tester, list[int]]]:
     """The node in the middle of its first chunk, and the stamps of that; its watchdog has said so."""
     settings = {
@@ -58,7 +60,7 @@ def inside_the_network(
     tester = Tester(domain)
     tester.hear(interface.DIAGNOSTICS)
     try:
-        with node_process(environment, python=("-c", program(step, patience)), **settings) as process:
+        with node_process(environment, python=("-c", program(folder, patience)), **settings) as process:
             tester.process = process
             stamps = tester.send_images(pictures(CHUNK), SECOND)
             tester.wait(lambda: "has worked on one image for" in tester.health().get("message", ""))
@@ -72,11 +74,12 @@ def inside_the_network(
 def test_it_waits_for_the_chunk_at_hand_and_keeps_its_poses(
     ros_environment: dict[str, str], ros_domain: int, tmp_path: Path, how: signal.Signals
 ) -> None:
-    with inside_the_network(ros_environment, ros_domain, tmp_path, LONG) as (tester, stamps):
+    with inside_the_network(ros_environment, ros_domain, tmp_path) as (tester, stamps):
         process = tester.process
         process.send_signal(how)
         time.sleep(0.5)
         assert process.poll() is None
+        (tmp_path / GO).touch()
         end(process, signal.SIGTERM)  # as a launch sends it to one that takes its time: nothing is cut short
         assert list(read_journal(tmp_path / "journal.tum").stamps) == stamps
 
@@ -84,7 +87,7 @@ def test_it_waits_for_the_chunk_at_hand_and_keeps_its_poses(
 def test_a_service_is_answered_when_the_chunk_at_hand_is_done_and_nothing_else_waits_for_that(
     ros_environment: dict[str, str], ros_domain: int, tmp_path: Path
 ) -> None:
-    with inside_the_network(ros_environment, ros_domain, tmp_path, LONG) as (tester, stamps):
+    with inside_the_network(ros_environment, ros_domain, tmp_path) as (tester, stamps):
         client = tester.node.create_client(Trigger, f"/{NODE}/reset")
         tester.wait(client.service_is_ready)
         told = len(tester.heard[interface.DIAGNOSTICS.name])
@@ -93,6 +96,7 @@ def test_a_service_is_answered_when_the_chunk_at_hand_is_done_and_nothing_else_w
         tester.wait(lambda: len(tester.heard[interface.DIAGNOSTICS.name]) > told)
         assert tester.set("output.map_period", 3.0) == ""
         assert not reset.done()
+        (tmp_path / GO).touch()
         assert tester.wait(reset.done)
         assert reset.result().success
         assert list(read_journal(tmp_path / "journal.tum").stamps) == stamps
@@ -102,7 +106,8 @@ def test_a_service_is_answered_when_the_chunk_at_hand_is_done_and_nothing_else_w
 def test_a_signal_while_the_last_chunk_is_worked_on_in_a_transition_costs_no_pose(
     ros_environment: dict[str, str], ros_domain: int, tmp_path: Path
 ) -> None:
-    with inside_the_network(ros_environment, ros_domain, tmp_path, 2.0) as (tester, stamps):
+    with inside_the_network(ros_environment, ros_domain, tmp_path) as (tester, stamps):
+        (tmp_path / GO).touch()
         stamps += tester.send_images(pictures(2), stamps[-1] + SECOND // 10)
         tester.wait(lambda: tester.health().get("frames_processed") == str(len(stamps)))
         assert tester.transition("deactivate")
@@ -110,10 +115,13 @@ def test_a_signal_while_the_last_chunk_is_worked_on_in_a_transition_costs_no_pos
         tester.wait(client.service_is_ready)
         cleanup = ChangeState.Request()
         cleanup.transition.label = "cleanup"
+        (tmp_path / GO).unlink()
+        (tmp_path / INSIDE).unlink()
         client.call_async(cleanup)
-        tester.rest(1.0)
+        tester.wait((tmp_path / INSIDE).exists)
         tester.process.send_signal(signal.SIGINT)
-        tester.process.wait(60)
+        (tmp_path / GO).touch()
+        assert tester.process.wait(60) == 0
         assert list(read_journal(tmp_path / "journal.tum").stamps) == stamps
 
 
@@ -165,7 +173,7 @@ def test_an_activation_that_fails_half_way_leaves_nothing_behind(
 
 def test_who_insists_need_not_wait(ros_environment: dict[str, str], ros_domain: int, tmp_path: Path) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # where it is ignored, a child ignores it, too
-    with inside_the_network(ros_environment, ros_domain, tmp_path, FOR_EVER) as (tester, _):
+    with inside_the_network(ros_environment, ros_domain, tmp_path) as (tester, _):
         tester.process.send_signal(signal.SIGINT)
         time.sleep(0.5)
         assert tester.process.poll() is None
@@ -176,7 +184,7 @@ def test_who_insists_need_not_wait(ros_environment: dict[str, str], ros_domain: 
 def test_a_network_that_hangs_is_told_and_left_behind(
     ros_environment: dict[str, str], ros_domain: int, tmp_path: Path
 ) -> None:
-    with inside_the_network(ros_environment, ros_domain, tmp_path, FOR_EVER, patience=1.0) as (tester, _):
+    with inside_the_network(ros_environment, ros_domain, tmp_path, patience=1.0) as (tester, _):
         assert not tester.transition("deactivate")
         assert tester.state() == "active"
         tester.wait(lambda: "does not come to an end; restart the node" in tester.health("node")["message"])
