@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -174,3 +176,34 @@ def test_what_is_out_of_reach_is_left_out_and_told():
     voxels.insert(unknown, at(0))
     assert len(voxels) == 12
     assert not voxels.beyond
+
+
+@pytest.mark.parametrize(("owner", "name"), [(VoxelMap, "_link"), (torch.Tensor, "__getitem__")])
+@pytest.mark.parametrize("call", range(0, 60, 4))
+def test_an_insertion_that_finds_no_room_costs_its_points_and_no_others(monkeypatch, owner, name, call):
+    """A full GPU fails anywhere in it."""
+    voxels = VoxelMap(MapConfig(voxel_size=0.1, max_voxels=300))
+    clouds = [random_cloud(120, seed) for seed in range(7)]
+    calls, whole = [], getattr(owner, name)
+
+    def failing(*arguments):
+        calls.append(name)
+        if len(calls) - 1 == call:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return whole(*arguments)
+
+    for i, cloud in enumerate(clouds):
+        with monkeypatch.context() as full, contextlib.suppress(torch.cuda.OutOfMemoryError):
+            if 0 < i < 6:
+                full.setattr(owner, name, failing)
+            voxels.insert(cloud, at(0))
+    kept = as_dict(voxels.cloud(), 0.1)  # no voxel is there twice
+    assert 250 < len(kept) <= 300
+    known = plain_means(clouds, 0.1)
+    for key, value in kept.items():
+        if np.allclose(value[:3], known[key][:3], atol=1e-4):
+            continue
+        parts = [plain_means([cloud], 0.1).get(key) for cloud in clouds]  # it was seen by several
+        assert sum(part is not None for part in parts) > 1
+    found = voxels._find(voxels._keys[: len(voxels)])
+    assert torch.equal(found, torch.arange(len(voxels))), "each is found where it is"

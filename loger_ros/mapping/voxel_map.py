@@ -32,6 +32,7 @@ class VoxelMap:
         self._seen = torch.zeros(capacity, dtype=torch.int64, device=device)  # in which insertion
         self._insertions = 0  # no stamps: clocks go back
         self._size = 0
+        self._linked = True  # does the table know all voxels? Not where an insertion broke off
         self.beyond = False  # has the newest insertion had points out of reach?
         self.clear()
 
@@ -41,7 +42,7 @@ class VoxelMap:
         return HALF * self._config.voxel_size
 
     def clear(self) -> None:
-        self._size = 0
+        self._size, self._linked = 0, True
         self._table.fill_(-1)
 
     def __len__(self) -> int:
@@ -52,6 +53,10 @@ class VoxelMap:
         self._insertions += 1
         self.beyond = False
         keys, counts, means = self._voxels(cloud)
+        if not self._linked:
+            self._table.fill_(-1)
+            self._link(0)
+            self._linked = True
         slots = self._find(keys)
         known = slots >= 0
         self._merge(slots[known], counts[known], means[known])
@@ -62,8 +67,9 @@ class VoxelMap:
         new = slice(self._size, self._size + len(keys))
         self._keys[new], self._counts[new], self._means[new] = keys, counts, means
         self._seen[new] = self._insertions
-        self._size = new.stop
+        self._size, self._linked = new.stop, False
         self._link(new.start)
+        self._linked = True
 
     def cloud(self) -> Cloud:
         """One point per voxel."""
@@ -155,11 +161,14 @@ class VoxelMap:
         capacity = self._config.max_voxels
         kept = _lowest(rank, capacity - max(capacity // EVICTED, 1))
         stay = kept[: self._size].nonzero()[:, 0]
-        for column in (self._keys, self._means, self._counts, self._seen):
-            column[: len(stay)] = column[stay]
-        self._size = len(stay)
+        columns = (self._keys, self._means, self._counts, self._seen)
+        moved = [column[stay] for column in columns]  # all or nothing: a GPU may find no room
+        for column, values in zip(columns, moved, strict=True):
+            column[: len(stay)] = values
+        self._size, self._linked = len(stay), False
         self._table.fill_(-1)
         self._link(0)
+        self._linked = True
         return kept[len(kept) - len(new_keys) :]
 
 

@@ -15,6 +15,8 @@ from loger_ros.stream.prepare import network_input
 from loger_ros.types import Prediction
 
 Result = TypeVar("Result")
+# Of a CPU, of CUDA itself, and of its libraries.
+FULL = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 
 
 class ChunkLost(Exception):
@@ -101,6 +103,7 @@ class Inference:
             if attempt == 0:
                 message = "the network answered with numbers that are not finite; trying with a new memory"
                 self._events.add("prediction_not_finite", stamp, message)
+            del prediction, after  # two of them may be more than there is room for
         raise ChunkLost("not finite with a new memory either: check the images, the weights and the dtype")
 
     def _answer(
@@ -159,6 +162,6 @@ def reason_of(error: Exception) -> str:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """On a GPU torch has a type for it, which moved between versions; on a CPU only the message tells."""
+    """On a GPU torch has a type for it, which moved between versions; elsewhere only the message tells."""
     gpu = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
-    return isinstance(error, (gpu, MemoryError)) or "can't allocate memory" in str(error)
+    return isinstance(error, (gpu, MemoryError)) or any(words in str(error) for words in FULL)
