@@ -13,10 +13,11 @@ def random_pose(rng: np.random.Generator, size: float = 1.0) -> np.ndarray:
     return transform(exp_rotation(rng.normal(size=3) * size), rng.normal(size=3) * size)
 
 
-def update(poses: dict[int, np.ndarray], segment: int = 0, final: int = 0) -> Update:
+def update(poses: dict[int, np.ndarray], segment: int = 0, final: int | None = None) -> Update:
+    """final: how many are; all, where that is not said."""
     covariance = np.diag([1.0, 2, 3, 4, 5, 6]) * 1e-4
     frames = tuple(
-        PosedFrame(stamp, pose, covariance, i < final, segment)
+        PosedFrame(stamp, pose, covariance, final is None or i < final, segment)
         for i, (stamp, pose) in enumerate(poses.items())
     )
     nothing = torch.zeros(len(frames), 1)

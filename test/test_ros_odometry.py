@@ -102,6 +102,35 @@ def test_a_chunk_that_is_of_another_segment_than_its_previews_moves_the_robot_on
         assert np.allclose(motion.T_odom_base, expected.T_odom_base)
 
 
+def test_final_poses_lay_the_map_not_previews() -> None:
+    """A network may put the first frame elsewhere as its chunk grows."""
+    rng = np.random.default_rng(5)
+    poses = {stamp: random_pose(rng) for stamp in (100, 200, 300, 400)}
+    place = random_pose(rng)
+    for told in (False, True):
+        odometer = Odometer(random_pose(rng))
+        for count in (1, 2, 3):
+            elsewhere = random_pose(rng)
+            (shown,) = odometer.follow(
+                update({s: elsewhere @ poses[s] for s in list(poses)[:count]}, final=0)
+            )[-1:]
+        if told:
+            odometer.place(place)
+        elsewhere = random_pose(rng)
+        whole = update({stamp: elsewhere @ pose for stamp, pose in poses.items()}, final=3)
+        in_map = odometer.in_map(whole.frames[:3])
+        if told:
+            assert np.allclose(in_map[2], place)
+        else:
+            assert np.allclose(in_map[0], np.eye(4))
+            assert np.allclose(in_map[2], shown.T_map_odom @ shown.T_odom_base)
+        (motion,) = odometer.follow(whole)
+        step = inverse(in_map[2]) @ motion.T_map_odom @ motion.T_odom_base
+        assert np.allclose(step, inverse(shown.T_odom_base) @ motion.T_odom_base)
+        later = odometer.in_map(update({400: elsewhere @ poses[400]}, final=1).frames)
+        assert np.allclose(later[0], motion.T_map_odom @ motion.T_odom_base), "it stays as it was laid"
+
+
 def test_who_says_where_the_robot_is_says_it_with_its_heading() -> None:
     rng = np.random.default_rng(4)
     odometer = Odometer(random_pose(rng))

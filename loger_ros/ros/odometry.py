@@ -51,6 +51,7 @@ class Odometer:
         self._newest = np.zeros((6, 6))  # covariance of the last pose in odom
         self._last: _Last | None = None
         self.T_map_world: np.ndarray | None = None  # None until the first frame
+        self._settled = False  # a preview may say otherwise where the first frame is, a final pose decides
 
     def mount(self, T_base_camera: np.ndarray) -> None:
         """Before the first frame, or before the first one after a restart."""
@@ -72,6 +73,8 @@ class Odometer:
             for frame in update.frames
             if last is None or frame.stamp > last.stamp or frame.segment > last.segment
         ]
+        if update.frames:
+            self._lay_map(update.frames[0], update.final_count > 0)
         return self._go(frames, last, update.noise) if frames else []
 
     def restart(self) -> None:
@@ -79,18 +82,20 @@ class Odometer:
         if self._last is not None:
             self._T_odom_start, self._at_start = self._last.T_odom_base, self._newest
         self._start, self._last, self.T_map_world = np.eye(4), None, None
+        self._settled = False
 
     def place(self, T_map_base: np.ndarray) -> None:
         """The robot is there now: the map is laid anew around it."""
-        if self._last is None:
+        if self._last is None or self.T_map_world is None:
             self._start = T_map_base
-        else:
-            self.T_map_world = T_map_base @ inverse(self._last.T_world_base)
+            return
+        T_map_world = T_map_base @ inverse(self._last.T_world_base)
+        self._start = T_map_world @ inverse(self.T_map_world) @ self._start
+        self.T_map_world = T_map_world
 
     def in_map(self, frames: Sequence[PosedFrame]) -> np.ndarray:
-        """(n, 4, 4): the robot at those frames."""
-        T_world_base = _poses(frames) @ self._T_camera_base
-        return self._world(T_world_base[0]) @ T_world_base
+        """(n, 4, 4): the robot at those frames, which are final."""
+        return self._lay_map(frames[0], final=True) @ _poses(frames) @ self._T_camera_base
 
     def covariances(self, frames: Sequence[PosedFrame], poses: np.ndarray) -> np.ndarray:
         """(n, 6, 6): of the robot at those frames, in the axes that see it at ``poses`` (n, 4, 4)."""
@@ -114,7 +119,7 @@ class Odometer:
         twists, twist_covariances = self._twists(steps, np.diff(stamps), noise)
         if not connected:
             twists[0], twist_covariances[0] = 0, UNKNOWN * np.eye(6)
-        T_map_odom = self._world(T_world_base[0]) @ T_world_base @ inverse(T_odom_base)
+        T_map_odom = self.T_map_world @ T_world_base @ inverse(T_odom_base)
         covariances = self.covariances(frames, T_odom_base)
         if self._at_start.any():
             covariances = covariances + self._from_start(T_odom_base)
@@ -131,10 +136,11 @@ class Odometer:
         carry = adjoint(transform(turns, self._T_odom_start[:3, 3] - T_odom_base[:, :3, 3]))
         return carry @ self._at_start @ carry.swapaxes(-1, -2)
 
-    def _world(self, T_world_base: np.ndarray) -> np.ndarray:
-        """T_map_world, which the first frame decides."""
-        if self.T_map_world is None:
-            self.T_map_world = self._start @ inverse(T_world_base)
+    def _lay_map(self, first: PosedFrame, final: bool) -> np.ndarray:
+        """→ T_map_world, which the first frame decides."""
+        if self.T_map_world is None or not self._settled:
+            self.T_map_world = self._start @ inverse(first.T_map_camera @ self._T_camera_base)
+            self._settled = final
         return self.T_map_world
 
     def _twists(
