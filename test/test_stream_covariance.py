@@ -105,6 +105,45 @@ def test_an_error_at_the_join_is_carried_by_the_geometry():
     assert np.allclose(carried, jacobian @ at_join[:6, :6] @ jacobian.T, rtol=1e-4, atol=1e-4)
 
 
+def test_chunks_that_share_nothing_add_up_all_the_same():
+    """The memory joins them, no better than a frame would."""
+    uncertainty, ends = Uncertainty("none"), []
+    for chunk in range(6):
+        covariances, uncertainty = uncertainty.after_chunk(
+            line(8, 8 * chunk), np.full(8, 0.8), np.zeros((0, 4, 4))
+        )
+        ends.append(np.trace(covariances[-1][:3, :3]))
+    assert ends == sorted(ends)
+    assert ends[-1] > 5 * ends[0]
+    _, begun = uncertainty.new_segment().after_chunk(line(8), np.full(8, 0.8), np.zeros((0, 4, 4)))
+    assert begun.T_map_join is None, "a segment's first chunk is joined to nothing"
+
+
+def test_a_join_at_one_frame_is_no_evidence_of_its_own():
+    """As after a reset of the fast weights, where chunks are joined by none else."""
+    nothing = np.zeros((0, 4, 4))
+    _, begun = Uncertainty("none").after_chunk(line(4), np.full(4, 0.8), nothing)
+    _, after = begun.after_chunk(line(4, 3), np.full(4, 0.8), line(1, 3), by_one=True)
+    assert after.moment is None
+    _, compared = begun.after_chunk(line(4, 3), np.full(4, 0.8), line(1, 3))
+    assert compared.moment is not None
+
+
+def test_a_short_chunk_is_no_surer_than_the_whole_one_before():
+    nothing = np.zeros((0, 4, 4))
+    _, begun = Uncertainty("se3").after_chunk(line(8), np.full(8, 0.8), nothing)
+    _, short = begun.walked(line(8)).after_chunk(line(1, 7), np.full(1, 0.8), line(1, 7))
+    assert np.allclose(short.noise(line(1, 7)), begun.noise(line(8)))
+    assert short.walked(line(3)).noise(line(1))[0, 0] < short.noise(line(1))[0, 0]
+
+
+@pytest.mark.parametrize(("alignment", "unsure"), [("se3", False), ("sim3", True), ("robust", True)])
+def test_a_new_memory_has_a_scale_of_its_own(alignment, unsure):
+    begun = Uncertainty(alignment).after_unseen(np.eye(4), np.eye(6) * 1e-4, 0.0)
+    far = begun.after_chunk(line(9), np.full(9, 0.8), np.zeros((0, 4, 4)))[0][8]
+    assert (far[2, 2] > 1) == unsure
+
+
 def test_a_segment_begins_as_surely_as_the_one_before_ended():
     rng = np.random.default_rng(2)
     pose, half = random_pose(rng), rng.normal(size=(6, 6))

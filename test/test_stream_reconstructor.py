@@ -10,7 +10,7 @@ from fake_model import FakeModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loger_ros.config import ALIGNMENTS, SCALE_MODES, StreamConfig
+from loger_ros.config import ALIGNMENTS, SCALE_MODES, ConfigError, StreamConfig
 from loger_ros.geometry import inverse
 from loger_ros.stream import Reconstructor
 from loger_ros.stream.continuity import Continuity
@@ -42,13 +42,20 @@ def run(frames, **settings):
 @st.composite
 def streams(draw):
     size = draw(st.integers(1, 9))
+    overlap = draw(st.integers(0, size - 1))
     return {
         "chunk_size": size,
-        "overlap": draw(st.integers(0, size - 1)),
-        "alignment": draw(st.sampled_from(ALIGNMENTS)),
+        "overlap": overlap,
+        "alignment": draw(st.sampled_from(ALIGNMENTS if overlap else ("none",))),
         "scale_mode": draw(st.sampled_from(SCALE_MODES)),
-        "reset_every": draw(st.sampled_from((0, 0, 1, 2, 3))),
+        "reset_every": draw(st.sampled_from((0, 0, 1, 2, 3) if overlap else (0,))),
     }
+
+
+def test_chunks_that_share_no_frame_are_joined_by_memory_alone():
+    for joined in ({"alignment": "se3"}, {"alignment": "robust"}, {"reset_every": 2}):
+        with pytest.raises(ConfigError, match="joins chunks by frames that they share"):
+            Reconstructor(FakeModel(), 4, 0, **joined)
 
 
 @pytest.mark.parametrize("reset_every", [0, 1, 3])
@@ -64,7 +71,8 @@ def streams(draw):
 def test_a_stream_equals_the_whole_clip_at_once(
     alignment, reset_every, count, stream, encode_batch, every, seed
 ):
-    stream = {**stream, "alignment": alignment, "reset_every": reset_every}
+    if stream["overlap"]:
+        stream = {**stream, "alignment": alignment, "reset_every": reset_every}
     frames = clip(count, seed)
     expected = batch(FakeModel(), tensor(frames), **stream)
     every = min(every, stream["chunk_size"] - 1)

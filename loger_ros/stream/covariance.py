@@ -49,6 +49,8 @@ class Uncertainty:
     T_map_join: np.ndarray | None = None  # (4, 4) the camera at the newest join
     # (7, 7) covariance of everything placed there, in that camera's axes; the last one is of log scale
     at_join: np.ndarray | None = None
+    begun: bool = False  # has the segment had a chunk?
+    path: float = 0.0  # of the chunk before: one that still grows, or a tail, is no surer for being short
 
     def after_chunk(
         self,
@@ -56,25 +58,28 @@ class Uncertainty:
         confidence: np.ndarray,
         T_map_shared: np.ndarray,
         scales: Sequence[float] = (),
+        by_one: bool = False,
     ) -> tuple[np.ndarray, Uncertainty]:
         """Covariances (n, 6, 6) in the axes of the map.
 
         T_map_camera (n, 4, 4): the chunk as placed. confidence (n,): means in [0, 1]. T_map_shared (k, 4, 4):
         what the chunk before said of its first k frames. scales: what these say of the scale one by one,
-        where the join has one.
+        where the join has one. by_one: it was joined at the first of them, whatever the alignment.
         """
-        known = self._learned(T_map_camera, confidence, T_map_shared)._scales_learned(scales)
+        by_one = by_one or self.alignment in ("se3", "sim3")
+        known = self._learned(T_map_camera, confidence, T_map_shared, by_one)._scales_learned(scales)
         noise = known.noise(T_map_camera)
+        known = replace(known, begun=True)
         usual = known.confidence / known.weight if known.weight else float(confidence.mean())
         worse = np.maximum(max(usual, LEAST_CONFIDENCE) / np.maximum(confidence, LEAST_CONFIDENCE), 1)  # (n,)
-        if len(T_map_shared):
-            heard = len(T_map_shared) if self.alignment == "robust" else 1
+        if len(T_map_shared) or self.begun:  # without a shared frame it is the memory that joins
+            heard = max(len(T_map_shared), 1) if self.alignment == "robust" else 1
             added = np.zeros((7, 7))
             added[:6, :6] = 2 / heard * worse[0] * noise
             if self.alignment in ("sim3", "robust"):
                 told = min(heard, len(scales))
                 added[6, 6] = known._scale_noise / told if told else UNTOLD_SCALE**2
-            known = known._joined(T_map_shared[0], added)
+            known = known._joined((*T_map_shared, T_map_camera[0])[0], added)
         own = worse[:, None, None] * noise
         if known.T_map_join is not None:
             carry = _carry(inverse(T_map_camera) @ known.T_map_join)
@@ -83,9 +88,13 @@ class Uncertainty:
         turn[:, :3, :3] = turn[:, 3:, 3:] = T_map_camera[:, :3, :3]
         return turn @ own @ turn.swapaxes(-1, -2), known
 
+    def walked(self, T_map_camera: np.ndarray) -> Uncertainty:
+        """Of a chunk that is complete."""
+        return replace(self, path=_length(T_map_camera))
+
     def new_segment(self) -> Uncertainty:
         """Nothing connects it with what was; what was learned about S stays."""
-        return replace(self, T_map_join=None, at_join=None)
+        return replace(self, T_map_join=None, at_join=None, begun=False)
 
     def after_unseen(self, T_map_camera: np.ndarray, covariance: np.ndarray, seconds: float) -> Uncertainty:
         """Of a segment that is placed where the one before ended, at this pose with this covariance."""
@@ -94,10 +103,13 @@ class Uncertainty:
         turn, at_join = np.zeros((6, 6)), np.zeros((7, 7))
         turn[:3, :3] = turn[3:, 3:] = T_map_camera[:3, :3].T
         at_join[:6, :6] = turn @ covariance @ turn.T + np.diag(moved)
+        if self.alignment in ("sim3", "robust"):  # the new memory has chosen one of its own
+            at_join[6, 6] = UNTOLD_SCALE**2
         return replace(self, T_map_join=T_map_camera, at_join=at_join)
 
-    def _learned(self, poses: np.ndarray, confidence: np.ndarray, shared: np.ndarray) -> Uncertainty:
-        by_one = self.alignment in ("se3", "sim3")
+    def _learned(
+        self, poses: np.ndarray, confidence: np.ndarray, shared: np.ndarray, by_one: bool
+    ) -> Uncertainty:
         first = 1 if by_one else 0  # such a join makes its own frame agree
         compared = len(shared) - first
         told = compared - (self.alignment == "robust")  # the join itself used one of them up
@@ -131,7 +143,7 @@ class Uncertainty:
 
     def noise(self, poses: np.ndarray) -> np.ndarray:
         """S (6, 6): the prior, outweighed and at last forgotten for what was seen."""
-        path = float(np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=-1).sum())
+        path = max(_length(poses), self.path)
         prior = np.repeat([PRIOR_TRANSLATION * path, PRIOR_ROTATION], 3) ** 2
         total = self.prior_weight + self.weight
         noise = np.diag(self.prior_weight / total * prior + LEAST**2)
@@ -142,6 +154,10 @@ class Uncertainty:
             return replace(self, T_map_join=T_map_join, at_join=added)
         carry = _carry(inverse(T_map_join) @ self.T_map_join)
         return replace(self, T_map_join=T_map_join, at_join=carry @ self.at_join @ carry.T + added)
+
+
+def _length(poses: np.ndarray) -> float:
+    return float(np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=-1).sum())
 
 
 def _carry(T_camera_join: np.ndarray) -> np.ndarray:

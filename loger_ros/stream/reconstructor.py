@@ -282,14 +282,18 @@ class Reconstructor:
         """The chunk in the map, its first ``final`` poses for good."""
         state, adrift = self._state, self._adrift(chunk, answer)
         begins = chunk.index == 0 or adrift
-        placement = self._place(answer, begins, chunk.index)
+        placement = self._place(chunk, answer, begins)
         T_map_camera = placement.poses(answer.T_chunk_camera)
         uncertainty = state.uncertainty.new_segment() if adrift else state.uncertainty
         if begins and state.last is not None:
             seconds = (chunk.items[0].stamp - state.last.stamp) * 1e-9
             uncertainty = uncertainty.after_unseen(state.last.T_map_camera, state.last.covariance, seconds)
         covariances, uncertainty = uncertainty.after_chunk(
-            T_map_camera, answer.mean_confidence, _poses(state.shared), placement.scales
+            T_map_camera,
+            answer.mean_confidence,
+            _poses(state.shared),
+            placement.scales,
+            by_one=self._forgets(chunk, answer),
         )
         frames = tuple(
             PosedFrame(item.stamp, pose, covariance, i < final, state.segment + adrift)
@@ -307,13 +311,17 @@ class Reconstructor:
             placement.scale,
             uncertainty.noise(T_map_camera),
         )
-        return update, uncertainty
+        return update, uncertainty.walked(T_map_camera)
 
     def _adrift(self, chunk: Chunk[Prepared], answer: Answer) -> bool:
         """A memory is lost and no frame is shared: nothing tells where the chunk is."""
         return answer.memory_lost and self._state.shared is None and chunk.index > 0
 
-    def _place(self, answer: Answer, begins: bool, index: int) -> Placement:
+    def _forgets(self, chunk: Chunk[Prepared], answer: Answer) -> bool:
+        """Does the network not know what was before it?"""
+        return answer.memory_lost or self._begins_reset_block(chunk.index)
+
+    def _place(self, chunk: Chunk[Prepared], answer: Answer, begins: bool) -> Placement:
         state = self._state
         if begins:  # a new segment goes on where the camera was last seen
             if state.last is None:
@@ -325,7 +333,7 @@ class Reconstructor:
             answer.T_chunk_camera,
             answer.local_points,
             answer.confidence,
-            memory_lost=answer.memory_lost or self._begins_reset_block(index),
+            memory_lost=self._forgets(chunk, answer),
         )
 
     # ---- ends and losses --------------------------------------------------------------------------
