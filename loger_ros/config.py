@@ -126,7 +126,11 @@ class StreamConfig(Section):
 
     chunk_size: int = setting(32, "Frames the network sees at once", unit="frames", minimum=1, maximum=1024)
     overlap: int = setting(
-        3, "Frames that a chunk shares with the one before; less than chunk_size", unit="frames", minimum=0
+        3,
+        "Frames that a chunk shares with the one before; less than chunk_size, and 0 only where memory alone "
+        "joins chunks (alignment none, reset_every 0)",
+        unit="frames",
+        minimum=0,
     )
     alignment: str = setting(
         "none",
