@@ -199,7 +199,8 @@ class StreamConfig(Section):
             raise self.error("overlap", f"must be less than stream.chunk_size ({self.chunk_size})")
         if self.overlap == 0 and (self.alignment != "none" or self.reset_every):
             which = f"stream.alignment {self.alignment}" if self.alignment != "none" else "stream.reset_every"
-            raise self.error("overlap", f"{which} joins chunks by frames that they share: give 1 or more")
+            demand = f"must be 1 or more, since {which} joins chunks by frames that they share"
+            raise self.error("overlap", f"{demand}; or set stream.alignment none and stream.reset_every 0")
         if self.provisional_every >= self.chunk_size:
             raise self.error("provisional_every", f"must be less than stream.chunk_size ({self.chunk_size})")
         if self.motion == "wheels" and (self.overlap == 0 or self.alignment in ("sim3", "robust")):

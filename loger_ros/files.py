@@ -39,7 +39,11 @@ def locked(path: Path) -> int:
     BlockingIOError: somebody else holds it. Where a file system has no locks, nobody is kept out.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
+    for last in (
+        False,
+        False,
+        True,
+    ):  # where a file system tells two names for one file, the third try counts
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -49,9 +53,10 @@ def locked(path: Path) -> int:
         except OSError:
             pass
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                return descriptor
+            if last or os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                break
         os.close(descriptor)  # its owner has just renamed or removed it
+    return descriptor
 
 
 def sha256_of(path: Path) -> str:

@@ -167,7 +167,7 @@ def test_nothing_stays_of_an_earlier_run(
 ) -> None:
     """Neither files that the new one has not, nor metrics.json beside what is half written."""
     shutil.copytree(report, tmp_path / "out")
-    (tmp_path / "out" / MARK).unlink()
+    (tmp_path / "out" / MARK).write_text(f"{folder / 'rgb'}\n")
     job = Job(str(folder / "rgb"), tmp_path / "out", "small", SETTINGS, pictures=False)
     with monkeypatch.context() as patch:
         patch.setattr("loger_ros.evaluation.report.folder.write_ply", Mock(side_effect=OSError("full")))
@@ -192,6 +192,8 @@ def test_a_recording_whose_path_ends_alike_does_not_replace_another(
     for command in (["eval", str(tuesday)], ["replay", str(tuesday), "--core"]):
         assert main([*command, *out]) == 2
         assert f"holds what was made of {monday}" in capsys.readouterr().err
+    (tmp_path / "out" / "a_b" / MARK).unlink()
+    assert main(["eval", str(tuesday), *out]) == 2, "metrics.json says the same"
     assert (tmp_path / "out" / "a_b" / "metrics.json").read_bytes() == before
     assert main(["eval", str(monday), *out]) == 0, "the same one again"
 

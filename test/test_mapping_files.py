@@ -199,11 +199,18 @@ def test_others_may_empty_or_remove_a_journal_while_it_grows_but_not_unnoticed(t
     os.truncate(journal.path, len(whole) - 10)
     journal.append(frames(10, 2))
     assert len(read_journal(journal.path)) == 4 + 2
-    assert [("cut short" in message) for message in said] == [True, True]
-    journal.path.write_text("mine")
+    mark = journal.mark()
+    journal.append(frames(12, 2))
+    journal.path.write_bytes(whole)  # a longer one: somebody brings a copy back
+    journal.rewind(mark)
+    journal.append(frames(14, 2))
+    assert len(read_journal(journal.path)) == 5 + 2
+    assert [("by something else" in message) for message in said] == [True] * 2  # the third is not said again
+    assert journal.cuts == 3
+    journal.path.write_text("mine" * 400)
     journal.append(frames(12, 2))
     assert "cannot be written" in said[-1]
-    assert journal.path.read_text() == "mine"
+    assert journal.path.read_text() == "mine" * 400
     journal.path.unlink()
     journal.append(frames(14, 2))
     journal.append(frames(16, 2))

@@ -178,8 +178,13 @@ def test_what_is_out_of_reach_is_left_out_and_told():
     assert not voxels.beyond
 
 
-@pytest.mark.parametrize(("owner", "name"), [(VoxelMap, "_link"), (torch.Tensor, "__getitem__")])
-@pytest.mark.parametrize("call", range(0, 60, 4))
+@pytest.mark.parametrize(
+    ("owner", "name", "call"),
+    [
+        *((VoxelMap, "_link", call) for call in range(8)),
+        *((torch.Tensor, "__getitem__", call) for call in range(0, 320, 8)),
+    ],
+)
 def test_an_insertion_that_finds_no_room_costs_its_points_and_no_others(monkeypatch, owner, name, call):
     """A full GPU fails anywhere in it."""
     voxels = VoxelMap(MapConfig(voxel_size=0.1, max_voxels=300))
@@ -197,6 +202,7 @@ def test_an_insertion_that_finds_no_room_costs_its_points_and_no_others(monkeypa
             if 0 < i < 6:
                 full.setattr(owner, name, failing)
             voxels.insert(cloud, at(0))
+    assert len(calls) > call, "it has failed"
     kept = as_dict(voxels.cloud(), 0.1)  # no voxel is there twice
     assert 250 < len(kept) <= 300
     known = plain_means(clouds, 0.1)

@@ -125,6 +125,15 @@ def test_a_join_at_one_frame_is_no_evidence_of_its_own():
     _, begun = Uncertainty("none").after_chunk(line(4), np.full(4, 0.8), nothing)
     _, after = begun.after_chunk(line(4, 3), np.full(4, 0.8), line(1, 3), by_one=True)
     assert after.moment is None
+    for alignment in ("se3", "robust"):  # which join by their own rule, whatever the memory
+        rng = np.random.default_rng(0)
+        shared = np.array([random_pose(rng, 0.1) for _ in range(3)])
+        chunk = np.array([*(pose @ random_pose(rng, 0.01) for pose in shared), *line(3)])
+        told = [
+            Uncertainty(alignment).after_chunk(chunk, np.full(6, 0.8), shared, by_one=by_one)[1].moment
+            for by_one in (False, True)
+        ]
+        assert np.array_equal(*told)
     _, compared = begun.after_chunk(line(4, 3), np.full(4, 0.8), line(1, 3))
     assert compared.moment is not None
 

@@ -80,10 +80,8 @@ def test_a_memory_that_cannot_begin_is_named_and_costs_no_pose_that_was_there():
     for frame in clip(8):
         recon.push(frame)
     begin = model.initial_memory
-    failures = [
-        None,
-        RuntimeError("the GPU has fallen off the bus"),
-    ]  # first it is asked for by the last chunk
+    fallen = RuntimeError("the GPU has fallen off the bus")
+    failures = [None, fallen, fallen]  # asked for by the last chunk; to begin anew; once more for that
 
     def failing():
         if failures and (error := failures.pop(0)):

@@ -26,7 +26,7 @@ from loger_ros.evaluation.report.folder import refuse_another
 from loger_ros.evaluation.run import Settings
 from loger_ros.evaluation.sources import Choice, SourceError, find_sources, named_path, open_source
 from loger_ros.model import load_model
-from loger_ros.model.weights import dtype_name, recommended_by
+from loger_ros.model.weights import device_name, dtype_name, recommended_by
 from loger_ros.world.named_sets import NAMED_SETS
 
 ENGINES = ("processes", "ray")
@@ -115,7 +115,7 @@ def job_of(args: argparse.Namespace, source: str, folder: Path, recommended: dic
         choice_of(args),
         round(args.tolerance * 1e6),
         args.cloud_threshold,
-        args.device,
+        device_name(args.device),
         dtype_name(args.dtype, args.device),
         not args.no_pictures,
     )

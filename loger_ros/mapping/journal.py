@@ -37,6 +37,7 @@ class Journal:
         self._regular = stat.S_ISREG(os.fstat(self._file).st_mode)
         self._synced = time.monotonic()
         self._gone = False
+        self.cuts = 0  # how often somebody else has changed it
         try:
             self._written = self._end_of_whole_lines()
         except BaseException:
@@ -77,11 +78,13 @@ class Journal:
         """Takes back what was appended since: the stream goes on from an earlier state."""
         end, self._segment = mark
         if end < self._written:
-            self._written, self._waiting = end, b""
             try:
-                os.ftruncate(self._file, end)
-            except OSError as error:  # what comes is written over it
-                message = f"{self.path} could not be cut back ({error.strerror}): its end may be wrong"
+                self._mind_others(0)
+                if end < self._written:
+                    self._written, self._waiting = end, b""
+                    os.ftruncate(self._file, end)
+            except (OSError, ValueError) as error:
+                message = f"{self.path} could not be cut back ({error}): its end may be wrong"
                 self._events.add("journal_failed", 0, message)
         self._waiting = self._waiting[: end - self._written]
 
@@ -142,13 +145,12 @@ class Journal:
                 "until a new one is begun (clean up and configure the node)"
             )
             self._events.add("journal_removed", stamp, message)
-        if self._regular and found.st_size < self._written:
-            message = (
-                f"{self.path} was cut short by something else while it is written, and goes on from there"
-            )
-            self._events.add("journal_cut", stamp, message)
+        if self._regular and found.st_size != self._written:
             self._written = self._end_of_whole_lines()
             self._waiting = (b"" if self._written else HEADER.encode()) + self._waiting
+            self.cuts += 1
+            message = f"{self.path} was cut or written by something else meanwhile, and goes on from its end"
+            self._events.add("journal_cut", stamp, message)
 
     def _end_of_whole_lines(self) -> int:
         """What is behind them, torn or zeros that a power cut left, is cut off."""

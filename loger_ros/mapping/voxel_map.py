@@ -54,9 +54,7 @@ class VoxelMap:
         self.beyond = False
         keys, counts, means = self._voxels(cloud)
         if not self._linked:
-            self._table.fill_(-1)
-            self._link(0)
-            self._linked = True
+            self._relink()
         slots = self._find(keys)
         known = slots >= 0
         self._merge(slots[known], counts[known], means[known])
@@ -139,6 +137,12 @@ class VoxelMap:
             waiting = self._table[place] != slots
             slots, place = slots[waiting], self._next(place[waiting])
 
+    def _relink(self) -> None:
+        self._linked = False
+        self._table.fill_(-1)
+        self._link(0)
+        self._linked = True
+
     def _hash(self, keys: Tensor) -> Tensor:
         mixed = keys * -7046029254386353131  # 2^64 over the golden ratio, as a signed number
         mixed = (mixed ^ (mixed >> 32)) * -4658895280553007687
@@ -165,10 +169,8 @@ class VoxelMap:
         moved = [column[stay] for column in columns]  # all or nothing: a GPU may find no room
         for column, values in zip(columns, moved, strict=True):
             column[: len(stay)] = values
-        self._size, self._linked = len(stay), False
-        self._table.fill_(-1)
-        self._link(0)
-        self._linked = True
+        self._size = len(stay)
+        self._relink()
         return kept[len(kept) - len(new_keys) :]
 
 

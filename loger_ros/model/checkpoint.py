@@ -11,6 +11,7 @@ import json
 import mmap
 import os
 import re
+import threading
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -29,7 +30,8 @@ _PREFIX = "module."  # left by torch's data-parallel wrappers
 _DEAD = ".to_qkv_stack."  # published with every LoGeR checkpoint, used by no computation
 _MAX_TENSORS = 100_000
 _MAX_PICKLE = 64 * 2**20  # bytes of structure beside the tensors; a LoGeR checkpoint has 0.2 MB
-_MAX_FOREIGN = 100  # classes beside torch's own
+_MAX_FOREIGN = 100  # names beside torch's own, of at most so many characters
+_MAX_FOREIGN_PICKLE = 4 * 2**20  # bytes of structure in which they are looked for
 _MAX_CONFIG = 64 * 2**10  # bytes
 _SAFETENSORS_DTYPES = {
     torch.float64: "F64",
@@ -37,6 +39,7 @@ _SAFETENSORS_DTYPES = {
     torch.bfloat16: "BF16",
     torch.float16: "F16",
 }
+_ALLOWING = threading.Lock()  # what torch allows, it allows the whole process
 _LIBC = ctypes.CDLL(None) if hasattr(mmap, "MADV_DONTNEED") else None
 
 
@@ -216,21 +219,30 @@ class _LeftOut:
         pass
 
 
-def _leaving_out(path: Path) -> AbstractContextManager[Any]:
-    """In it torch's weights-only loader takes what is not torch's own for such classes, one per name."""
+def _leaving_out(path: Path, structure: int) -> AbstractContextManager[Any]:
+    """In it torch's weights-only loader takes what is not torch's own for such classes, one per name.
+
+    structure: bytes of it. Where that or the names are beyond all measure, what they name is refused.
+    """
     if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):  # torch before 2.6 refuses it
         return nullcontext()
+    if structure > _MAX_FOREIGN_PICKLE:
+        return nullcontext()
     names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-    parts = [name.rpartition(".") for name in names if len(names) <= _MAX_FOREIGN]
+    if len(names) > _MAX_FOREIGN or any(len(n) > _MAX_FOREIGN or not n.isprintable() for n in names):
+        return nullcontext()
     return torch.serialization.safe_globals(
-        [type(name, (_LeftOut,), {"__module__": module}) for module, _, name in parts]
+        [
+            type(name, (_LeftOut,), {"__module__": module})
+            for module, _, name in (full.rpartition(".") for full in names)
+        ]
     )
 
 
 def _read_torch(path: Path) -> dict[str, Any]:
-    _check_archive(path)
+    structure = _check_archive(path)
     try:
-        with _leaving_out(path):
+        with _ALLOWING, _leaving_out(path, structure):
             content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # what unpickling a damaged or hostile file raises has no bounds
         if isinstance(error, MemoryError) or "annot allocate memory" in str(error):
@@ -245,12 +257,13 @@ def _read_torch(path: Path) -> dict[str, Any]:
                 f"{path} wants {called[1]} to run or to be built while it is read. Weights never need that: "
                 f"nothing was run and the file is refused. {cure}"
             ) from None
+        # Behind torch's advice to run anything; before, it said what Python says.
         refused = re.search(
-            r"WeightsUnpickler error:\s*(.+)", str(error)
-        )  # behind torch's advice to run anything
+            r"WeightsUnpickler error:\s*(.+)|(.+does not support item assignment)", str(error)
+        )
         if refused:
             raise CheckpointError(
-                f"{path} is damaged, or holds more than tensors: {refused[1]}. {cure}"
+                f"{path} holds more than tensors, or is damaged: {refused[1] or refused[2]}. {cure}"
             ) from None
         raise CheckpointError(
             f"{path} is damaged or no checkpoint of tensors: {first_line(error)}"
@@ -267,8 +280,8 @@ def _read_torch(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_archive(path: Path) -> None:
-    """What torch does not check: that the archive is whole, plain and no bomb."""
+def _check_archive(path: Path) -> int:
+    """What torch does not check: that the archive is whole, plain and no bomb; → bytes of its structure."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -281,6 +294,7 @@ def _check_archive(path: Path) -> None:
     structure = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
     if len(structure) != 1 or structure[0].file_size > _MAX_PICKLE:
         raise CheckpointError(f"{path} is a zip archive, but not one that torch.save has written")
+    return structure[0].file_size
 
 
 # ---- safetensors -----------------------------------------------------------------------------------

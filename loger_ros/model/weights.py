@@ -90,6 +90,11 @@ def recommended_by(name_or_path: str | Path, device: str, dtype: str) -> dict[st
     return recommended(opened)
 
 
+def device_name(device: str) -> str:
+    """What "auto" is here."""
+    return str(_device(device))
+
+
 def dtype_name(dtype: str, device: str) -> str:
     """What "auto" is there."""
     return str(_dtype(dtype, _device(device))).removeprefix("torch.")

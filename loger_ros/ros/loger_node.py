@@ -287,7 +287,7 @@ def run(args: list[str] | None = None) -> int:
             node.autostart()
             executor.spin()
         finally:
-            ended = False  # also where a second signal cuts this short
+            ended = written = False  # also where a second signal cuts this short
             ended = node.end_session(in_a_hurry=True)
             written = node.files_written(PATIENCE)
             node.destroy_node()

@@ -47,6 +47,7 @@ class Recording:
             os.close(self._lock)
             raise
         self._start = self._journal.mark()[0]
+        self._cuts = 0  # of the journal, that are known
         self._old_start: int | None = None  # where that is in the file that was renamed, if it is there
         self._old_goes_on = False  # is the first segment of the journal the last one of the old?
         self._files_change = threading.Lock()
@@ -62,8 +63,8 @@ class Recording:
                 for frame, pose in zip(frames, poses, strict=True)
             ]
         )
-        if self._journal.mark()[0] < self._start:  # somebody else has cut it
-            self._start = 0
+        if self._journal.cuts > self._cuts:  # by somebody else
+            self._cuts, self._start = self._journal.cuts, 0
 
     def mark(self) -> Any:
         return self._journal.mark()
@@ -123,7 +124,7 @@ class Recording:
                 return
             self._journal.close()
             os.close(self._lock)
-            self._lock, self._journal = lock, journal
+            self._lock, self._journal, self._cuts = lock, journal, 0
             self._start, self._old_start, self._old_goes_on = 0, self._start, segment == last_segment
         message = f"{self._path} has reached output.journal_limit and is now {old}; a new one begins"
         self._events.add("journal_rotated", 0, message)

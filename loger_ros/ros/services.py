@@ -38,6 +38,7 @@ class Services:
         self._streams: Sequence[CameraStream] = ()
         self._writing: list[threading.Thread] = []
         self._initial: np.ndarray | None = None  # the newest, that the worker has not come to
+        self._initial_lock = threading.Lock()
         work: dict[str, Callable[[], Awaitable[str]]] = {
             "~/reset": self._reset,
             "~/pause": self._pause,
@@ -56,7 +57,8 @@ class Services:
 
     def serve(self, streams: Sequence[CameraStream], worker: Worker | None) -> None:
         self._streams, self._worker = streams, worker
-        self._initial = None
+        with self._initial_lock:
+            self._initial = None
 
     def files_written(self, timeout: float) -> bool:
         """False: not within ``timeout`` seconds."""
@@ -84,6 +86,8 @@ class Services:
 
     async def _resume(self) -> str:
         self._configured()
+        if self._worker is None:
+            raise NotNow("the node is not active: it takes images once it is activated")
         for stream in self._streams:
             stream.intake.paused = False
         return "images are used again"
@@ -120,14 +124,19 @@ class Services:
                 f"{frame!r}{'' if pose is not None else ' and is no rigid motion'}"
             )
             return
-        waits, self._initial = self._initial is not None, pose
-        if not waits:
-            self._worker.ask(lambda: self._place(stream))
+        with self._initial_lock:
+            waits, self._initial = self._initial is not None, pose
+        if not waits and self._worker.ask(lambda: self._place(stream)).refused:
+            with self._initial_lock:
+                self._initial = None
+            log.warning("initialpose is ignored: too much waits for the network already")
+            return
         log.info("initialpose: the map is laid anew around the robot")
 
     def _place(self, stream: CameraStream) -> None:
         """In the worker's thread: of several that came meanwhile the newest counts."""
-        pose, self._initial = self._initial, None
+        with self._initial_lock:
+            pose, self._initial = self._initial, None
         if pose is not None:
             stream.place(pose)
 

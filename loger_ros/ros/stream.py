@@ -25,6 +25,7 @@ from loger_ros.ros.recording import Recording
 from loger_ros.ros.statistics import Statistics
 from loger_ros.ros.transforms import Mounting
 from loger_ros.stream import FrameQueue, Reconstructor
+from loger_ros.stream.inference import is_out_of_memory
 from loger_ros.stream.lens import same_lens, scaled
 from loger_ros.types import Camera, Frame, PosedFrame, Update
 
@@ -275,11 +276,10 @@ class CameraStream:
         try:
             self._voxels.insert(cloud_of(update, self.config.cloud), newest.T_map_camera)
         except Exception as error:  # a GPU that is full; poses and points go on
-            text = (
-                f"{len(update.frames)} frames are not in the map ({type(error).__name__}: {error}); lower "
-                "map.max_voxels or stream.resolution, or raise cloud.stride"
-            )
-            self.events.add("map_failed", newest.stamp, text)
+            text = f"{len(update.frames)} frames are not in the map ({type(error).__name__}: {error})"
+            cure = "; lower map.max_voxels or stream.resolution, or raise cloud.stride"
+            self.events.add("map_failed", newest.stamp, text + cure * is_out_of_memory(error))
+            return
         if self._voxels.beyond:
             text = (
                 f"points farther than {self._voxels.reach:.0f} m from where the stream began are not in the "

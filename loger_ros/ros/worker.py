@@ -52,6 +52,10 @@ class Answer:
         else:
             self.settle(value)
 
+    @property
+    def refused(self) -> bool:
+        return isinstance(self._error, Refused)
+
     def result(self, timeout: float | None = None) -> Any:
         if not self._done.wait(timeout):
             raise TimeoutError(f"no answer within {timeout} s")

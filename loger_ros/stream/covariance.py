@@ -64,9 +64,9 @@ class Uncertainty:
 
         T_map_camera (n, 4, 4): the chunk as placed. confidence (n,): means in [0, 1]. T_map_shared (k, 4, 4):
         what the chunk before said of its first k frames. scales: what these say of the scale one by one,
-        where the join has one. by_one: it was joined at the first of them, whatever the alignment.
+        where the join has one. by_one: with "none", it was joined at the first of them and not by the memory.
         """
-        by_one = by_one or self.alignment in ("se3", "sim3")
+        by_one = self.alignment in ("se3", "sim3") or (by_one and self.alignment == "none")
         known = self._learned(T_map_camera, confidence, T_map_shared, by_one)._scales_learned(scales)
         noise = known.noise(T_map_camera)
         known = replace(known, begun=True)

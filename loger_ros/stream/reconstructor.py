@@ -358,10 +358,10 @@ class Reconstructor:
         if state.chunker.growing.items or state.chunker.growing.index:
             state.segment += 1
         state.chunker = Chunker(self._config.chunk_size, self._config.overlap)
-        state.memory = self._model.initial_memory()
         state.uncertainty = state.uncertainty.new_segment()
         state.waiting = ()
         state.placement = HOME
+        state.memory = self._model.initial_memory()
 
     @contextmanager
     def _chunk_at_risk(self) -> Iterator[list[Update]]:
@@ -378,10 +378,11 @@ class Reconstructor:
             message = f"{lost} frames have no pose, a new memory begins: {reason_of(error)}"
             last = given_up[-1] if given_up else self._state.last
             self.events.add("chunk_lost", last.stamp if last else 0, message)
-            self._begin_segment()
+            owed, self._state.owed = self._state.owed, (*self._state.owed, *updates, *settled)
+            self._begin_segment()  # which may fail as well
             if not isinstance(error, ChunkLost) and not is_out_of_memory(error):
-                self._state.owed = (*self._state.owed, *updates, *settled)
                 raise
+            self._state.owed = owed
             updates += settled
 
     def _settle_shared(self) -> list[Update]:
