@@ -71,7 +71,7 @@ def test_packed_messages_read_back_as_what_was_put_in(odom: str) -> None:
             assert same(transform_said.transform, wanted)
 
 
-def test_what_a_signal_catches_on_its_way_to_a_topic_is_no_error() -> None:
+def test_what_a_signal_catches_on_its_way_to_a_topic_is_no_error(ros_domain: int) -> None:
     rclpy = pytest.importorskip("rclpy", reason="needs ROS 2")
     from std_msgs.msg import Header
 
@@ -79,7 +79,7 @@ def test_what_a_signal_catches_on_its_way_to_a_topic_is_no_error() -> None:
     from loger_ros.ros.outputs import Outputs
 
     context = rclpy.context.Context()
-    rclpy.init(context=context)
+    rclpy.init(context=context, domain_id=ros_domain)
     node = rclpy.create_node("outputs", context=context)
     outputs = Outputs(node, "", NodeConfig(), True, lambda topic, stamp: None)
     publisher = node.create_publisher(Header, "some", 1)

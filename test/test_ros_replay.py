@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from PIL import Image
 
 from loger_ros.cli import main
 from loger_ros.geometry import inverse
+from loger_ros.mapping.journal import read_journal
 from loger_ros.mapping.point_files import read_ply
 from loger_ros.mapping.trajectory_files import read_tum
 from loger_ros.ros.interface import LISTENING
@@ -80,12 +83,16 @@ def test_without_a_mounting_there_are_no_wheels(tmp_path: Path, capsys: pytest.C
         assert "how the camera sits on the vehicle" in capsys.readouterr().err
 
 
+def until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+
+
 def listening(log: Path) -> None:
     """Waits until the node of that log does."""
-    deadline = time.monotonic() + 60
-    while not (log.exists() and LISTENING in log.read_text()):
-        assert time.monotonic() < deadline, "the node never listened"
-        time.sleep(0.2)
+    until(lambda: log.exists() and LISTENING in log.read_text())
 
 
 def test_nobody_elses_node_hears_a_replay(ros_domain: int, tmp_path: Path) -> None:
@@ -114,11 +121,11 @@ def test_ctrl_c_ends_a_replay_in_good_order(ros_domain: int, tmp_path: Path) -> 
         Image.fromarray(pixels).save(tmp_path / f"images/{number:02}.png")
     checkpoint = small_checkpoint(tmp_path / "small.safetensors")
     words = ["replay", str(tmp_path / "images"), "--model", str(checkpoint), "--resolution", "32x24"]
-    words += ["--speed", "0.2", "--out", str(tmp_path / "out")]  # 20 s
+    words += ["--chunk-size", "2", "--overlap", "1", "--speed", "0.2", "--out", str(tmp_path / "out")]  # 20 s
     log = tmp_path / "out" / f"{tmp_path.name}_images" / "node.log"
     with subprocess.Popen([sys.executable, "-m", "loger_ros", *words], stderr=subprocess.PIPE) as running:
         listening(log)
-        time.sleep(2)
+        until(lambda: len(read_journal(log.parent / "trajectory.txt")) > 0)
         running.send_signal(signal.SIGINT)
         _, said = running.communicate(timeout=60)
     assert running.returncode == 130, said.decode()

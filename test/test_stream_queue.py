@@ -46,13 +46,19 @@ def test_latest_drops_the_oldest_and_says_what_to_change():
     assert drain(queue) == [2, 3, 4]
 
 
+def until(condition):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def test_keep_all_makes_the_sender_wait():
     queue = FrameQueue(QueueConfig(capacity=2, policy="keep_all"))
     sent = []
     sender = threading.Thread(target=lambda: sent.extend(fill(queue, range(50))))
     sender.start()
-    time.sleep(0.05)
-    assert len(queue) == 2
+    until(lambda: len(queue) == 2)
     got = []
     while len(got) < 50:
         assert len(queue) <= 2
@@ -66,7 +72,7 @@ def test_a_frame_that_waits_for_room_goes_with_those_that_are_given_up():
     queue = FrameQueue(QueueConfig(capacity=1, policy="keep_all"))
     assert queue.put(Frame(0, IMAGE))
     results, sender = sending(queue, 1)
-    time.sleep(0.05)
+    until(lambda: queue._changed._waiters)
     assert queue.clear() == 1
     sender.join(5)
     assert results == [False]
