@@ -102,6 +102,11 @@ def expected(checkpoint: Path, images: list[np.ndarray], stamps: list[int]) -> l
     return [update for frame in zip(stamps, images, strict=True) for update in recon.push(Frame(*frame))]
 
 
+def laid_by(updates: list[Update]) -> Update:
+    """Whose first frame decides where the map lies: the first one with final poses."""
+    return next(update for update in updates if update.final_count)
+
+
 def odometry_after(tester: Tester, count: int) -> list:
     heard = tester.heard["odometry"]
     tester.wait(lambda: len(heard) >= count)
@@ -146,7 +151,7 @@ def test_poses_are_those_of_the_stream_seen_from_the_robot(node: SimpleNamespace
     poses = tester.heard["pose"]
     tester.wait(lambda: len(poses) >= 8)  # the last two are provisional
     updates = expected(node.checkpoint, TEN, stamps)
-    first = updates[0].frames[0].T_map_camera
+    first = laid_by(updates).frames[0].T_map_camera
     final = [frame for update in updates for frame in update.frames if frame.final]
     assert [stamp_of(message) for message in poses] == [frame.stamp for frame in final] == stamps[:8]
     for message, frame in zip(poses, final, strict=True):
@@ -173,7 +178,7 @@ def test_odometry_comes_early_is_smooth_and_matches_tf(node: SimpleNamespace) ->
     odometry = {stamp_of(message): pose_of(message.pose.pose) for message in heard}
     updates = expected(node.checkpoint, TEN, stamps)
     assert len(updates) > 2  # among them provisional ones, which is where early odometry comes from
-    whole = next(update for update in updates if update.final_count)
+    whole = laid_by(updates)
     before = None
     for update in updates:
         said = {frame.stamp: MOUNT @ frame.T_map_camera @ inverse(MOUNT) for frame in update.frames}
@@ -200,8 +205,8 @@ def test_odometry_comes_early_is_smooth_and_matches_tf(node: SimpleNamespace) ->
         assert np.abs(pose_of(below[stamp].transform) - odometry[stamp]).max() < 1e-9
         saying = next(update for update in updates if stamp in [frame.stamp for frame in update.frames])
         first_said = next(frame for frame in saying.frames if frame.stamp == stamp)
-        laid_by = saying if updates.index(saying) < updates.index(whole) else whole
-        origin = MOUNT @ inverse(laid_by.frames[0].T_map_camera)
+        lays = saying if updates.index(saying) < updates.index(whole) else whole
+        origin = MOUNT @ inverse(lays.frames[0].T_map_camera)
         in_map = pose_of(above[stamp].transform) @ odometry[stamp]
         wanted = origin @ first_said.T_map_camera @ inverse(MOUNT)
         assert np.abs(in_map - wanted).max() < 1e-6  # what chunks disagree about goes to map → odom
@@ -218,8 +223,7 @@ def test_clouds_and_depth_come_while_someone_listens(node: SimpleNamespace) -> N
     tester.wait(lambda: points and whole and depth and confidence and infos)
     tester.wait(lambda: stamp_of(whole[-1]) == stamps[7] and stamp_of(points[-1]) == stamps[7])
     updates = expected(node.checkpoint, TEN, stamps)
-    first = next(update for update in updates if update.final_count).frames[0]
-    T_map_world = MOUNT @ inverse(first.T_map_camera)
+    T_map_world = MOUNT @ inverse(laid_by(updates).frames[0].T_map_camera)
     last = updates[-1]
     final = last[: last.final_count]
     assert final.frames[-1].stamp == stamps[7]
@@ -402,7 +406,7 @@ def test_deactivating_keeps_the_memory_and_cleaning_up_frees_it(node: SimpleName
     tester.wait(lambda: len(tester.heard["pose"]) >= 8)
     updates = expected(node.checkpoint, TEN, stamps)  # as if nothing had been in between
     wanted = [frame.T_map_camera for update in updates for frame in update.frames if frame.final]
-    first = MOUNT @ inverse(updates[0].frames[0].T_map_camera)
+    first = MOUNT @ inverse(laid_by(updates).frames[0].T_map_camera)
     said = pose_of(tester.heard["pose"][-1].pose.pose)
     assert np.abs(said - first @ wanted[-1] @ inverse(MOUNT)).max() < 1e-6
     assert tester.transition("deactivate")
