@@ -29,7 +29,7 @@ from loger_ros.model import (
     weights,
 )
 from loger_ros.model.catalog import PACKAGE_FOLDER
-from loger_ros.model.checkpoint import open_checkpoint
+from loger_ros.model.checkpoint import open_checkpoint, save_checkpoint
 from loger_ros.ros import network
 from loger_ros.ros.config import NetworkConfig
 
@@ -308,3 +308,13 @@ def test_one_line_in_the_log(caplog):
     message = record.getMessage()
     assert "1,068,714 parameters in bfloat16 on cpu, sdpa attention" in message
     assert "weights_a.safetensors" in message
+
+
+def test_a_tensor_unlike_its_announcement_leaves_the_older_file(tmp_path):
+    path = small_checkpoint(tmp_path / "x.safetensors")
+    before = path.read_bytes()
+    shapes = {"a": (torch.float32, torch.Size([2]))}
+    with pytest.raises(ValueError, match=r"a: announced as torch.float32 \(2,\), got torch.float32 \(3,\)"):
+        save_checkpoint(path, shapes, {}, lambda name: torch.zeros(3))
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["x.safetensors"]
