@@ -39,11 +39,8 @@ def locked(path: Path) -> int:
     BlockingIOError: somebody else holds it. Where a file system has no locks, nobody is kept out.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for last in (
-        False,
-        False,
-        True,
-    ):  # where a file system tells two names for one file, the third try counts
+    # Some file systems number one file differently at each look: the third descriptor counts as it is.
+    for last in (False, False, True):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -17,7 +17,7 @@ FILES = {
     "picture.png": "the way from above, estimate and truth; the map from aside and along the way",
     "map.ply": "the map, for CloudCompare, MeshLab or Open3D",
     "trajectory.tum": "where the robot was, as the node wrote it while it drove",
-    "bag": "all topics: ros2 bag play, Foxglove, PlotJuggler",
+    "bag": "images, truth, odometry, map and more: ros2 bag play, Foxglove, PlotJuggler",
     "node.log": "what the node said",
 }
 

@@ -39,8 +39,8 @@ MOST_METRICS = 32 << 20  # bytes of a metrics.json to read
 
 def refuse_another(folder: Path, source: str) -> None:
     """A recording whose path ends alike must not take the place of the one whose results are there."""
-    mark, metrics = folder / MARK, read_metrics(folder)
-    known = mark.read_text().removesuffix("\n") if mark.is_file() else ""
+    told, metrics = folder / MARK, read_metrics(folder)
+    known = told.read_text().removesuffix("\n") if told.is_file() else ""
     if not known and metrics is not None:
         known = str(metrics["source"].get("path", ""))
     if known and known != named(source):
