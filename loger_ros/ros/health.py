@@ -15,8 +15,6 @@ from loger_ros.ros.config import HealthConfig
 from loger_ros.ros.inputs import Inputs
 from loger_ros.ros.statistics import Statistics
 
-# Events that mean the loss of one frame each, beside those that the intake counts.
-LOSSES = ("duplicate_stamp", "out_of_order", "queue_full", "queue_cleared")
 AGED = ("odometry", "tf", "pose", "path", "points", "map_points", "depth", "confidence")
 RECENT = 10.0  # s during which a trouble counts as present
 HOPELESS = 3  # failures with no odometry after the first of them
@@ -68,11 +66,6 @@ class CameraHealth:
         found += [Trouble(WARN, message) for message in self._recent_events()]
         return found
 
-    def dropped(self) -> dict[str, int]:
-        """Frames that were not used, by cause."""
-        losses = {cause: self._events.counts[cause] for cause in LOSSES if self._events.counts[cause]}
-        return {**losses, **self._statistics.dropped}
-
     def values(self) -> dict[str, str]:
         statistics = self._statistics
         values = {
@@ -87,7 +80,7 @@ class CameraHealth:
             values |= _spread(f"{name}_ms", statistics.percentiles(name), 1e3)
         for name in AGED:
             values |= _spread(f"age_{name}_s", statistics.percentiles(f"age {name}"), 1.0)
-        values |= {f"dropped_{cause}": str(count) for cause, count in sorted(self.dropped().items())}
+        values |= {f"dropped_{cause}": str(count) for cause, count in sorted(statistics.dropped.items())}
         values |= {f"event_{name}": str(count) for name, count in sorted(self._events.counts.items())}
         return values
 

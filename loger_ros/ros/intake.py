@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -45,6 +46,7 @@ class Intake:
         self._mounted, self._now, self._wake = mounted, now, wake
         self._read = rgb_of if config.input.image_transport == "raw" else rgb_of_compressed
         self.paused = False
+        self._identity = threading.Lock()  # of frame_id: a reset may come while an image is looked at
         self.frame_id = config.frames.camera
         self.camera: Camera | None = None  # as camera_info tells
         self._cameras: dict[tuple[int, ...], Camera] = {}  # by the shape of the images that they came with
@@ -54,7 +56,6 @@ class Intake:
         self._calibrated: tuple[int, ...] | None = None
         self._first_image: float | None = None  # monotonic
         self._ahead = False  # was the newest image stamped that far ahead of the clock?
-        self._forgotten = 0  # resets
 
     def image(self, message: Any) -> None:
         self._statistics.happened("image")
@@ -97,11 +98,12 @@ class Intake:
         """Not known yet, of images that had another size, or of before a reset."""
         return self._config.input.undistort and (self.camera is None or self._shape != self._calibrated)
 
-    def forget(self) -> None:
-        """The next image and camera_info say anew which camera it is."""
-        self._forgotten += 1
-        self.frame_id = self._config.frames.camera
-        self._calibrated = None
+    def forget(self) -> int:
+        """The next image and camera_info say anew which camera it is; → how many frames are given up."""
+        with self._identity:
+            self.frame_id = self._config.frames.camera
+            self._calibrated = None
+            return self._queue.clear()
 
     def _remember(self, camera: Camera) -> None:
         self._cameras.pop(self._shape, None)
@@ -111,7 +113,7 @@ class Intake:
 
     def _take(self, message: Any) -> None:
         stamp, frame_id = _stamp(message), self._config.frames.camera or message.header.frame_id
-        forgotten = self._forgotten
+        era = self._queue.era  # a reset ends it, and what was taken for one of before it goes
         if self.frame_id and frame_id != self.frame_id:
             text = (
                 f"images of frame {frame_id!r} come on the topic of {self.frame_id!r} and are dropped: give "
@@ -157,15 +159,11 @@ class Intake:
             self._calibrated = image.shape  # camera_info came before the first image
             self._remember(camera)
         self._look_at(image, getattr(message, "encoding", ""), stamp)
-        if forgotten != self._forgotten:  # it was looked at as one of before the reset
-            self._drop("reset")
-            return
-        self.frame_id = frame_id
-        known = sum(self._events.counts.values())
-        if self._queue.put(Frame(stamp, image)):
+        with self._identity:
+            if era == self._queue.era:
+                self.frame_id = frame_id
+        if self._queue.put(Frame(stamp, image), era):
             self._wake()
-        elif sum(self._events.counts.values()) == known:
-            self._drop("queue.every_nth, max_rate or min_motion")
 
     def _leaps(self, away: float) -> bool:
         """Is it the first that is far ahead? A second one is believed. A replay has to lose nothing."""

@@ -66,11 +66,16 @@ class Recording:
         if self._journal.cuts > self._cuts:  # by somebody else
             self._cuts, self._start = self._journal.cuts, 0
 
-    def mark(self) -> Any:
-        return self._journal.mark()
+    def mark(self) -> tuple[Journal, Any]:
+        return self._journal, self._journal.mark()
 
-    def rewind(self, mark: Any) -> None:
-        self._journal.rewind(mark)
+    def rewind(self, mark: tuple[Journal, Any]) -> None:
+        journal, place = mark
+        if journal is self._journal:
+            journal.rewind(place)
+        else:
+            text = f"{self._path} was renamed since the mark: the poses recorded since then stay"
+            self._events.add("journal_not_rewound", 0, text)
 
     def new_segment(self) -> None:
         """What comes is not connected with what was."""

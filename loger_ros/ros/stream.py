@@ -81,7 +81,7 @@ class CameraStream:
         # what that was made of: the shape of the image, and camera_info
         self._source: tuple[tuple[int, ...], Camera | None] = ((), None)
         self._newest = 0  # ns, of the newest frame in the map
-        self.queue = FrameQueue(config.queue, events)
+        self.queue = FrameQueue(config.queue, events, statistics.dropped)
         self.intake = Intake(
             config, self.queue, events, statistics, mounted=self._mounted, now=now, wake=wake
         )
@@ -301,8 +301,7 @@ class CameraStream:
     def reset(self) -> None:
         """Memory, map and path begin anew, with the robot at the origin of the map; odometry goes on."""
         self._look_again = True
-        self.intake.forget()
-        self.statistics.lost("reset", self.queue.clear())
+        self.statistics.lost("reset", self.intake.forget())
         if self._recon is not None:
             self.statistics.counts["without_pose"] += self._recon.unsettled
             self._recon.reset()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 
 from loger_ros.config import QueueConfig
 from loger_ros.events import EventLog
@@ -16,9 +16,16 @@ from loger_ros.types import Frame
 class FrameQueue:
     """One or many threads ``put``, one or many ``get``. Gaps and jumps pass: whoever gets judges those."""
 
-    def __init__(self, config: QueueConfig | None = None, events: EventLog | None = None) -> None:
+    def __init__(
+        self,
+        config: QueueConfig | None = None,
+        events: EventLog | None = None,
+        dropped: Counter[str] | None = None,
+    ) -> None:
+        """dropped: counts, by cause, each frame that is not taken or has to go."""
         self._config = config or QueueConfig()
         self.events = events or EventLog()
+        self.dropped = Counter() if dropped is None else dropped
         self._frames: deque[Frame] = deque()
         self._changed = threading.Condition()
         self._admission = threading.Lock()  # gates see one frame at a time, in order of arrival
@@ -27,20 +34,20 @@ class FrameQueue:
         self._seen = 0
         self._due: int | None = None  # ns: max_rate lets no earlier frame pass
         self._closed = False
-        self._clearings = 0
+        self.era = 0  # begins anew with each ``clear``
 
-    def put(self, frame: Frame) -> bool:
-        """Was the frame taken? Policy keep_all waits for room here, or until it is closed or cleared."""
+    def put(self, frame: Frame, era: int | None = None) -> bool:
+        """Was the frame taken? Policy keep_all waits for room here, or until it is closed or cleared.
+
+        era: what that was when the frame came, where somebody has worked on it since.
+        """
         check_image(frame.image)
+        era = self.era if era is None else era
         with self._admission:
-            if self._config.policy == "keep_all" and not self._room():
-                text = "a frame that waited for room in the queue was given up with those in it"
-                self.events.add("queue_cleared", frame.stamp, text)
-                return False
-            if self._closed or not self._admits(frame):
-                return False
-            self._store(frame)
-            return True
+            cause = self._why_not(frame, era)
+            if cause:
+                self.dropped[cause] += 1
+            return not cause
 
     def get(self, timeout: float | None = None) -> Frame | None:
         """The oldest frame; None after ``timeout`` seconds, or once the queue is closed and empty."""
@@ -51,17 +58,6 @@ class FrameQueue:
             frame = self._frames.popleft()
             self._changed.notify_all()
             return frame
-
-    def _room(self) -> bool:
-        """Waits for it. False: the queue was cleared meanwhile, and what waited belongs to before that."""
-        with self._changed:
-            clearings = self._clearings
-            self._changed.wait_for(
-                lambda: (
-                    self._closed or self._clearings > clearings or len(self._frames) < self._config.capacity
-                )
-            )
-            return self._clearings == clearings
 
     def close(self) -> None:
         """Takes no more frames and wakes all who wait; what is there can still be got."""
@@ -78,27 +74,51 @@ class FrameQueue:
         with self._changed:
             count = len(self._frames)
             self._frames.clear()
-            self._clearings += 1
+            self.era += 1
             self._changed.notify_all()
             return count
 
     def __len__(self) -> int:
         return len(self._frames)
 
-    def _admits(self, frame: Frame) -> bool:
+    def _why_not(self, frame: Frame, era: int) -> str:
+        """The cause for which the frame is dropped; else it is in the queue now."""
+        if self._config.policy == "keep_all":
+            self._wait_for_room(era)
+        if self._closed:
+            return "queue_closed"
+        if cause := self._not_admitted(frame):
+            return cause
+        with self._changed:
+            if self.era != era:
+                text = "a frame on its way into the queue was given up with those in it"
+                self.events.add("queue_cleared", frame.stamp, text)
+                return "queue_cleared"
+            self._store(frame)
+        return ""
+
+    def _wait_for_room(self, era: int) -> None:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closed or self.era != era or len(self._frames) < self._config.capacity
+            )
+
+    def _not_admitted(self, frame: Frame) -> str:
         verdict = self._order.judge(frame)
         if verdict.drop:
             self.events.add(verdict.event, frame.stamp, verdict.message)
-            return False
+            return verdict.event
         self._order.accept(frame)
         if verdict.restart:
             self._seen, self._due = 0, None
         self._seen += 1
         if (self._seen - 1) % self._config.every_nth:
-            return False
+            return "every_nth"
         if not self._in_time(frame.stamp):
-            return False
-        return self._motion is None or self._motion.passes(frame)
+            return "max_rate"
+        if self._motion is not None and not self._motion.passes(frame):
+            return "min_motion"
+        return ""
 
     def _in_time(self, stamp: int) -> bool:
         if not self._config.max_rate:
@@ -112,13 +132,13 @@ class FrameQueue:
         return True
 
     def _store(self, frame: Frame) -> None:
-        with self._changed:
-            if len(self._frames) >= self._config.capacity:
-                dropped = self._frames.popleft()
-                message = (
-                    f"{self._config.capacity} frames wait already, the oldest was dropped: the network is "
-                    "slower than the camera. Set queue.max_rate, or a smaller stream.resolution"
-                )
-                self.events.add("queue_full", dropped.stamp, message)
-            self._frames.append(frame)
-            self._changed.notify_all()
+        if len(self._frames) >= self._config.capacity:
+            oldest = self._frames.popleft()
+            message = (
+                f"{self._config.capacity} frames wait already, the oldest was dropped: the network is "
+                "slower than the camera. Set queue.max_rate, or a smaller stream.resolution"
+            )
+            self.events.add("queue_full", oldest.stamp, message)
+            self.dropped["queue_full"] += 1
+        self._frames.append(frame)
+        self._changed.notify_all()

@@ -89,7 +89,6 @@ class Reconstructor:
             max_gap=max_gap,
         )
         self.events = events or EventLog()
-        self.lost = 0  # frames that got no pose, for a chunk that failed
         self._model = model
         if field_of_view and camera is None:
             message = (
@@ -106,7 +105,6 @@ class Reconstructor:
             field_of_view=field_of_view,
             pitch=pitch,
         )
-        self._prepare = self._preparation(camera=camera)
         self._inference = Inference(
             model,
             chunk_size=chunk_size,
@@ -122,7 +120,7 @@ class Reconstructor:
         self._aligner = Aligner(self._alignment, scale_mode)
         self._record = record
         self._keep_results = keep_results
-        self._state = self._fresh_state()
+        self._state = self._fresh_state(self._preparation(camera=camera))
 
     @classmethod
     def from_config(cls, model: Any, config: StreamConfig, **others: Any) -> Reconstructor:
@@ -143,8 +141,9 @@ class Reconstructor:
             self.events.add(verdict.event, frame.stamp, verdict.message)
             return []
         begun = self._state.size if frame.image.shape == self._state.shape else None
-        size = self._prepare.size_for(frame.image, begun)
-        image = self._prepare(frame.image, size)
+        prepare = self._state.prepare
+        size = prepare.size_for(frame.image, begun)
+        image = prepare(frame.image, size)
         if verdict.restart:
             self.events.add(verdict.event, frame.stamp, verdict.message)
             ended = self._end_segment()
@@ -152,15 +151,13 @@ class Reconstructor:
         state = self._state
         state.continuity.accept(frame)
         state.size, state.shape = size, frame.image.shape
-        state.waiting = (
-            *state.waiting,
-            Prepared(frame.stamp, image, self._prepare.turn, self._prepare.T_base_view),
-        )
+        prepared = Prepared(frame.stamp, image, prepare.turn, prepare.T_base_view)
+        state.waiting = (*state.waiting, prepared)
         return self._with_owed(self._advance())
 
     def use_camera(self, camera: Camera | None) -> None:
         """Images from now on are of this camera; where their size changes too, another segment begins."""
-        self._prepare = self._preparation(camera=camera)
+        self._state.prepare = self._preparation(camera=camera)
 
     def flush(self) -> list[Update]:
         """Ends the stream: the short tail, and all poses final. What is pushed later is another segment."""
@@ -171,9 +168,9 @@ class Reconstructor:
     def reset(self) -> None:
         """Forgets memory, map and results, and gives up the unfinished chunk. Recorded poses stay."""
         self._settle_shared()
-        segment = self._state.segment + 1
-        self._state = self._fresh_state()
-        self._state.segment = segment
+        before = self._state
+        self._state = self._fresh_state(before.prepare)
+        self._state.segment, self._state.lost = before.segment + 1, before.lost
 
     def snapshot(self) -> Snapshot:
         return Snapshot(self._state.copied(), self._record.mark() if self._record else None)
@@ -197,7 +194,12 @@ class Reconstructor:
     @property
     def camera(self) -> Camera | None:
         """The camera of the network images, once there was an image, where ``camera`` was given."""
-        return self._prepare.camera_at(self._state.size) if self._state.size else None
+        return self._state.prepare.camera_at(self._state.size) if self._state.size else None
+
+    @property
+    def lost(self) -> int:
+        """Frames that got no pose, for a chunk that failed."""
+        return self._state.lost
 
     @property
     def unsettled(self) -> int:
@@ -374,7 +376,7 @@ class Reconstructor:
             settled = self._settle_shared()
             given_up = (*growing, *waiting)
             lost = len(given_up) - sum(len(update.frames) for update in (*updates, *settled))
-            self.lost += lost
+            self._state.lost += lost
             message = f"{lost} frames have no pose, a new memory begins: {reason_of(error)}"
             last = given_up[-1] if given_up else self._state.last
             self.events.add("chunk_lost", last.stamp if last else 0, message)
@@ -406,8 +408,9 @@ class Reconstructor:
         if self._keep_results:
             state.parts = (*state.parts, Part.of(update[:final]))
 
-    def _fresh_state(self) -> State:
+    def _fresh_state(self, prepare: Preparation) -> State:
         return State(
+            prepare=prepare,
             chunker=Chunker(self._config.chunk_size, self._config.overlap),
             continuity=Continuity(self._config.max_gap),
             memory=self._model.initial_memory(),

@@ -13,6 +13,7 @@ from loger_ros.stream.align import HOME, Placement
 from loger_ros.stream.chunks import Chunker
 from loger_ros.stream.continuity import Continuity
 from loger_ros.stream.covariance import Uncertainty
+from loger_ros.stream.prepare import Preparation
 from loger_ros.stream.results import Part
 from loger_ros.types import PosedFrame, Update
 
@@ -30,6 +31,7 @@ class Prepared:
 class State:
     """Members are replaced or copied, never written into."""
 
+    prepare: Preparation  # as the camera of the newest image wants it
     chunker: Chunker[Prepared]
     continuity: Continuity
     memory: Any
@@ -43,6 +45,7 @@ class State:
     last: PosedFrame | None = None  # the newest final one
     parts: tuple[Part, ...] = ()
     placements: tuple[Placement, ...] = ()
+    lost: int = 0  # frames that got no pose, for a chunk that failed
     owed: tuple[Update, ...] = ()  # final ones that an error kept from whoever pushes
 
     def copied(self) -> State:
