@@ -13,9 +13,9 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from loger_ros.config import MapConfig
 from loger_ros.events import EventLog
+from loger_ros.ros.camera_stream import CameraStream
 from loger_ros.ros.config import NodeConfig
 from loger_ros.ros.statistics import Statistics
-from loger_ros.ros.stream import CameraStream
 from loger_ros.ros.transforms import Mounting
 from loger_ros.types import Camera, Frame
 

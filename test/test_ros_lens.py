@@ -36,7 +36,7 @@ def test_a_lens_that_becomes_known_or_another_counts_from_then_on(tmp_path: Path
     bent = Camera(8, 6, LENS.matrix, (0.1, 0.0, 0.0, 0.0))
     camera.intake.camera = bent
     assert run(camera, 6)["camera_changed"] == 2
-    assert camera._recon._prepare._source.distortion == bent.distortion
+    assert camera._recon._state.prepare._source.distortion == bent.distortion
     camera.finish(in_a_hurry=False)
     camera.close()
     segments = read_journal(tmp_path / "journal.tum").segments

@@ -42,14 +42,14 @@ def test_images_that_wait_at_a_reset_are_still_turned_as_the_camera_is_mounted()
     camera = camera_stream(mounting=lambda frame: told.pop(0))
     camera.intake.camera = Camera(8, 6, np.diag([5.0, 5.0, 1.0]))
     waiting = Frame(0, np.zeros((6, 8, 3), np.uint8))
-    assert camera._mounted("camera")
+    assert camera.mounted.find("camera")
     camera.reset()
     assert np.array_equal(camera._camera_of(waiting).T_base_camera, mounts[0])
-    assert not camera._mounted("camera"), "it may have been mounted anew, and nobody knows yet"
+    assert not camera.mounted.find("camera"), "it may have been mounted anew, and nobody knows yet"
     assert np.array_equal(camera._camera_of(waiting).T_base_camera, mounts[0])
-    assert camera._mounted("camera")
+    assert camera.mounted.find("camera")
     assert np.array_equal(camera._camera_of(waiting).T_base_camera, mounts[1])
-    assert camera._mounted("camera")
+    assert camera.mounted.find("camera")
     assert not told
 
 
@@ -93,17 +93,17 @@ def test_the_mounting_is_that_of_the_camera_whose_images_are_taken() -> None:
     camera.intake.camera = LENS
     send(2, "other")
     assert camera.intake.frame_id == "other"
-    assert np.array_equal(camera._mounting.T_base_camera, mounts["other"])
+    assert np.array_equal(camera.mounted.now.T_base_camera, mounts["other"])
     send(3, "one")
     assert camera.statistics.dropped["other_camera"] == 1
-    assert np.array_equal(camera._mounting.T_base_camera, mounts["other"])
+    assert np.array_equal(camera.mounted.now.T_base_camera, mounts["other"])
 
 
 def test_a_frame_that_is_no_optical_one_is_told() -> None:
     """As of simulated cameras, whose images are of the frame of the housing."""
     for turn, said in ((np.eye(4), True), (mount((0, 0, 0.5), (0, 0.3, 0)), False)):
         camera = camera_stream(mounting=lambda frame, turn=turn: Mounting(turn, turn))
-        assert camera._mounted("camera_link")
+        assert camera.mounted.find("camera_link")
         assert any("optical frame" in text for text in camera.mounted_otherwise) == said
 
 
@@ -115,7 +115,7 @@ def test_a_map_that_finds_no_room_holds_up_nothing_else(monkeypatch: pytest.Monk
     def full(*arguments: Any) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(camera._voxels, "insert", full)
+    monkeypatch.setattr(camera._map._voxels, "insert", full)
     assert run(camera, *range(24))["map_failed"] > 0
     camera.map_cloud()
     assert camera.events.counts.keys() == {"map_failed"}
@@ -282,7 +282,7 @@ def test_a_map_of_a_time_that_the_clock_has_left_is_kept_back() -> None:
     camera.outputs.map_due = lambda: True
     left.add(frame(1).stamp)
     camera.step()
-    assert camera._newest in left
+    assert camera._map.newest in left
     assert not sent
     run(camera, 3)
     assert sent == [frame(2).stamp]
@@ -317,7 +317,7 @@ def test_a_stream_that_cannot_be_made_leaves_its_journal_to_others(
 ) -> None:
     journal = tmp_path / "journal.tum"
     with monkeypatch.context() as patched:
-        patched.setattr("loger_ros.ros.stream.VoxelMap", Mock(side_effect=MemoryError("no room")))
+        patched.setattr("loger_ros.mapping.mapper.VoxelMap", Mock(side_effect=MemoryError("no room")))
         with pytest.raises(MemoryError):
             camera_stream(journal=journal)
     with monkeypatch.context() as patched:

@@ -21,9 +21,9 @@ from loger_ros.evaluation.sources import Source
 from loger_ros.evaluation.sources.ahead import read_ahead
 from loger_ros.evaluation.sources.base import quiet_log
 from loger_ros.events import EventLog
-from loger_ros.mapping.cloud import Cloud, cloud_of, world_points
+from loger_ros.mapping.cloud import Cloud, world_points
 from loger_ros.mapping.journal import Journal
-from loger_ros.mapping.pace import Pace
+from loger_ros.mapping.mapper import Mapper
 from loger_ros.mapping.voxel_map import VoxelMap
 from loger_ros.stream import Reconstructor
 from loger_ros.stream.lens import bends, check_lens
@@ -112,7 +112,7 @@ def run_source(
         events=events,
         keep_results=False,
     )
-    take = _Take(source, settings, model.device, lambda: stream.camera)
+    take = _Take(source, settings, model.device, events, lambda: stream.camera)
     timing = take.timing
     with Peak(model.device) as peak, torch.inference_mode():
         begun = waited = time.perf_counter()
@@ -184,6 +184,7 @@ class _Take:
         source: Source,
         settings: Settings,
         device: torch.device,
+        events: EventLog,
         network_camera: Callable[[], Camera | None],
     ) -> None:
         """network_camera: of the images as the network sees them, once there was one."""
@@ -193,8 +194,7 @@ class _Take:
         self._stamps: list[int] = []
         self._final: list[tuple[int, np.ndarray, int]] = []
         self._first: dict[int, tuple[np.ndarray, int, float]] = {}
-        self._voxels = VoxelMap(settings.map, device)
-        self._pace = Pace(settings.map.interval)
+        self._map = Mapper(settings.map, settings.cloud, events, device)
         self._true_voxels: VoxelMap | None = None
         self._truth: dict[int, np.ndarray] | None = None  # by stamp, looked up once depth asks for it
         self._depth = DepthSample()
@@ -221,21 +221,12 @@ class _Take:
             return
         self._final += [(posed.stamp, posed.T_map_camera, posed.segment) for posed in update.frames]
         self._focal.add(update.local_points[-1].float().cpu().numpy())
-        mapped = self._map(update)
+        mapped = self._map.add(update)
         for i, posed in enumerate(update.frames):
             depth = self._source.depth(posed.stamp)
             if depth is not None:
                 predicted = update.local_points[i, ..., 2].float().cpu().numpy()
                 self._compare(posed.stamp, predicted, depth, posed.stamp in mapped)
-
-    def _map(self, update: Update) -> set[int]:
-        """→ the stamps of the frames that went into the map."""
-        due = self._pace.due(update)
-        if due:
-            together = Update.joined(due)
-            newest = together.frames[-1]
-            self._voxels.insert(cloud_of(together, self._settings.cloud), newest.T_map_camera)
-        return {frame.frames[0].stamp for frame in due}
 
     def _compare(self, stamp: int, predicted: np.ndarray, depth: np.ndarray, mapped: bool) -> None:
         height, width = predicted.shape
@@ -270,7 +261,7 @@ class _Take:
             _trajectory(self._final),
             _trajectory(first),
             np.array([delay for _, _, delay in self._first.values()]),
-            self._voxels.cloud().cpu(),
+            self._map.cloud().cpu(),
             None if self._true_voxels is None else self._true_voxels.cloud().points.numpy(),
             self._depth,
             self.timing,

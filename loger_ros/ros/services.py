@@ -16,9 +16,9 @@ from rclpy.node import Node
 from std_srvs.srv import Trigger
 
 from loger_ros.ros import interface
+from loger_ros.ros.camera_stream import CameraStream, write_map
 from loger_ros.ros.interface import qos_profile
 from loger_ros.ros.recording import inside
-from loger_ros.ros.stream import CameraStream, write_map
 from loger_ros.ros.transforms import pose_of
 from loger_ros.ros.worker import Answer, Worker
 

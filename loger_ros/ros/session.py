@@ -11,6 +11,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
 
 from loger_ros.events import EventLog
+from loger_ros.ros.camera_stream import CameraStream
 from loger_ros.ros.config import NodeConfig
 from loger_ros.ros.health import WARN, CameraHealth, Trouble, status_message
 from loger_ros.ros.inputs import Inputs
@@ -19,7 +20,6 @@ from loger_ros.ros.outputs import Outputs
 from loger_ros.ros.recording import inside
 from loger_ros.ros.services import folder_of
 from loger_ros.ros.statistics import Statistics
-from loger_ros.ros.stream import CameraStream
 from loger_ros.ros.time_jumps import TimeJumps
 from loger_ros.ros.transforms import Mounting, StaticTransforms, mount
 from loger_ros.ros.worker import Worker

@@ -1,4 +1,7 @@
-"""One camera: its frames through the network, its poses, map and files. Lives in the worker's thread."""
+"""One camera: its frames through the network, its poses, map and files.
+
+Lives in the worker's thread but for what says otherwise.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +14,23 @@ from typing import Any
 
 import numpy as np
 
-from loger_ros.config import StreamConfig
 from loger_ros.events import EventLog
 from loger_ros.mapping.cloud import Cloud, cloud_of
-from loger_ros.mapping.pace import Pace
+from loger_ros.mapping.mapper import Mapper
 from loger_ros.mapping.point_files import write_pcd, write_ply
-from loger_ros.mapping.voxel_map import VoxelMap
 from loger_ros.ros.config import NodeConfig
 from loger_ros.ros.intake import MEND_CAMERA_INFO, Intake, same_aspect
+from loger_ros.ros.mounting import Mounted
 from loger_ros.ros.odometry import Odometer
 from loger_ros.ros.outputs import Outputs, placed
 from loger_ros.ros.recording import Recording
 from loger_ros.ros.statistics import Statistics
 from loger_ros.ros.transforms import Mounting
 from loger_ros.stream import FrameQueue, Reconstructor
-from loger_ros.stream.inference import is_out_of_memory
 from loger_ros.stream.lens import same_lens, scaled
 from loger_ros.types import Camera, Frame, PosedFrame, Update
 
 COLLECTED = 6  # frames that go into the map together
-STRAIGHT_UP = 0.95  # of the optical axis, upwards: 18 degrees
 
 
 class CameraStream:
@@ -61,29 +61,24 @@ class CameraStream:
         self.statistics = statistics
         self.outputs = outputs
         self._model = model
-        self._look_up_mounting = mounting
+        self.mounted = Mounted(mounting)
         self._too_late, self._left_behind = too_late, left_behind
         self._odometer = Odometer(np.eye(4))  # mounted before the first frame
-        self._mounting: Mounting | None = None  # as last known
-        self._mounted_as = ""  # the camera frame that this is of
-        self._look_again = False  # a reset: it may have been mounted anew
-        self._voxels = VoxelMap(config.map, model.device)  # a large one may find no room, so it comes first
+        # A large map may find no room, so it comes first.
+        self._map = Mapper(config.map, config.cloud, events, model.device, COLLECTED)
         self._recording = (
             Recording(journal, round(config.output.journal_limit * 1e6), self._odometer, events)
             if journal
             else None
         )
-        self._pace = Pace(config.map.interval)
-        self._unmapped: list[Update] = []  # one final frame each, not in the map yet
         self._map_changed = False
         self._recon: Reconstructor | None = None
         self._camera: Camera | None = None  # that the Reconstructor knows
         # what that was made of: the shape of the image, and camera_info
         self._source: tuple[tuple[int, ...], Camera | None] = ((), None)
-        self._newest = 0  # ns, of the newest frame in the map
         self.queue = FrameQueue(config.queue, events, statistics.dropped)
         self.intake = Intake(
-            config, self.queue, events, statistics, mounted=self._mounted, now=now, wake=wake
+            config, self.queue, events, statistics, mounted=self.mounted.find, now=now, wake=wake
         )
 
     # ---- the worker's side ------------------------------------------------------------------------
@@ -94,10 +89,10 @@ class CameraStream:
         if frame is not None:
             with self._failures_told(frame.stamp):
                 self._push(frame)
-        with self._failures_told(frame.stamp if frame else self._newest):
+        with self._failures_told(frame.stamp if frame else self._map.newest):
             if frame is not None:
                 self.outputs.taken(frame.stamp)
-            if (self._map_changed or self._unmapped) and self.outputs.map_due():
+            if self._map_changed and self.outputs.map_due():
                 self._publish_map()
             if self.outputs.path_due and not self._left_behind(self.outputs.path_stamp):
                 self.outputs.path()
@@ -116,8 +111,8 @@ class CameraStream:
         try:
             self._meet_its_camera(frame)
             if self._recon is None:
-                if self._mounting is not None:
-                    self._odometer.mount(self._mounting.T_base_camera)
+                if self.mounted.now is not None:
+                    self._odometer.mount(self.mounted.now.T_base_camera)
                 self._recon = self._new_reconstructor()
             with self._losses_counted(self._recon):
                 updates = self._recon.push(frame)
@@ -174,8 +169,8 @@ class CameraStream:
         camera = self.intake.camera_for(frame.image.shape) if self.config.input.undistort else None
         if camera is None:
             return None
-        if self._mounting is not None:
-            camera = replace(camera, T_base_camera=self._mounting.T_level_camera)
+        if self.mounted.now is not None:
+            camera = replace(camera, T_base_camera=self.mounted.now.T_level_camera)
         height, width = frame.image.shape[:2]
         if (camera.width, camera.height) == (width, height):
             return camera
@@ -190,7 +185,10 @@ class CameraStream:
 
     @property
     def lens_unknown(self) -> str:
-        """Why the network may be shown another angle of view than it was taught; empty where it is not."""
+        """Why the network may be shown another angle of view than it was taught; empty where it is not.
+
+        From any thread.
+        """
         if self._recon is None or self._camera is not None or not self.config.stream.field_of_view:
             return ""
         if not self.config.input.undistort:
@@ -203,26 +201,9 @@ class CameraStream:
 
     @property
     def mounted_otherwise(self) -> list[str]:
-        """What speaks against the mounting: the transforms of now, or the network's lengths and turns."""
-        mounting, carried = self._mounting, getattr(self._model, "carried", None)
-        if mounting is None or self._look_again:
-            return []
-        now = self._look_up_mounting(self.intake.frame_id)
-        if now is not None and not all(map(np.allclose, now, mounting)):
-            return ["the transform of the camera is not that of the stream's start: it counts after ~/reset"]
-        if self.config.frames.extrinsic == "tf" and mounting.T_level_camera[2, 2] > STRAIGHT_UP:
-            return [
-                f"the camera looks straight up: is {self.intake.frame_id!r} an optical frame (x right, y "
-                "down, z ahead)? Name the right one in frames.camera"
-            ]
-        if carried is None:
-            return []
-        unit, level = self.config.stream.unit, mounting.T_level_camera
-        found = {
-            "the camera is mounted as the network has not learnt it": carried.unlike(unit, level),
-            "lengths are hardly metres": carried.doubtful(unit, level, chosen=unit != StreamConfig.unit),
-        }
-        return [f"{what}: {reason}" for what, reason in found.items() if reason]
+        """What speaks against the mounting that is known; from any thread."""
+        taught = getattr(self._model, "carried", None)
+        return self.mounted.doubts(self.config.stream, taught, self.config.frames.extrinsic == "tf")
 
     def _hand_out(self, update: Update) -> None:
         late = bool(update.frames) and self._too_late(update.frames[-1].stamp)
@@ -237,23 +218,15 @@ class CameraStream:
         if final.frames:
             if not late:
                 self._send_poses(final.frames)
-            self._add_to_map(final)
+            self._map_changed |= bool(self._map.add(final))
             if not late:
                 self._send_points(final)
         camera = self._recon.camera if self._recon else None
         # What a change of size ends comes when the camera is that of the new size already.
         pictured = camera is None or camera_took(camera, update)
         if update.frames and not late and pictured:
-            level = None if self._mounting is None else self._mounting.T_level_camera
+            level = None if self.mounted.now is None else self.mounted.now.T_level_camera
             self.outputs.pictures(update, self.intake.frame_id, camera, level)
-
-    def _add_to_map(self, final: Update) -> None:
-        """Frames are collected: the work hardly depends on their number."""
-        if self._unmapped and self._unmapped[0].images.shape[1:] != final.images.shape[1:]:
-            self._map_collected()
-        self._unmapped += self._pace.due(final)
-        if len(self._unmapped) >= COLLECTED:
-            self._map_collected()
 
     def _send_poses(self, frames: Sequence[PosedFrame]) -> None:
         poses = self._odometer.in_map(frames)
@@ -267,40 +240,20 @@ class CameraStream:
         if self.outputs.points_wanted and T_map_world is not None:
             self.outputs.points(cloud_of(final, self.config.cloud), T_map_world, final.frames[-1].stamp)
 
-    def _map_collected(self) -> None:
-        if not self._unmapped:
-            return
-        update, self._unmapped = Update.joined(self._unmapped), []
-        newest = update.frames[-1]
-        self._map_changed, self._newest = True, newest.stamp
-        try:
-            self._voxels.insert(cloud_of(update, self.config.cloud), newest.T_map_camera)
-        except Exception as error:  # a GPU that is full; poses and points go on
-            text = f"{len(update.frames)} frames are not in the map ({type(error).__name__}: {error})"
-            cure = "; lower map.max_voxels or stream.resolution, or raise cloud.stride"
-            self.events.add("map_failed", newest.stamp, text + cure * is_out_of_memory(error))
-            return
-        if self._voxels.beyond:
-            text = (
-                f"points farther than {self._voxels.reach:.0f} m from where the stream began are not in the "
-                "map; raise map.voxel_size"
-            )
-            self.events.add("map_ends", newest.stamp, text)
-
     def _publish_map(self) -> None:
-        self._map_collected()
-        if self._left_behind(self._newest):
+        cloud = self._map.cloud()
+        if self._left_behind(self._map.newest):
             return
         T_map_world = self._odometer.T_map_world
         place = np.eye(4) if T_map_world is None else T_map_world  # after a reset: nothing to place
-        self.outputs.map_points(self._voxels.cloud(), place, self._newest)
+        self.outputs.map_points(cloud, place, self._map.newest)
         self._map_changed = False
 
     # ---- what the worker is asked for ---------------------------------------------------------------
 
     def reset(self) -> None:
         """Memory, map and path begin anew, with the robot at the origin of the map; odometry goes on."""
-        self._look_again = True
+        self.mounted.forget()
         self.statistics.lost("reset", self.intake.forget())
         if self._recon is not None:
             self.statistics.counts["without_pose"] += self._recon.unsettled
@@ -309,8 +262,7 @@ class CameraStream:
         if self._recording is not None:
             self._recording.begin_anew()
         self._odometer.restart()
-        self._unmapped, self._pace = [], Pace(self.config.map.interval)
-        self._voxels.clear()
+        self._map.clear()
         self._map_changed = True
         self.outputs.forget_way()
 
@@ -324,9 +276,8 @@ class CameraStream:
 
     def map_cloud(self) -> Cloud:
         """The map so far, in memory of its own."""
-        self._map_collected()
+        cloud = self._map.cloud().cpu()
         T_map_world = self._odometer.T_map_world
-        cloud = self._voxels.cloud().cpu()
         return cloud if T_map_world is None else placed(cloud, T_map_world)
 
     @property
@@ -343,6 +294,7 @@ class CameraStream:
     def settings_changed(self, config: NodeConfig) -> None:
         """Those that take effect while it runs; called in any thread."""
         self.config = config
+        self._map.settings_changed(config.cloud)
         self.outputs.settings_changed(config)
 
     def finish(self, in_a_hurry: bool) -> None:
@@ -357,7 +309,7 @@ class CameraStream:
                 if count := self._recon.unsettled:
                     self.statistics.counts["without_pose"] += count
                     text = f"the process has no time for its last chunk: {count} frames get no final pose"
-                    self.events.add("last_chunk_given_up", self._newest, text)
+                    self.events.add("last_chunk_given_up", self._map.newest, text)
                 self._recon.reset()
             else:
                 with self._losses_counted(self._recon):
@@ -372,18 +324,6 @@ class CameraStream:
         self.queue.close()
         if self._recording is not None:
             self._recording.close()
-
-    # ---- the intake's side ------------------------------------------------------------------------
-
-    def _mounted(self, camera_frame: str) -> bool:
-        if self._mounting is None or self._look_again or camera_frame != self._mounted_as:
-            self._look_again = False  # before it is looked up: a reset may come meanwhile
-            mounting = self._look_up_mounting(camera_frame)
-            if mounting is None:
-                self._look_again = True
-                return False
-            self._mounting, self._mounted_as = mounting, camera_frame
-        return True
 
 
 def camera_took(camera: Camera, update: Update) -> bool:

@@ -1,0 +1,72 @@
+"""From final frames to the bounded map: which of them go in, and together with which."""
+
+from __future__ import annotations
+
+import torch
+
+from loger_ros.config import CloudConfig, MapConfig
+from loger_ros.events import EventLog
+from loger_ros.mapping.cloud import Cloud, cloud_of
+from loger_ros.mapping.pace import Pace
+from loger_ros.mapping.voxel_map import VoxelMap
+from loger_ros.stream.inference import is_out_of_memory
+from loger_ros.types import Update
+
+
+class Mapper:
+    def __init__(
+        self,
+        config: MapConfig,
+        cloud: CloudConfig,
+        events: EventLog,
+        device: torch.device | str,
+        together: int = 1,
+    ) -> None:
+        """together: so many frames are collected and go in at once, which is hardly more work than one."""
+        self._cloud, self._interval, self._together = cloud, config.interval, together
+        self._events = events
+        self._voxels = VoxelMap(config, device)
+        self._pace = Pace(config.interval)
+        self._waiting: list[Update] = []  # one frame each
+        self.newest = 0  # ns, of the newest frame in the map
+
+    def add(self, final: Update) -> set[int]:
+        """→ the stamps of the frames whose turn it was. A full GPU becomes an event, never an exception."""
+        if self._waiting and self._waiting[0].images.shape[1:] != final.images.shape[1:]:
+            self._insert_waiting()
+        due = self._pace.due(final)
+        self._waiting += due
+        if len(self._waiting) >= self._together:
+            self._insert_waiting()
+        return {update.frames[0].stamp for update in due}
+
+    def cloud(self) -> Cloud:
+        """With those that wait for others."""
+        self._insert_waiting()
+        return self._voxels.cloud()
+
+    def clear(self) -> None:
+        self._waiting, self._pace = [], Pace(self._interval)
+        self._voxels.clear()
+
+    def settings_changed(self, cloud: CloudConfig) -> None:
+        self._cloud = cloud
+
+    def _insert_waiting(self) -> None:
+        if not self._waiting:
+            return
+        update, self._waiting = Update.joined(self._waiting), []
+        self.newest = update.frames[-1].stamp
+        try:
+            self._voxels.insert(cloud_of(update, self._cloud), update.frames[-1].T_map_camera)
+        except Exception as error:  # poses and points go on
+            text = f"{len(update.frames)} frames are not in the map ({type(error).__name__}: {error})"
+            cure = "; lower map.max_voxels or stream.resolution, or raise cloud.stride"
+            self._events.add("map_failed", self.newest, text + cure * is_out_of_memory(error))
+            return
+        if self._voxels.beyond:
+            text = (
+                f"points farther than {self._voxels.reach:.0f} m from where the stream began are not in the "
+                "map; raise map.voxel_size"
+            )
+            self._events.add("map_ends", self.newest, text)
