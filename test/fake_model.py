@@ -7,7 +7,6 @@ so that a frame too many, a memory too old or a wrong place shows in every outpu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -35,7 +34,7 @@ class FakeMemory:
 
 
 class FakeModel:
-    config = SimpleNamespace(patch_size=2)
+    patch_size = 2
     device = torch.device("cpu")
     dtype = torch.float32
 

@@ -291,7 +291,7 @@ def test_the_size_of_the_network_is_chosen_anew_for_images_of_another_shape():
     for number, (width, height) in enumerate([(64, 48)] * 3 + [(64, 36)] * 3):
         recon.push(Frame(number * STEP, np.zeros((height, width, 3), np.uint8)))
         sizes.append(recon._state.size)
-    patch = FakeModel().config.patch_size
+    patch = FakeModel().patch_size
     assert sizes == [target_size(64, 48, patch)] * 3 + [target_size(64, 36, patch)] * 3
 
 

@@ -217,7 +217,7 @@ def _recommended_size(model: LoGeR) -> tuple[int, int]:
     try:
         return image_size(named)
     except argparse.ArgumentTypeError:
-        patch = model.config.patch_size
+        patch = model.patch_size
         return 8 * patch, 6 * patch
 
 

@@ -115,6 +115,10 @@ class LoGeR(nn.Module):
         """Of the matrix products; norms, residual stream, fast weights and outputs are float32 at least."""
         return self.camera_decoder.projects.weight.dtype
 
+    @property
+    def patch_size(self) -> int:
+        return self.config.patch_size
+
     def initial_memory(self) -> Memory:
         return Memory()
 

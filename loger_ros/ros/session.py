@@ -44,7 +44,7 @@ class Session:
     def __init__(self, node: Node, config: NodeConfig, model: Any, transforms: StaticTransforms) -> None:
         self._node, self._config, self._model, self._transforms = node, config, model, transforms
         # Refuses a size that does not fit the network, before any image comes.
-        Preparation(config.stream.size, patch=model.config.patch_size)
+        Preparation(config.stream.size, patch=model.patch_size)
         self.worker: Worker | None = None
         self._parents_told = False
         self.channels: list[Channel] = []

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from loger_ros.config import StreamConfig
 from loger_ros.events import EventLog
+from loger_ros.stream.network import Network
 from loger_ros.stream.prepare import network_input
 from loger_ros.types import Prediction
 
@@ -52,22 +54,19 @@ class Answer:
 class Inference:
     def __init__(
         self,
-        model: Any,
+        model: Network,
+        config: StreamConfig,
+        events: EventLog,
         *,
-        chunk_size: int,
-        overlap: int,
-        iterations: int,
-        unit: float,
         fast_weights: bool,
         sliding_window: bool,
-        events: EventLog,
     ) -> None:
         self._model = model
-        self._iterations, self._unit = iterations, unit
+        self._iterations, self._unit = config.iterations, config.unit
         self._events = events
-        self._options = {
-            "chunk_size": chunk_size,
-            "overlap": overlap,
+        self._options: dict[str, Any] = {
+            "chunk_size": config.chunk_size,
+            "overlap": config.overlap,
             "fast_weights": fast_weights,
             "sliding_window": sliding_window,
         }
@@ -130,7 +129,7 @@ class Inference:
             message = f"{share:.1%} of the points of a chunk are not finite and will not reach the map"
             self._events.add("points_not_finite", stamp, message)
 
-    def _step(self, features: Any, memory: Any, updates: dict[str, bool]) -> tuple[Prediction, Any]:
+    def _step(self, features: Any, memory: Any, updates: dict[str, Any]) -> tuple[Prediction, Any]:
         for _ in range(self._iterations - 1):
             _, memory = self._model.step(features, memory, outputs=(), **self._options)
         return self._model.step(features, memory, **updates, **self._options)

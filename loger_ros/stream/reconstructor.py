@@ -23,6 +23,7 @@ from loger_ros.stream.chunks import Chunk, Chunker
 from loger_ros.stream.continuity import Continuity
 from loger_ros.stream.covariance import Uncertainty
 from loger_ros.stream.inference import Answer, ChunkLost, Inference, is_out_of_memory, reason_of
+from loger_ros.stream.network import Network
 from loger_ros.stream.prepare import Preparation, check_image
 from loger_ros.stream.results import Part, Result, gather
 from loger_ros.stream.state import Prepared, Snapshot, State
@@ -41,7 +42,7 @@ class PoseRecord(Protocol):
 class Reconstructor:
     def __init__(
         self,
-        model: Any,
+        model: Network,
         chunk_size: int = StreamConfig.chunk_size,
         overlap: int = StreamConfig.overlap,
         alignment: str = StreamConfig.alignment,
@@ -100,20 +101,13 @@ class Reconstructor:
         self._preparation = partial(
             Preparation,
             resolution,
-            patch=model.config.patch_size,
+            patch=model.patch_size,
             method=resize,
             field_of_view=field_of_view,
             pitch=pitch,
         )
         self._inference = Inference(
-            model,
-            chunk_size=chunk_size,
-            overlap=overlap,
-            iterations=iterations,
-            unit=unit,
-            fast_weights=fast_weights,
-            sliding_window=sliding_window,
-            events=self.events,
+            model, self._config, self.events, fast_weights=fast_weights, sliding_window=sliding_window
         )
         # What a chunk says without slides is no longer where its memory believes to be.
         self._alignment = "se3" if motion == "wheels" and alignment == "none" else alignment
@@ -123,7 +117,7 @@ class Reconstructor:
         self._state = self._fresh_state(self._preparation(camera=camera))
 
     @classmethod
-    def from_config(cls, model: Any, config: StreamConfig, **others: Any) -> Reconstructor:
+    def from_config(cls, model: Network, config: StreamConfig, **others: Any) -> Reconstructor:
         """others: what the configuration does not hold (camera, record, events, keep_results)."""
         settings = {entry.name: getattr(config, entry.name) for entry in fields(config)}
         return cls(model, **settings | {"resolution": config.size}, **others)
