@@ -125,6 +125,64 @@ def test_a_signal_while_the_last_chunk_is_worked_on_in_a_transition_costs_no_pos
         assert list(read_journal(tmp_path / "journal.tum").stamps) == stamps
 
 
+def test_a_signal_while_a_transition_waits_for_the_chunk_at_hand_costs_no_pose(
+    ros_environment: dict[str, str], ros_domain: int, tmp_path: Path
+) -> None:
+    """Before Python 3.13, a join that SIGINT interrupts takes the thread for ended."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with inside_the_network(ros_environment, ros_domain, tmp_path) as (tester, stamps):
+        client = tester.node.create_client(ChangeState, f"/{NODE}/change_state")
+        tester.wait(client.service_is_ready)
+        deactivate = ChangeState.Request()
+        deactivate.transition.label = "deactivate"
+        client.call_async(deactivate)
+        tester.wait(lambda: tester.node.count_subscribers("/image") == 0)
+        tester.process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert tester.process.poll() is None
+        (tmp_path / GO).touch()
+        assert tester.process.wait(60) == 0
+        assert list(read_journal(tmp_path / "journal.tum").stamps) == stamps
+
+
+def test_a_file_that_was_asked_for_and_cannot_be_written_any_more_is_named(
+    ros_environment: dict[str, str], ros_domain: int, tmp_path: Path
+) -> None:
+    with inside_the_network(ros_environment, ros_domain, tmp_path) as (tester, _):
+        client = tester.node.create_client(Trigger, f"/{NODE}/save_map")
+        tester.wait(client.service_is_ready)
+        saved = client.call_async(Trigger.Request())
+        assert tester.state() == "active"  # asked after it, and answered
+        assert not saved.done()
+        tester.process.send_signal(signal.SIGTERM)
+        (tmp_path / GO).touch()
+        assert tester.process.wait(60) == 3
+        assert f"{tmp_path / 'map.ply'} was asked for" in said_by(tester.process)
+
+
+LOADS_FOR_LONG = """
+import sys, time
+import loger_ros.ros.loger_node as loger_node
+from loger_ros.ros.node import main
+loger_node.load_network = lambda settings: time.sleep(60)
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_network_is_loaded_ends_the_node(
+    ros_environment: dict[str, str], tmp_path: Path, how: signal.Signals
+) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with node_process(ros_environment, python=("-c", LOADS_FOR_LONG), output__folder=tmp_path) as process:
+        deadline = time.monotonic() + 60
+        while "loading tiny" not in said_by(process):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.3)
+        assert "terminate called" not in end(process, how)
+
+
 ONE_CAMERA_FAILS = """
 import sys
 import loger_ros.ros.session as session

@@ -7,9 +7,9 @@ import functools
 import gc
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from tf2_msgs.msg import TFMessage
 from loger_ros import inventory
 from loger_ros.config import ConfigError
 from loger_ros.inventory import Finding, Verdict
+from loger_ros.ros.background import Background
 from loger_ros.ros.config import NetworkConfig, NodeConfig
 from loger_ros.ros.dds_profile import large_message_profile
 from loger_ros.ros.health import WARN, Trouble, network_values, status_message, told_anyway
@@ -72,7 +73,7 @@ class LogerNode(LifecycleNode):
         self._findings: list[Finding] = []
         self._state = "unconfigured"
         self.problem = ""
-        self.loader: threading.Thread | None = None  # of the newest network
+        self.loader: Background | None = None  # of the newest network
         self._transforms = StaticTransforms()
         self.create_subscription(TFMessage, TF_STATIC.name, self._transforms.hear, qos_profile(TF_STATIC))
         self._offers = Services(self)
@@ -177,9 +178,9 @@ class LogerNode(LifecycleNode):
                 torch.cuda.empty_cache()
         return True
 
-    def files_written(self, timeout: float) -> bool:
-        """Those that services were asked for; False: not within ``timeout`` seconds."""
-        return self._offers.files_written(timeout)
+    def unwritten(self, timeout: float) -> list[Path]:
+        """Files that services were asked for and that are not whole, after at most ``timeout`` seconds."""
+        return self._offers.unwritten(timeout)
 
     def _end_session_or_raise(self) -> None:
         if not self.end_session():
@@ -218,14 +219,12 @@ class LogerNode(LifecycleNode):
             except Exception as error:
                 loaded.append(error)
 
-        self.loader = thread = threading.Thread(target=load, name="load", daemon=True)
+        self.loader = Background(load, "load")
         started = time.monotonic()
         self.get_logger().info(f"loading {settings.checkpoint}")
-        thread.start()
-        while not loaded and self.context.ok():
-            thread.join(1.0)
-            if not loaded:
-                self._publish_diagnostics()
+        self.loader.start()
+        while self.loader.goes_on(1.0) and self.context.ok():
+            self._publish_diagnostics()
         if not loaded:
             raise RuntimeError("interrupted while the network was loaded")
         (result,) = loaded
@@ -274,7 +273,8 @@ class LogerNode(LifecycleNode):
 
 
 def run(args: list[str] | None = None) -> int:
-    ended, written, node = True, True, None  # ended: nothing of it goes on
+    ended, node = True, None  # ended: nothing of it goes on
+    unwritten: list[Path] = []
     with running_ros(args):
         try:
             node = LogerNode()
@@ -287,16 +287,16 @@ def run(args: list[str] | None = None) -> int:
             node.autostart()
             executor.spin()
         finally:
-            ended = written = False  # also where a second signal cuts this short
+            ended = False  # also where a second signal cuts this short
+            unwritten = node.unwritten(0)
             ended = node.end_session(in_a_hurry=True)
-            written = node.files_written(PATIENCE)
+            unwritten = node.unwritten(PATIENCE)
             node.destroy_node()
-    if node is not None and node.loader is not None and node.loader.is_alive():
+    if node is not None and node.loader is not None and node.loader.goes_on():
         os._exit(0)  # told to end while it loads: Python cannot end beside a thread in foreign code
     if not ended:
         print(f"{NODE}: the process ends without waiting for the network", file=sys.stderr, flush=True)
         os._exit(3)
-    if not written:
-        print(f"{NODE}: the process ends before a file that was asked for is whole", file=sys.stderr)
-        return 3
-    return 0
+    for path in unwritten:
+        print(f"{NODE}: {path} was asked for, and the process ends before it is whole", file=sys.stderr)
+    return 3 if unwritten else 0

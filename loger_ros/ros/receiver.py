@@ -7,7 +7,6 @@ Here one wait set lives as long as its subscriptions do. What is used of rclpy i
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +15,8 @@ from rclpy.context import Context
 from rclpy.guard_condition import GuardCondition
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.subscription import Subscription
+
+from loger_ros.ros.background import Background
 
 GLANCE = 500_000_000  # ns between looks whether ROS has ended
 PAUSE = 0.5  # s before the next attempt where waiting itself fails
@@ -31,7 +32,7 @@ class Receiver:
         self._subscriptions: list[tuple[Subscription, Callable[[Any], None]]] = []
         self._wake = GuardCondition(None, None, context)
         self._closing = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = Background(self._run, name)
 
     def listen(self, subscription: Subscription, callback: Callable[[Any], None]) -> None:
         """Before ``start``, or in a callback."""
@@ -45,13 +46,11 @@ class Receiver:
         self._thread.start()
 
     def close(self, timeout: float) -> None:
-        if self._closing:
-            return
-        self._closing = True
-        self._wake.trigger()
-        if self._thread.ident is not None:
-            self._thread.join(timeout)
-        if not self._thread.is_alive():
+        """Once more where a signal has interrupted that."""
+        if not self._closing:
+            self._closing = True
+            self._wake.trigger()
+        if not self._thread.goes_on(timeout):
             self._wake.destroy()
 
     def _run(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from rclpy.node import Node
 from std_srvs.srv import Trigger
 
 from loger_ros.ros import interface
+from loger_ros.ros.background import Background
 from loger_ros.ros.camera_stream import CameraStream, write_map
 from loger_ros.ros.interface import qos_profile
 from loger_ros.ros.recording import inside
@@ -36,7 +38,8 @@ class Services:
         self._node = node
         self._worker: Worker | None = None
         self._streams: Sequence[CameraStream] = ()
-        self._writing: list[threading.Thread] = []
+        self._writing: list[Background] = []
+        self._owed: dict[object, Path] = {}  # files that were asked for and are not whole
         self._initial: np.ndarray | None = None  # the newest, that the worker has not come to
         self._initial_lock = threading.Lock()
         work: dict[str, Callable[[], Awaitable[str]]] = {
@@ -60,12 +63,12 @@ class Services:
         with self._initial_lock:
             self._initial = None
 
-    def files_written(self, timeout: float) -> bool:
-        """False: not within ``timeout`` seconds."""
+    def unwritten(self, timeout: float) -> list[Path]:
+        """Files that were asked for and are not whole, after at most ``timeout`` seconds."""
         until = time.monotonic() + timeout
         for thread in self._writing:
-            thread.join(max(0.0, until - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._writing)
+            thread.goes_on(max(0.0, until - time.monotonic()))
+        return list(self._owed.values())
 
     # ---- services ---------------------------------------------------------------------------------
 
@@ -94,20 +97,33 @@ class Services:
 
     async def _save_map(self) -> str:
         said = []
-        for stream in self._configured():
-            path = self._file(stream, "map_file")
-            cloud = await self._ask(stream, stream.map_cloud)
-            await self._in_background(functools.partial(write_map, path, cloud))
-            said.append(f"{path}: {len(cloud)} points")
+        with self._promised("map_file") as files:
+            for stream, path, promise in files:
+                cloud = await self._ask(stream, stream.map_cloud)
+                if not len(cloud):
+                    raise NotNow(f"the map is empty, and {path} is left as it is")
+                await self._in_background(functools.partial(write_map, path, cloud), promise)
+                said.append(f"{path}: {len(cloud)} points")
         return "; ".join(said)
 
     async def _save_trajectory(self) -> str:
         said = []
-        for stream in self._configured():
-            path = self._file(stream, "trajectory_file")
-            count = await self._in_background(functools.partial(stream.save_trajectory, path))
-            said.append(f"{path}: {count} poses")
+        with self._promised("trajectory_file") as files:
+            for stream, path, promise in files:
+                count = await self._in_background(functools.partial(stream.save_trajectory, path), promise)
+                said.append(f"{path}: {count} poses")
         return "; ".join(said)
+
+    @contextmanager
+    def _promised(self, setting: str) -> Iterator[list[tuple[CameraStream, Path, object]]]:
+        """A file of each stream, owed until it is whole or the caller hears why not."""
+        files = [(stream, self._file(stream, setting), object()) for stream in self._configured()]
+        self._owed.update({promise: path for _, path, promise in files})
+        try:
+            yield files
+        finally:
+            for _, _, promise in files:
+                self._owed.pop(promise, None)
 
     # ---- initialpose ------------------------------------------------------------------------------
 
@@ -157,12 +173,18 @@ class Services:
         answer.settle_with(function)
         return answer
 
-    def _in_background(self, function: Callable[[], Any]) -> Answer:
-        self._writing = [thread for thread in self._writing if thread.is_alive()]
+    def _in_background(self, function: Callable[[], Any], promise: object) -> Answer:
+        self._writing = [thread for thread in self._writing if thread.goes_on()]
         if len(self._writing) >= MOST_WRITING:
             raise NotNow(f"{MOST_WRITING} files are being written already; ask again when they are done")
         answer = Answer(self._wake)
-        thread = threading.Thread(target=answer.settle_with, args=(function,), name="service", daemon=True)
+
+        def write() -> Any:
+            written = function()
+            self._owed.pop(promise, None)
+            return written
+
+        thread = Background(functools.partial(answer.settle_with, write), "service")
         self._writing.append(thread)
         thread.start()
         return answer

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 from rclpy.task import Future
 
+from loger_ros.ros.background import Background
+
 IDLE = 0.2  # s between looks where nobody wakes the worker
 MOST_REQUESTS = 32  # that wait
 
@@ -78,7 +80,7 @@ class Worker:
         self._stopping = False
         self._accepting = threading.Lock()
         self._since: float | None = None  # monotonic: when the work at hand began
-        self._thread = threading.Thread(target=self._run, name="network", daemon=True)
+        self._thread = Background(self._run, "network")
 
     def start(self) -> None:
         self._thread.start()
@@ -112,9 +114,7 @@ class Worker:
             self._stopping = True
         self._refuse_the_rest()
         self._news.set()
-        if self._thread.ident is not None:
-            self._thread.join(timeout)
-        return not self._thread.is_alive()
+        return not self._thread.goes_on(timeout)
 
     def _run(self) -> None:
         while not self._stopping:
