@@ -272,7 +272,12 @@ class CloudConfig(Section):
         0.0, "Greatest depth of a point; 0: no limit", unit="map units", minimum=0, dynamic=True
     )
     stride: int = setting(
-        2, "Take every so many pixels in both directions", unit="pixels", minimum=1, dynamic=True
+        2,
+        "Take every so many pixels in both directions",
+        unit="pixels",
+        minimum=1,
+        maximum=1000,
+        dynamic=True,
     )
 
     def __post_init__(self) -> None:

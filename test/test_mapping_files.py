@@ -215,7 +215,7 @@ def test_others_may_empty_or_remove_a_journal_while_it_grows_but_not_unnoticed(t
     journal.append(frames(14, 2))
     journal.append(frames(16, 2))
     journal.close()
-    assert sum("was removed" in message for message in said) == 1
+    assert sum("was removed" in message for message in said) > 1, "it is told as long as it is so"
 
 
 def full_disk(*arguments):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -166,11 +167,28 @@ def test_of_straightened_images_the_straightened_camera_counts() -> None:
     assert not camera.distortion
 
 
-def test_a_focal_length_that_no_lens_has_is_refused() -> None:
-    """Looking up such a view would take all memory."""
-    message = info(Camera(640, 480, np.array([[1e7, 0, 320], [0, 1e7, 240], [0, 0, 1]])))
-    with pytest.raises(ValueError, match="a focal length of 1e\\+07 x 1e\\+07 pixels"):
-        camera_of(message)
+@pytest.mark.parametrize(
+    ("focal", "centre", "reason"),
+    [
+        (
+            1e7,
+            (320, 240),
+            "a focal length of 1e+07 x 1e+07 pixels",
+        ),  # a look at its view would take all memory
+        (0.66, (0.5, 0.5), "a focal length of 0.66 x 0.66 pixels"),  # in image widths
+        (3000, (1920, 1440), "a principal point at 1920, 1440"),  # of 3840x2880
+        (500, (320, -5000), "a principal point at 320, -5000"),
+        (float("nan"), (320, 240), "not finite"),
+    ],
+)
+def test_numbers_that_no_lens_has_are_refused(focal: float, centre: tuple[float, float], reason: str) -> None:
+    matrix = np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]])
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        camera_of(info(Camera(640, 480, matrix)))
+
+
+def test_a_part_of_a_large_sensor_may_look_past_its_own_middle() -> None:
+    assert camera_of(info(Camera(640, 480, np.array([[900.0, 0, -400], [0, 900, 700], [0, 0, 1]]))))
 
 
 @pytest.mark.parametrize(

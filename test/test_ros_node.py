@@ -275,13 +275,18 @@ def test_maps_and_trajectories_are_saved_inside_the_folder(node: SimpleNamespace
     assert list(saved.stamps) == [stamp_of(message) for message in tester.heard["pose"]]
     poses = np.array([pose_of(message.pose.pose) for message in tester.heard["pose"]])
     assert np.abs(saved.T_map_camera - poses).max() < 1e-6
-    assert tester.set("output.map_file", "../outside.ply") == ""
+    for outside in ("../outside.ply", "/outside.ply"):
+        assert "must be a file in output.folder" in tester.set("output.map_file", outside)
+    (node.folder / "out" / "away").symlink_to(node.folder)
+    (node.folder / "out" / "same.tum").symlink_to("journal.tum")
+    assert tester.set("output.map_file", "away/outside.ply") == ""
     answer = tester.trigger("save_map")
     assert not answer.success
     assert "is not inside" in answer.message
     assert not (node.folder / "outside.ply").exists()
     assert tester.set("output.map_file", "map.ply") == ""
-    assert tester.set("output.trajectory_file", "sub/../journal.tum") == ""
+    assert "must differ" in tester.set("output.trajectory_file", "journal.tum")
+    assert tester.set("output.trajectory_file", "same.tum") == ""
     journal = (node.folder / "out" / "journal.tum").read_text()
     answer = tester.trigger("save_trajectory")
     assert not answer.success

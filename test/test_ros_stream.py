@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +16,6 @@ from camera_rig import LENS, SHORT, camera_stream, frame, run
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from networks import small_model
-from rclpy.clock import ClockType, ROSClock
-from rclpy.time import Time
 
 from loger_ros.config import ConfigError, MapConfig, QueueConfig, StreamConfig
 from loger_ros.mapping.cloud import Cloud
@@ -28,7 +25,6 @@ from loger_ros.ros.messages import header, image_message
 from loger_ros.ros.network import WatchedModel
 from loger_ros.ros.odometry import Odometer
 from loger_ros.ros.outputs import Outputs, ThinnedWay, placed
-from loger_ros.ros.time_jumps import TimeJumps
 from loger_ros.ros.transforms import Mounting, mount
 from loger_ros.stream import Reconstructor
 from loger_ros.types import Camera, Frame
@@ -162,6 +158,16 @@ def test_a_stamp_that_leaps_ahead_is_dropped_unless_the_next_one_agrees() -> Non
         stamps = [camera.queue.get(0).stamp // second for _ in range(len(camera.queue))]
         assert stamps == taken
         assert camera.statistics.dropped["stamped_ahead"] == 5 - len(taken)
+
+
+def test_an_image_without_a_stamp_is_dropped_unless_time_begins() -> None:
+    clock = [100 * 10**9]
+    camera = camera_stream(config=NodeConfig(input=InputConfig(undistort=False)), now=lambda: clock[0])
+    for clock[0], taken in ((100 * 10**9, 0), (10**9, 1)):
+        camera.intake.image(image_message(header(0, "camera"), frame(0).image, "rgb8"))
+        assert len(camera.queue) == taken
+    assert camera.statistics.dropped == {"no_stamp": 1}
+    assert "header.stamp" in camera.events.recent[0].message
 
 
 @pytest.mark.parametrize("moment", ["read", "put"])
@@ -312,48 +318,6 @@ def test_images_that_still_wait_at_the_end_are_told() -> None:
     assert "2 images that waited" in camera.events.recent[-1].message
 
 
-def test_a_stream_that_cannot_be_made_leaves_its_journal_to_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    journal = tmp_path / "journal.tum"
-    with monkeypatch.context() as patched:
-        patched.setattr("loger_ros.mapping.mapper.VoxelMap", Mock(side_effect=MemoryError("no room")))
-        with pytest.raises(MemoryError):
-            camera_stream(journal=journal)
-    with monkeypatch.context() as patched:
-        patched.setattr("loger_ros.ros.recording.Journal", Mock(side_effect=OSError("no disk")))
-        with pytest.raises(OSError, match="no disk"):
-            camera_stream(journal=journal)
-    camera_stream(journal=journal).close()
-
-
-def test_a_journal_that_cannot_be_renamed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> None:
-        raise PermissionError("not here")
-
-    config = NodeConfig(stream=StreamConfig(**SHORT), map=MapConfig(max_voxels=16))
-    camera = camera_stream(config=config, journal=tmp_path / "journal.tum")
-    camera._recording._limit = 0
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", refuse)
-        assert set(run(camera, *range(6))) == {"journal_not_rotated"}
-    camera.close()
-    assert len(read_journal(tmp_path / "journal.tum")) == 5
-
-
-def test_a_mark_of_a_journal_that_was_renamed_since_takes_nothing_back(tmp_path: Path) -> None:
-    config = NodeConfig(stream=StreamConfig(**SHORT), map=MapConfig(max_voxels=16))
-    camera = camera_stream(config=config, journal=tmp_path / "journal.tum")
-    run(camera, *range(3))
-    mark = camera._recording.mark()
-    camera._recording._limit = 0
-    run(camera, *range(3, 7))
-    camera._recording.rewind(mark)
-    assert camera.events.counts["journal_not_rewound"] == 1
-    assert camera.save_trajectory(tmp_path / "way.tum") > 0
-    camera.close()
-
-
 def test_a_last_chunk_that_is_given_up_is_told() -> None:
     camera = camera_stream(config=NodeConfig(stream=StreamConfig(**SHORT), map=MapConfig(max_voxels=16)))
     run(camera, 0, 1)
@@ -377,37 +341,3 @@ def test_gates_are_numbers_once_the_network_has_worked() -> None:
         stream.push(frame(number, (16, 16)))
     assert set(model.gate_means) == {"fast_weights", "sliding_window"}
     assert all(type(mean) is float for mean in model.gate_means.values())
-
-
-def test_a_clock_that_jumps_back_mutes_its_old_time_until_stamps_jump_too() -> None:
-    second = 10**9
-    clock = ROSClock()
-    clock._set_ros_time_is_active(True)
-    jumps = TimeJumps(clock)
-
-    def at(seconds: int) -> None:
-        clock.set_ros_time_override(Time(seconds=seconds, clock_type=ClockType.ROS_TIME))
-
-    at(50)
-    assert not jumps.before(53 * second), "a camera whose clock is 3 s ahead"
-    at(20)
-    assert not jumps.before(53 * second)
-    assert not jumps.before(23 * second)
-    assert not jumps.before(24 * second)
-    at(25)
-    assert not jumps.before(25 * second)
-    at(10)
-    assert jumps.before(25 * second)
-    assert not jumps.before(13 * second), "the first image of the new time, 3 s ahead"
-    assert not jumps.before(14 * second)
-    at(40)
-    assert not jumps.before(5 * second), "images began anew before the clock did"
-    at(5)
-    assert not jumps.before(7 * second)
-    assert jumps.left_behind(40 * second), "a map of before, whose stream has begun anew"
-    assert not jumps.left_behind(7 * second)
-    at(100)
-    assert not jumps.before(100 * second)
-    at(60)
-    assert jumps.left_behind(100 * second), "nothing has come since the clock jumped"
-    jumps.close()

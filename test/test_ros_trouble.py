@@ -383,12 +383,13 @@ def test_what_stood_in_the_way_of_configuring_leaves_nothing_behind(
 ) -> None:
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(checkpoint.read_bytes()[:1000])
-    settings = {"output__folder": tmp_path, "output__journal": "../outside.tum", "autostart": False}
+    (tmp_path / "away").symlink_to("/tmp")
+    settings = {"output__folder": tmp_path, "output__journal": "away/outside.tum", "autostart": False}
     with node_process(ros_environment, model__checkpoint=broken, **settings) as process:
         tester.process = process
         for name, cure, reason in (
             ("model.checkpoint", str(checkpoint), "broken.safetensors"),
-            ("output.journal", "journal.tum", "give a name without '..'"),
+            ("output.journal", "journal.tum", "a link there leads out"),
         ):
             assert not tester.transition("configure")
             tester.wait(lambda reason=reason: reason in tester.health("node").get("message", ""))

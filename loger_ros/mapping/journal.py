@@ -36,7 +36,6 @@ class Journal:
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         self._regular = stat.S_ISREG(os.fstat(self._file).st_mode)
         self._synced = time.monotonic()
-        self._gone = False
         self.cuts = 0  # how often somebody else has changed it
         try:
             self._written = self._end_of_whole_lines()
@@ -138,8 +137,7 @@ class Journal:
     def _mind_others(self, stamp: int) -> None:
         """Who may remove the file, or empty it as some do with logs."""
         found = os.fstat(self._file)
-        if not found.st_nlink and not self._gone and self._regular:
-            self._gone = True
+        if not found.st_nlink and self._regular:
             message = (
                 f"{self.path} was removed while it is written: its poses are lost, and so are those to come "
                 "until a new one is begun (clean up and configure the node)"

@@ -10,7 +10,8 @@ import numpy as np
 from loger_ros.stream.lens import check_lens, scaled
 from loger_ros.types import Camera
 
-LONGEST = 100  # focal length in image widths: half a degree of view
+LONGEST, SHORTEST = 100, 0.05  # focal length in image widths: half a degree of view; no lens
+ASIDE = 1.0  # image sizes that the principal point may lie outside, as of a part of a large sensor
 
 
 def is_rectified(image_topic: str) -> bool:
@@ -26,13 +27,12 @@ def camera_of(message: Any, rectified: bool = False) -> Camera | None:
     """
     straight, whole, lens = (_field(message, name) for name in "pkd")
     matrix = np.array(straight if rectified else whole, dtype=float).reshape(3, -1)[:, :3]
-    if not (message.width and message.height and matrix[0, 0] > 0 and matrix[1, 1] > 0):
-        return None
     distortion = () if rectified else tuple(float(value) for value in lens)
     if not (np.isfinite(matrix).all() and np.isfinite(distortion).all()):
+        raise ValueError("its numbers are not finite")
+    if not (message.width and message.height and matrix[0, 0] > 0 and matrix[1, 1] > 0):
         return None
-    if max(matrix[0, 0], matrix[1, 1]) > LONGEST * max(message.width, message.height):
-        raise ValueError(f"a focal length of {matrix[0, 0]:.4g} x {matrix[1, 1]:.4g} pixels is no lens's")
+    _check_pinhole(matrix, message.width, message.height)
     roi = message.roi
     matrix[:2, 2] -= roi.x_offset, roi.y_offset
     width, height = roi.width or message.width, roi.height or message.height
@@ -41,6 +41,17 @@ def camera_of(message: Any, rectified: bool = False) -> Camera | None:
     check_lens(camera)
     binned = width // max(1, message.binning_x), height // max(1, message.binning_y)
     return camera if binned == (width, height) or 0 in binned else scaled(camera, binned)
+
+
+def _check_pinhole(matrix: np.ndarray, width: int, height: int) -> None:
+    focal, centre, size = matrix[[0, 1], [0, 1]], matrix[:2, 2], np.array([width, height])
+    if focal.max() > LONGEST * size.max() or focal.min() < SHORTEST * size.max():
+        wrong = f"a focal length of {focal[0]:.4g} x {focal[1]:.4g} pixels"
+    elif (centre < -ASIDE * size).any() or (centre > (1 + ASIDE) * size).any():
+        wrong = f"a principal point at {centre[0]:.4g}, {centre[1]:.4g}"
+    else:
+        return
+    raise ValueError(f"{wrong} is no lens's for {width}x{height} pixels: is K of another image size?")
 
 
 def _field(message: Any, name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
 from loger_ros.config import Config, Section, setting
 
@@ -64,7 +65,7 @@ class InputConfig(Section):
         minimum=0,
     )
     max_pixels: int = setting(
-        50_000_000, "Larger images are refused", unit="pixels", minimum=1, maximum=1_000_000_000
+        50_000_000, "Larger images are refused", unit="pixels", minimum=1, maximum=150_000_000
     )
 
     def __post_init__(self) -> None:
@@ -157,10 +158,18 @@ class OutputConfig(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.folder:
+            raise self.error("folder", "must not be empty")
         if not self.map_file.endswith((".ply", ".pcd")):
             raise self.error("map_file", "must end in .ply or .pcd")
         if not self.trajectory_file:
             raise self.error("trajectory_file", "must not be empty")
+        for name in ("journal", "map_file", "trajectory_file"):
+            path = PurePath(getattr(self, name))
+            if path.is_absolute() or ".." in path.parts:
+                raise self.error(name, "must be a file in output.folder: no beginning with /, no '..'")
+        if self.trajectory_file in (self.map_file, self.journal):
+            raise self.error("trajectory_file", "must differ from output.map_file and output.journal")
 
 
 @dataclass(frozen=True)

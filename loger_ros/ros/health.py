@@ -17,6 +17,7 @@ from loger_ros.ros.statistics import Statistics
 
 AGED = ("odometry", "tf", "pose", "path", "points", "map_points", "depth", "confidence")
 RECENT = 10.0  # s during which a trouble counts as present
+LASTING = 30.0  # s for which somebody else has to be there to count
 HOPELESS = 3  # failures with no odometry after the first of them
 MOST_SAID = 3  # troubles in one message
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -37,6 +38,7 @@ class CameraHealth:
         self._seen: dict[str, tuple[int, float]] = {}  # event → how often up to now, and when last
         self._silent_since: float | None = None  # monotonic: the last image before the silence
         self._hangs = False  # the network, when looked at last
+        self._rivals_since: float | None = None  # monotonic
         self._succeeded = (0, 0)  # messages of odometry, and failures up to the last of them
 
     def activated(self) -> None:
@@ -65,6 +67,21 @@ class CameraHealth:
             found += self._silence(settings, inputs)
         found += [Trouble(WARN, message) for message in self._recent_events()]
         return found
+
+    def rivals(self, topic: str, count: int) -> list[Trouble]:
+        """Of others who publish our odometry. DDS believes in a node that was killed for a while."""
+        now = time.monotonic()
+        if not count:
+            self._rivals_since = None
+            return []
+        self._rivals_since = now if self._rivals_since is None else self._rivals_since
+        if now - self._rivals_since < LASTING:
+            return []
+        text = (
+            f"{topic} has another publisher ({count}): who listens hears two robots; end the other node, or "
+            "start one of them in a namespace (__ns)"
+        )
+        return [Trouble(WARN, text)]
 
     def values(self) -> dict[str, str]:
         statistics = self._statistics
@@ -106,18 +123,19 @@ class CameraHealth:
         return [Trouble(WARN, text)]
 
     def _recent_events(self) -> list[str]:
-        """The newest message of each kind that happened lately."""
+        """The newest message of each kind that happened lately; the kind that happened last comes first."""
         now = time.monotonic()
         newest = {event.name: event.message for event in list(self._events.recent)}
-        messages = []
+        messages: list[tuple[float, str]] = []
         for name, count in list(self._events.counts.items()):
             before, when = self._seen.get(name, (0, now))
             if count > before:
                 when = now
             self._seen[name] = (count, when)
             if now - when < RECENT and name in newest and name not in ("no_images", "images_again"):
-                messages.append(f"{name}: {newest[name]}")
-        return messages
+                messages.append((when, f"{name}: {newest[name]}"))
+        messages.sort(key=lambda message: message[0], reverse=True)
+        return [text for _, text in messages]
 
 
 def status_message(

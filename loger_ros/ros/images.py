@@ -82,10 +82,12 @@ def rgb_of_compressed(message: Any, max_pixels: int) -> np.ndarray:
                 io.BytesIO(message.data), formats=("JPEG", "PNG")
             ) as header:  # decodes nothing yet
                 width, height = header.size
-    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
+    except Pillow.DecompressionBombError as error:
+        raise ImageError(f"a compressed image is larger than can be read ({error})") from error
+    except (OSError, ValueError, SyntaxError) as error:
         raise ImageError(
-            f"a compressed image of format {message.format!r} with {len(data)} bytes is neither JPEG nor PNG "
-            f"({error}); let the camera send one of these, or set input.image_transport to raw"
+            f"a compressed image of format {message.format!r} with {len(data)} bytes is damaged or neither "
+            "JPEG nor PNG; let the camera send one of these, or set input.image_transport to raw"
         ) from error
     _check_size(width, height, max_pixels)
     try:

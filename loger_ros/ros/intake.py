@@ -129,7 +129,7 @@ class Intake:
                 edge += f", and for {frames.level} (frames.level)"
             text = (
                 f"images wait for the transform {edge}: publish it on "
-                "/tf_static (robot_state_publisher or static_transform_publisher), or set "
+                "/tf_static (robot_state_publisher or static_transform_publisher; /tf is not asked), or set "
                 "frames.extrinsic to parameters, with frames.camera_xyz and frames.camera_rpy"
             )
             self._drop("no_extrinsic", stamp, text)
@@ -139,6 +139,10 @@ class Intake:
             return
         now = self._now()
         away = (now - stamp) * 1e-9
+        if not stamp and away > LEAP:
+            text = "an image without a stamp (0) is dropped: let the camera's driver fill in header.stamp"
+            self._drop("no_stamp", stamp, text)
+            return
         if now and self._leaps(away):
             text = (
                 f"an image is stamped {-away:.0f} s ahead of the clock, unlike the one before, and is "
@@ -148,8 +152,9 @@ class Intake:
             return
         if now and abs(away) > FAR_AWAY:  # a simulated clock begins with 0, which the node tells by itself
             text = (
-                f"images are stamped {abs(away):.0f} s {'behind' if away > 0 else 'ahead of'} the clock: set "
-                "use_sim_time to play a bag, or mend the clock of the camera; ages are wrong until then"
+                f"images are stamped {abs(away):.0f} s {'behind' if away > 0 else 'ahead of'} the clock: to "
+                "play a bag set use_sim_time and give it --clock, else mend the clock of the camera; ages "
+                "are wrong until then"
             )
             self._events.add("clocks_differ", stamp, text)
         image = self._read(message, self._config.input.max_pixels)

@@ -35,6 +35,7 @@ from loger_ros.ros.parameters import Parameters
 from loger_ros.ros.process import running_ros
 from loger_ros.ros.services import Services
 from loger_ros.ros.session import Session
+from loger_ros.ros.time_jumps import ClockWatch
 from loger_ros.ros.transforms import StaticTransforms
 
 Transition = Callable[["LogerNode", LifecycleState], TransitionCallbackReturn]
@@ -74,8 +75,9 @@ class LogerNode(LifecycleNode):
         self._state = "unconfigured"
         self.problem = ""
         self.loader: Background | None = None  # of the newest network
-        self._transforms = StaticTransforms()
+        self._transforms = StaticTransforms(self.get_logger().warning)
         self.create_subscription(TFMessage, TF_STATIC.name, self._transforms.hear, qos_profile(TF_STATIC))
+        self._clock_watch = ClockWatch(self.get_clock())
         self._offers = Services(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, DIAGNOSTICS.name, qos_profile(DIAGNOSTICS))
         # Health has its own clock: simulated time may stand still.
@@ -262,10 +264,8 @@ class LogerNode(LifecycleNode):
         troubles = [Trouble(DiagnosticStatus.ERROR, self.problem)] if self.problem else []
         if self._session is not None and (assumed := self._settings.assumed()):
             troubles.append(Trouble(WARN, assumed))
-        if self.get_parameter("use_sim_time").value and not self.get_clock().now().nanoseconds:
-            troubles.append(
-                Trouble(WARN, "use_sim_time is set and nobody publishes /clock: start the bag with --clock")
-            )
+        if self.get_parameter("use_sim_time").value and (text := self._clock_watch.trouble()):
+            troubles.append(Trouble(WARN, text))
         return [
             status_message(f"{self.get_name()}: node", hardware, troubles, self._state, values),
             *statuses,

@@ -87,6 +87,15 @@ class Outputs:
             self._node.destroy_publisher(publisher)
         self._publishers.clear()
 
+    @property
+    def rivals(self) -> int:
+        """Others who publish this odometry."""
+        return self._node.count_publishers(self._odometry.topic_name) - 1
+
+    @property
+    def odometry_topic(self) -> str:
+        return self._odometry.topic_name
+
     def settings_changed(self, config: NodeConfig) -> None:
         self._config = config
 

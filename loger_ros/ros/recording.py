@@ -24,11 +24,15 @@ class OutsideFolder(ValueError):
 
 def inside(folder: Path, name: str, parameter: str) -> Path:
     """The file of that name; its folder exists afterwards."""
-    root = folder.expanduser().resolve()
-    path = (root / name).resolve()
-    if path == root or not path.is_relative_to(root):
-        raise OutsideFolder(f"{parameter} is {name!r}, which is not inside {root}: give a name without '..'")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        root = folder.expanduser().resolve()
+        path = (root / name).resolve()
+        if path == root or not path.is_relative_to(root):
+            text = f"{parameter} is {name!r}, which is not inside {root}: a link there leads out; remove it"
+            raise OutsideFolder(text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:  # the latter where nobody knows the home of ~
+        raise ValueError(f"output.folder {folder} cannot be used ({error}): choose another one") from error
     return path
 
 

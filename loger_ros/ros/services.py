@@ -206,7 +206,7 @@ class Services:
 
 def folder_of(node: Node, name: str, folder: str) -> Path:
     """Of one camera: nodes in different namespaces and cameras of different names do not meet."""
-    return Path(folder).expanduser().joinpath(*node.get_namespace().strip("/").split("/"), name)
+    return Path(folder).joinpath(*node.get_namespace().strip("/").split("/"), name)
 
 
 def _answering(work: Callable[[], Awaitable[str]]) -> Any:

@@ -123,6 +123,8 @@ class Session:
             fine = "paused" if paused else f"{rate:.1f} images per second" if channel.inputs else "not active"
             if channel.inputs is not None:
                 troubles = [*_of_the_camera(channel.stream, channel.inputs.info_topic), *troubles]
+            outputs = channel.stream.outputs
+            troubles = [*channel.health.rivals(outputs.odometry_topic, outputs.rivals), *troubles]
             if channel is self.channels[0]:
                 troubles = [*self._two_parents(), *troubles]
             troubles.sort(key=lambda trouble: trouble.level, reverse=True)

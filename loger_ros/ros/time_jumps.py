@@ -1,10 +1,13 @@
-"""A clock that jumps back, as where a bag begins again: what belongs to the time before it."""
+"""A simulated clock: what belongs to the time before it jumped back, and whether it goes at all."""
 
 from __future__ import annotations
+
+import time
 
 from rclpy.clock import Clock, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 
+STANDS = 5.0  # s without a move of the clock that are worth a word
 SLACK = 1_000_000_000  # ns: stamps and clocks are never quite alike
 
 
@@ -44,3 +47,23 @@ class TimeJumps:
         left = now - jump.delta.nanoseconds
         if left > now and abs(self._newest - left) < abs(self._newest - now):  # else images were faster
             self._left = left
+
+
+class ClockWatch:
+    """Looks at a clock now and then."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._seen = (0, time.monotonic())  # what it said when it moved last, and when that was
+
+    def trouble(self) -> str:
+        """Of a simulated one; empty while it goes."""
+        said, now = self._clock.now().nanoseconds, time.monotonic()
+        if not said:
+            return "use_sim_time is set and nobody publishes /clock: start the bag with --clock"
+        if said != self._seen[0]:
+            self._seen = (said, now)
+        stood = now - self._seen[1]
+        if stood < STANDS:
+            return ""
+        return f"/clock has stood still for {stood:.0f} s: is the bag paused, or the simulation?"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from loger_ros.geometry import inverse, rotation_of, transform
 from loger_ros.ros.odometry import BODY_FROM_OPTICAL
 
 MOST_FRAMES = 4096  # of /tf_static that are remembered
+MOST_REFUSED = 64  # that are told
 
 
 class Mounting(NamedTuple):
@@ -22,17 +24,30 @@ class Mounting(NamedTuple):
 class StaticTransforms:
     """The tree that /tf_static tells."""
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str], object] = lambda text: None) -> None:
+        """say: is told once of each edge that is of no use."""
         self._parents: dict[str, tuple[str, np.ndarray]] = {}  # child → parent, T_parent_child
+        self._say = say
+        self._refused: set[tuple[str, str]] = set()
 
     def hear(self, message: Any) -> None:
         """tf2_msgs/TFMessage. Edges that are no rigid motion are left out, as if they had not been sent."""
         for edge in message.transforms:
-            if len(self._parents) >= MOST_FRAMES and edge.child_frame_id not in self._parents:
-                continue
+            parent, child = _plain(edge.header.frame_id), _plain(edge.child_frame_id)
             pose = pose_of(edge.transform.translation, edge.transform.rotation)
-            if pose is not None and edge.child_frame_id != edge.header.frame_id:
-                self._parents[_plain(edge.child_frame_id)] = (_plain(edge.header.frame_id), pose)
+            if pose is None:
+                self._refuse(parent, child, "its numbers are not finite or its quaternion is not of length 1")
+            elif parent == child:
+                self._refuse(parent, child, "it leads to itself")
+            elif len(self._parents) >= MOST_FRAMES and child not in self._parents:
+                self._refuse(parent, child, f"{MOST_FRAMES} are known already")
+            else:
+                self._parents[child] = (parent, pose)
+
+    def _refuse(self, parent: str, child: str, why: str) -> None:
+        if (parent, child) not in self._refused and len(self._refused) < MOST_REFUSED:
+            self._refused.add((parent, child))
+            self._say(f"the transform {parent} → {child} of /tf_static is left out: {why}")
 
     def between(self, base: str, camera: str) -> np.ndarray | None:
         """T_base_camera; None while there is no way between the two."""

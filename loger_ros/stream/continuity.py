@@ -51,9 +51,9 @@ class Continuity:
             return Verdict(restart=True, event="clock_went_back", message=message)
         if self._max_gap and step > self._max_gap:
             message = (
-                f"no frame for {step * 1e-9:.3f} s; starting a new memory. "
-                "If nobody paused it, check the camera, and whether queue_full says that the network is too "
-                "slow; raise max_gap if such pauses are normal"
+                f"no frame for {step * 1e-9:.3f} s by their stamps; starting a new memory. "
+                "If nobody paused it or set its clock, check the camera, and whether queue_full says that "
+                "the network is too slow; raise max_gap if such pauses are normal"
             )
             return Verdict(restart=True, event="long_gap", message=message)
         if frame.image.shape != self._size:
