@@ -16,7 +16,6 @@ from loger_ros.ros.odometry import BODY_FROM_OPTICAL
 from loger_ros.ros.transforms import StaticTransforms, mount
 from loger_ros.ros.worker import MOST_REQUESTS, Answer, Refused, Worker
 
-
 # ---- transforms ---------------------------------------------------------------------------------------
 
 
