@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+# Columns: the axes of an optical frame (x right, y down, z ahead) in a body (x ahead, y left, z up).
+BODY_FROM_OPTICAL = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+
 
 def transform(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
     """(..., 3, 3) and (..., 3) → (..., 4, 4)."""

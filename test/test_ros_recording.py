@@ -14,10 +14,10 @@ from camera_rig import SHORT, camera_stream, run
 from posed_updates import update
 
 from loger_ros.events import EventLog
-from loger_ros.geometry import transform
+from loger_ros.geometry import BODY_FROM_OPTICAL, transform
 from loger_ros.mapping.journal import read_journal
 from loger_ros.mapping.trajectory_files import read_tum
-from loger_ros.ros.odometry import BODY_FROM_OPTICAL, Odometer
+from loger_ros.ros.odometry import Odometer
 from loger_ros.ros.recording import OutsideFolder, Recording, inside
 from loger_ros.types import PosedFrame
 

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from loger_ros.evaluation.trajectory import absolute_error, alignment, path_length, placing
+from loger_ros.geometry import BODY_FROM_OPTICAL
 from loger_ros.mapping.cloud import Cloud
 from loger_ros.mapping.pictures import (
     ESTIMATE,
@@ -20,7 +21,6 @@ from loger_ros.mapping.pictures import (
     from_aside,
 )
 from loger_ros.mapping.render import PAPER
-from loger_ros.ros.odometry import BODY_FROM_OPTICAL
 from loger_ros.types import Trajectory
 
 GAP = 12  # pixels

@@ -47,6 +47,15 @@ def this_machine_only() -> dict[str, str]:
     return {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
 
 
+def keep_to_ourselves() -> None:
+    """For processes of ours that talk to each other: no word to robots around, and one thread for each.
+
+    Two on a busy core wait for each other. What the user has set stays.
+    """
+    for name, value in {**this_machine_only(), "OMP_NUM_THREADS": "1"}.items():
+        os.environ.setdefault(name, value)
+
+
 def import_failure(packages: Iterable[str]) -> str:
     """Why these packages do not import, in one line; empty if they do. Tried in a process of its own."""
     code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"

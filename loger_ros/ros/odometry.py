@@ -18,8 +18,6 @@ from loger_ros.geometry import adjoint, exp_rotation, inverse, log_rotation, nea
 from loger_ros.types import PosedFrame, Update
 
 UNKNOWN = 1e6  # variance of a velocity that nobody can tell
-# Columns: the axes of an optical frame (x right, y down, z ahead) in a body (x ahead, y left, z up).
-BODY_FROM_OPTICAL = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 
 
 @dataclass(frozen=True, eq=False)

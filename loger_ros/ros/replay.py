@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from loger_ros.ros.child import Child
 from loger_ros.ros.dds_profile import apply_large_message_profile
-from loger_ros.ros.installation import this_machine_only
+from loger_ros.ros.installation import keep_to_ourselves
 from loger_ros.ros.interface import FRAMES
 from loger_ros.ros.player import LEVEL_FRAME, Player, PlayerError
 from loger_ros.ros.process import running_ros
@@ -31,9 +30,7 @@ def replay(
     sent: Callable[[int], None] = lambda count: None,
 ) -> int:
     """→ the number of images played. Writes trajectory.txt, cloud.ply and node.log into the folder."""
-    for name, value in this_machine_only().items():  # no word to robots in the neighbourhood
-        os.environ.setdefault(name, value)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    keep_to_ourselves()
     apply_large_message_profile()
     undistort = camera is not None and parameters.get("input.undistort", True)
     given = {

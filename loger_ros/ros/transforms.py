@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from loger_ros.geometry import inverse, rotation_of, transform
-from loger_ros.ros.odometry import BODY_FROM_OPTICAL
+from loger_ros.geometry import BODY_FROM_OPTICAL, inverse, rotation_of, transform
 
 MOST_FRAMES = 4096  # of /tf_static that are remembered
 MOST_REFUSED = 64  # that are told

@@ -20,7 +20,7 @@ from nav_msgs.msg import Odometry
 from tf2_msgs.msg import TFMessage
 
 from loger_ros.ros import interface
-from loger_ros.ros.installation import this_machine_only
+from loger_ros.ros.installation import keep_to_ourselves
 from loger_ros.ros.interface import qos_profile
 from loger_ros.ros.process import running_ros
 from loger_ros.ros.signals import with_parent
@@ -78,9 +78,7 @@ def trial(
 
     module: what is tried. patience: seconds until then, at the most.
     """
-    for name, value in this_machine_only().items():
-        os.environ.setdefault(name, value)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads on a busy core wait for each other
+    keep_to_ourselves()
     finished = False
     with running_ros([]):
         listener = rclpy.create_node("trial")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
@@ -16,7 +15,7 @@ from loger_ros.ros.demo.bag import BagRecorder
 from loger_ros.ros.demo.observer import Observer
 from loger_ros.ros.demo.progress import Progress, Table
 from loger_ros.ros.health import OK
-from loger_ros.ros.installation import this_machine_only
+from loger_ros.ros.installation import keep_to_ourselves
 from loger_ros.ros.interface import NODE
 from loger_ros.ros.log_folder import use_writable_log_folder
 
@@ -50,9 +49,7 @@ class Plan:
 
 def demonstrate(plan: Plan, folder: Path) -> Progress:
     """Everything is on disk in ``folder`` then. DemoFailed: it is not."""
-    for name, value in this_machine_only().items():  # no word to robots in the neighbourhood
-        os.environ.setdefault(name, value)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes on two cores
+    keep_to_ourselves()
     apply_large_message_profile()
     use_writable_log_folder()
     for ending in (signal.SIGTERM, signal.SIGHUP):  # so that both processes are stopped then, too
