@@ -285,7 +285,6 @@ def test_maps_and_trajectories_are_saved_inside_the_folder(node: SimpleNamespace
     assert "is not inside" in answer.message
     assert not (node.folder / "outside.ply").exists()
     assert tester.set("output.map_file", "map.ply") == ""
-    assert "must differ" in tester.set("output.trajectory_file", "journal.tum")
     assert tester.set("output.trajectory_file", "same.tum") == ""
     journal = (node.folder / "out" / "journal.tum").read_text()
     answer = tester.trigger("save_trajectory")

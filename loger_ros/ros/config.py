@@ -168,8 +168,8 @@ class OutputConfig(Section):
             path = PurePath(getattr(self, name))
             if path.is_absolute() or ".." in path.parts:
                 raise self.error(name, "must be a file in output.folder: no beginning with /, no '..'")
-        if self.trajectory_file in (self.map_file, self.journal):
-            raise self.error("trajectory_file", "must differ from output.map_file and output.journal")
+        if self.trajectory_file == self.map_file:
+            raise self.error("trajectory_file", "must differ from output.map_file")
 
 
 @dataclass(frozen=True)
