@@ -15,7 +15,7 @@ from loger_ros.evaluation.association import associate
 from loger_ros.evaluation.clouds import cloud_errors
 from loger_ros.evaluation.depth import DepthSample
 from loger_ros.evaluation.measure import Matched, causal_error, measure, trajectory_metrics, without_nan
-from loger_ros.evaluation.relative import auc, pair_errors, rpe
+from loger_ros.evaluation.relative import _drawn, auc, pair_errors, rpe
 from loger_ros.evaluation.run import run_of
 from loger_ros.evaluation.seen_depth import SeenDepth
 from loger_ros.evaluation.segments import segment_errors
@@ -150,6 +150,19 @@ def test_auc_counts_the_worse_of_both_errors() -> None:
     assert auc(*pair_errors(still, truth), 30) == 0
     many = walk(700, 6)
     assert len(pair_errors(many, many)[0]) == 50_000
+
+
+def test_pairs_are_drawn_as_if_they_were_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a way that drifts, far pairs are worse than near ones."""
+    first, second = _drawn(1000, 0)
+    assert (first < second).all()
+    assert (second - first).mean() == pytest.approx(1001 / 3, rel=0.01)
+    truth = walk(1000, 8)
+    drift = np.deg2rad(0.02) * np.arange(1000)
+    made = truth @ transform(exp_rotation(np.outer(drift, [0, 1.0, 0])), np.zeros((1000, 3)))
+    drawn = auc(*pair_errors(made, truth), 15)
+    monkeypatch.setattr("loger_ros.evaluation.relative.MOST_PAIRS", 1000 * 999 // 2)
+    assert drawn == pytest.approx(auc(*pair_errors(made, truth), 15), abs=1)
 
 
 def test_poses_are_matched_by_stamp_within_the_tolerance() -> None:

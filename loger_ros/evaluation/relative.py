@@ -51,5 +51,6 @@ def auc(rotation: np.ndarray, direction: np.ndarray, limit: int) -> float:
 
 def _drawn(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
-    first = rng.integers(0, count - 1, MOST_PAIRS)
-    return first, first + 1 + (rng.random(MOST_PAIRS) * (count - 1 - first)).astype(int)
+    first = rng.integers(0, count, MOST_PAIRS)
+    second = (first + rng.integers(1, count, MOST_PAIRS)) % count
+    return np.minimum(first, second), np.maximum(first, second)
