@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from loger_ros.evaluation.association import associate
-from loger_ros.evaluation.clouds import cloud_errors
 from loger_ros.evaluation.depth import DepthSample
 from loger_ros.evaluation.measure import Matched, causal_error, measure, trajectory_metrics, without_nan
 from loger_ros.evaluation.relative import _drawn, auc, pair_errors, rpe
@@ -238,20 +237,6 @@ def test_depth_is_seen_through_the_lens(model: str, lens: tuple[float, ...]) -> 
             np.testing.assert_allclose(seen[inside], expected[inside], atol=1.5)
 
 
-def test_cloud_errors_are_those_of_brute_force() -> None:
-    rng = np.random.default_rng(1)
-    true = rng.uniform(0, 3, (400, 3)) + 1000  # far from the origin
-    made = true[:300] + rng.normal(0, 0.05, (300, 3))
-    distances = np.linalg.norm(made[:, None] - true[None], axis=-1)
-    errors = cloud_errors(made, true, threshold=0.08)
-    assert errors["accuracy"] == pytest.approx(distances.min(1).mean(), abs=1e-6)
-    assert errors["completeness"] == pytest.approx(distances.min(0).mean(), abs=1e-6)
-    precision, recall = (distances.min(1) < 0.08).mean(), (distances.min(0) < 0.08).mean()
-    assert errors["f_score_percent"] == pytest.approx(200 * precision * recall / (precision + recall))
-    assert errors["chamfer"] == pytest.approx((errors["accuracy"] + errors["completeness"]) / 2)
-    assert cloud_errors(made[:0], true, 0.1) == {}
-
-
 @pytest.mark.parametrize("mode", ["se3", "sim3"])
 def test_on_a_straight_way_the_cameras_tell_how_it_lies(mode: str) -> None:
     """Positions leave the turn about the way to their noise; where there is a bend, they tell it alone."""
@@ -296,6 +281,7 @@ def test_a_run_of_half_the_size_is_perfect_once_its_scale_is_known():
         delays=np.array([0.1, 0.3]),
         cloud=cloud,
         true_cloud=points,
+        voxel_size=0.05,
         depth=depth,
     )
     metrics = measure(run, Trajectory(stamps, truth, (0,) * 120))

@@ -12,16 +12,25 @@ LEAVES = {"algorithm": 4, "leaf_max_size": 10}  # FLANN's single k-d tree, which
 EXACT = {"checks": -1, "eps": 0.0}
 
 
-def cloud_errors(made: np.ndarray, true: np.ndarray, threshold: float, seed: int = 0) -> dict[str, Any]:
-    """Of points (N, 3) and (M, 3) in one frame, lengths in its unit.
+def cloud_errors(
+    made: np.ndarray, true: np.ndarray, threshold: float, voxel: float, seed: int = 0
+) -> dict[str, Any]:
+    """Of points (N, 3) and (M, 3) in one frame, lengths in its unit; both are thinned to voxels of one edge.
 
     Accuracy: mean distance of made points to the true cloud; completeness: of true points to the made one.
+    Points thinner than the threshold do not tell what is within it.
     """
     if not len(made) or not len(true):
         return {}
+    made, true = thinned(made, voxel), thinned(true, voxel)
     accuracy, completeness = nearest(made, true, seed), nearest(true, made, seed)
     precision, recall = float((accuracy < threshold).mean()), float((completeness < threshold).mean())
     both = precision + recall
+    shares = {
+        "precision_percent": 100 * precision,
+        "recall_percent": 100 * recall,
+        "f_score_percent": 100 * 2 * precision * recall / both if both else 0.0,
+    }
     return {
         "accuracy": float(accuracy.mean()),
         "accuracy_median": float(np.median(accuracy)),
@@ -29,11 +38,18 @@ def cloud_errors(made: np.ndarray, true: np.ndarray, threshold: float, seed: int
         "completeness_median": float(np.median(completeness)),
         "chamfer": float(accuracy.mean() + completeness.mean()) / 2,
         "threshold": threshold,
-        "precision_percent": 100 * precision,
-        "recall_percent": 100 * recall,
-        "f_score_percent": 100 * 2 * precision * recall / both if both else 0.0,
+        "voxel": voxel,
         "points": [len(made), len(true)],
-    }
+    } | (shares if voxel <= threshold else dict.fromkeys(shares))
+
+
+def thinned(points: np.ndarray, voxel: float) -> np.ndarray:
+    """One point for each voxel of this edge: the mean of those in it."""
+    corners = np.floor(points / voxel)
+    order = np.lexsort(corners.T)
+    first = np.flatnonzero(np.diff(corners[order], axis=0, prepend=np.nan).any(1))
+    counts = np.diff(first, append=len(points))
+    return np.add.reduceat(points[order], first) / counts[:, None]
 
 
 def nearest(points: np.ndarray, others: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -164,6 +164,14 @@ def _reported(
     if run.timing.steps and not len(run.cloud):
         message = "no point was good enough: lower --cloud-min-confidence or raise --cloud-edge-tolerance"
         metrics["problems"].append({"name": "empty_cloud", "count": 1, "message": message})
+    placed = metrics.get("cloud", {}).get("sim3", {})
+    if placed and placed["voxel"] > placed["threshold"]:
+        message = (
+            f"points of the map are {placed['voxel']:.3g} m apart after Sim(3) and do not tell what is "
+            f"within {placed['threshold']:g} m: no F-score is given. Lower --map-voxel-size or raise "
+            "--cloud-threshold"
+        )
+        metrics["problems"].append({"name": "voxels_too_coarse", "count": 1, "message": message})
     if matched is not None and len(matched) < FEWEST:
         message = (
             f"{len(matched)} poses have a true one within {job.tolerance * 1e-6:g} ms: no errors are given. "

@@ -119,12 +119,17 @@ def _scene_metrics(run: Run, matched: Matched, threshold: float) -> dict[str, An
             "frames": run.depth.frames,
         }
     if run.true_cloud is not None and len(run.true_cloud):
-        points = run.cloud.points.numpy().astype(np.float64)
+        points, true = run.cloud.points.numpy().astype(np.float64), run.true_cloud.astype(np.float64)
         result["cloud"] = {
-            mode: cloud_errors(placed.points(points), run.true_cloud, threshold)
+            mode: cloud_errors(placed.points(points), true, threshold, _common_voxel(run, placed, threshold))
             for mode, placed in placings.items()
         }
     return result
+
+
+def _common_voxel(run: Run, placed: Similarity, threshold: float) -> float:
+    """Metres. Each cloud has a point per voxel in its own unit: the coarser one says what both can show."""
+    return max(run.voxel_size, run.voxel_size * placed.scale, threshold / 2)
 
 
 def _coverage(run: Run, tolerance: int) -> dict[str, Any]:

@@ -71,6 +71,7 @@ class Run:
     delays: np.ndarray  # (N,) s of the recording's time between a frame and its first pose
     cloud: Cloud
     true_cloud: np.ndarray | None  # (M, 3) in the truth's world
+    voxel_size: float  # of both clouds, each in its own unit
     depth: DepthSample
     timing: Timing
     peak: dict[str, float]  # MB
@@ -143,6 +144,7 @@ def run_of(trajectory: Trajectory, stamps: tuple[int, ...]) -> Run:
         np.zeros(0),
         Cloud(nothing, nothing.byte(), torch.zeros(0)),
         None,
+        0.0,
         DepthSample(),
         Timing(),
         {},
@@ -235,7 +237,16 @@ class _Take:
         self._depth.add(predicted, true)
         rays = self._seen.rays((height, width))
         if rays is not None and mapped:
-            self._true_points(stamp, true, rays)
+            self._true_points(stamp, self._in_range(true, predicted), rays)
+
+    def _in_range(self, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        """Without the depths that the map leaves out; its limits are in its units, which medians tell."""
+        config = self._settings.cloud
+        known = np.isfinite(true) & np.isfinite(predicted)
+        if not (config.min_range or config.max_range) or not known.any():
+            return true
+        depth = true * (np.median(predicted[known]) / np.median(true[known]))
+        return np.where((depth > config.min_range) & (depth < (config.max_range or np.inf)), true, np.nan)
 
     def _true_points(self, stamp: int, depth: np.ndarray, rays: np.ndarray) -> None:
         """The true depth at the network's pixels, into a map like that of the predicted points."""
@@ -263,6 +274,7 @@ class _Take:
             np.array([delay for _, _, delay in self._first.values()]),
             self._map.cloud().cpu(),
             None if self._true_voxels is None else self._true_voxels.cloud().points.numpy(),
+            self._settings.map.voxel_size,
             self._depth,
             self.timing,
             peak,
