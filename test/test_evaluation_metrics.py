@@ -102,18 +102,18 @@ def test_the_relative_error_is_evos(folder: Path, matched: Matched, part: str, s
     }[part]
     theirs = metrics.RPE(relation, delta=step, delta_unit=metrics.Unit.frames, all_pairs=True)
     theirs.process_data((truth, made))
-    ours = rpe(matched.poses, matched.truth, step)[part]
+    ours = rpe(matched.poses, matched.truth, matched.stretches, step)[part]
     for name in ("rmse", "mean", "median", "max"):
         assert ours[name] == pytest.approx(theirs.get_statistic(metrics.StatisticsType[name]), abs=1e-9)
 
 
 def test_segment_errors_of_known_motion() -> None:
     """Straight on, 2 % too far and 0.1° of turning per metre: KITTI's numbers are just these."""
-    truth = np.tile(np.eye(4), (2001, 1, 1))
+    truth, whole = np.tile(np.eye(4), (2001, 1, 1)), np.zeros(2001)
     truth[:, 2, 3] = np.arange(2001) * 0.5
     longer = truth.copy()
     longer[:, 2, 3] *= 1.02
-    errors = segment_errors(longer, truth)
+    errors = segment_errors(longer, truth, whole)
     assert errors["unit"] == 100
     assert [row["length"] for row in errors["by_length"]] == [100.0 * i for i in range(1, 9)]
     assert errors["translation_percent"] == pytest.approx(2.0, rel=0.01)
@@ -124,16 +124,46 @@ def test_segment_errors_of_known_motion() -> None:
     assert first["pieces"] == 180  # begins 0, 10, ... 1790
     turning = np.deg2rad(0.1) * truth[:, 2, 3]
     turned = truth @ transform(exp_rotation(np.outer(turning, [0, 1.0, 0])), np.zeros((2001, 3)))
-    assert segment_errors(turned, truth)["rotation_deg_per_m"] == pytest.approx(0.1, rel=0.01)
+    assert segment_errors(turned, truth, whole)["rotation_deg_per_m"] == pytest.approx(0.1, rel=0.01)
 
 
 def test_short_ways_have_short_pieces() -> None:
     truth = walk(60, 3, step=0.1)
-    errors = segment_errors(shaken(truth, 4), truth)
+    errors = segment_errors(shaken(truth, 4), truth, np.zeros(60))
     assert errors["unit"] == 1.0
     assert errors["by_length"]
     still = np.tile(np.eye(4), (30, 1, 1))
-    assert math.isnan(segment_errors(still, still)["translation_percent"])
+    assert math.isnan(segment_errors(still, still, np.zeros(30))["translation_percent"])
+
+
+def test_what_leads_over_a_hole_is_no_step_and_no_piece() -> None:
+    """Truth at both ends only; then poses that begin anew in the middle, somewhere else."""
+    truth = walk(300, 9)
+    made = shaken(truth, 10, scale=1.0)
+    stamps = tuple(range(10**9, 10**9 + 300 * 10**8, 10**8))
+    known = [*range(100), *range(200, 300)]
+    ends = Trajectory(tuple(stamps[i] for i in known), truth[known], (0,) * 200)
+    holed = trajectory_metrics(Matched.of(Trajectory(stamps, made, (0,) * 300), ends))
+    parts = [rpe(made[part], truth[part], np.zeros(100)) for part in (slice(100), slice(200, 300))]
+    means = [part["translation"]["mean"] for part in parts]
+    assert holed["rpe"]["translation"]["mean"] == pytest.approx(np.mean(means))
+    assert holed["rpe"]["left_out"] == 1
+    pieces = holed["segments"]
+    assert pieces["left_out"] > 0
+    whole = trajectory_metrics(
+        Matched.of(Trajectory(stamps, made, (0,) * 300), Trajectory(stamps, truth, (0,) * 300))
+    )
+    assert whole["rpe"]["left_out"] == whole["segments"]["left_out"] == 0
+    assert pieces["translation_percent"] < 1.5 * whole["segments"]["translation_percent"]
+    anew = made.copy()
+    anew[150:, :3, 3] += 100
+    segments = (0,) * 150 + (1,) * 150
+    broken = trajectory_metrics(
+        Matched.of(Trajectory(stamps, anew, segments), Trajectory(stamps, truth, segments))
+    )
+    assert broken["rpe"]["left_out"] == 1
+    assert broken["rpe"]["translation"]["max"] < 1
+    assert broken["segments"]["translation_percent"] < 1.5 * whole["segments"]["translation_percent"]
 
 
 def test_auc_counts_the_worse_of_both_errors() -> None:
@@ -183,10 +213,10 @@ def test_the_causal_error_is_metric_and_starts_at_the_first_pose() -> None:
     truth = walk(50, 7)
     moved = transform(exp_rotation(np.array([1.0, 0.2, 0.1])), np.array([9.0, 9.0, 9.0])) @ truth
     stamps = np.arange(50)
-    assert causal_error(Matched(stamps, moved, truth), np.zeros(50))["max"] < 1e-9
+    assert causal_error(Matched(stamps, moved, truth, np.zeros(50)), np.zeros(50))["max"] < 1e-9
     half = moved.copy()
     half[:, :3, 3] = moved[0, :3, 3] + (moved[:, :3, 3] - moved[0, :3, 3]) / 2
-    end = causal_error(Matched(stamps, half, truth), np.ones(50))["end"]
+    end = causal_error(Matched(stamps, half, truth, np.zeros(50)), np.ones(50))["end"]
     assert end == pytest.approx(np.linalg.norm(truth[-1, :3, 3]) / 2)
 
 

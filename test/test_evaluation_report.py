@@ -284,6 +284,18 @@ def test_of_more_poses_than_images_those_at_images_count(folder: Path, tmp_path:
     assert metrics["frames"]["coverage_percent"] == pytest.approx(100 * 14 / 15)
 
 
+def test_a_hole_in_the_truth_is_told(folder: Path, tmp_path: Path) -> None:
+    truth = read_tum(folder / "groundtruth.txt")
+    write_tum(tmp_path / "made.txt", truth)
+    known = [0, 1, 2, 3, 11, 12, 13, 14]
+    ends = Trajectory(tuple(truth.stamps[i] for i in known), truth.T_map_camera[known], (0,) * 8)
+    write_tum(tmp_path / "ends.txt", ends)
+    choice = Choice(truth=str(tmp_path / "ends.txt"))
+    job = Job(str(folder), tmp_path / "out", "", SETTINGS, choice, pictures=False)
+    assert judge(job, tmp_path / "made.txt")["rpe"]["left_out"] == 1
+    assert "1 steps from frame to frame" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_without_matplotlib_the_numbers_are_there(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,7 @@ from loger_ros.types import Trajectory
 FEWEST = 3  # matched poses below which no alignment is defined
 AUC_LIMITS = (15, 30)  # degrees
 CLOUD_THRESHOLD = 0.1  # metres
+HOLE = 3  # median intervals: a longer step is none from frame to frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,14 +37,16 @@ class Matched:
     stamps: np.ndarray  # (N,) ns
     poses: np.ndarray  # (N, 4, 4)
     truth: np.ndarray  # (N, 4, 4)
+    stretches: np.ndarray  # (N,) number of the stretch without holes that each is of
 
     @classmethod
     def of(cls, made: Trajectory, truth: Trajectory, tolerance: int = TOLERANCE) -> Matched:
         mine, theirs = associate(made.stamps, truth.stamps, tolerance)
         order = np.argsort(np.asarray(made.stamps, dtype=np.int64)[mine], kind="stable")
         mine, theirs = mine[order], theirs[order]
-        stamps = np.asarray(made.stamps, dtype=np.int64)
-        return cls(stamps[mine], made.T_map_camera[mine], truth.T_map_camera[theirs])
+        stamps = np.asarray(made.stamps, dtype=np.int64)[mine]
+        stretches = stretches_of(stamps, np.asarray(made.segments, dtype=np.int64)[mine])
+        return cls(stamps, made.T_map_camera[mine], truth.T_map_camera[theirs], stretches)
 
     def __len__(self) -> int:
         return len(self.stamps)
@@ -71,8 +74,17 @@ def measure(
     return without_nan(metrics)
 
 
+def stretches_of(stamps: np.ndarray, segments: np.ndarray) -> np.ndarray:
+    """Broken where poses or their truth are missing, and where the made motion is unknown. (N,)"""
+    intervals = np.diff(stamps)
+    holes = np.diff(segments) != 0
+    if len(intervals):
+        holes |= intervals > HOLE * np.median(intervals)
+    return np.concatenate([[0], np.cumsum(holes)])[: len(stamps)]
+
+
 def trajectory_metrics(matched: Matched) -> dict[str, Any]:
-    poses, truth = matched.poses, matched.truth
+    poses, truth, stretches = matched.poses, matched.truth, matched.stretches
     ate = {}
     for mode in ALIGNMENTS:
         similarity = alignment(poses, truth, mode)
@@ -83,10 +95,10 @@ def trajectory_metrics(matched: Matched) -> dict[str, Any]:
     return {
         "path_m": path_length(truth),
         "ate": ate,
-        "rpe": rpe(poses, truth),
-        "rpe_scaled": rpe(scaled, truth),
-        "segments": segment_errors(poses, truth),
-        "segments_scaled": segment_errors(scaled, truth),
+        "rpe": rpe(poses, truth, stretches),
+        "rpe_scaled": rpe(scaled, truth, stretches),
+        "segments": segment_errors(poses, truth, stretches),
+        "segments_scaled": segment_errors(scaled, truth, stretches),
         "auc": {str(limit): auc(*pairs, limit) for limit in AUC_LIMITS} | {"pairs": len(pairs[0])},
     }
 

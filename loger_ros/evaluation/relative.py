@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from loger_ros.evaluation.trajectory import Statistics, angle, step_errors
@@ -10,11 +12,14 @@ from loger_ros.geometry import inverse
 MOST_PAIRS = 50_000
 
 
-def rpe(poses: np.ndarray, truth: np.ndarray, step: int = 1) -> dict[str, dict[str, float]]:
+def rpe(poses: np.ndarray, truth: np.ndarray, stretches: np.ndarray, step: int = 1) -> dict[str, Any]:
+    """Steps within a stretch (N,); those from one to the next are left out and counted."""
     degrees, distances = step_errors(poses, truth, step)
+    whole = stretches[step:] == stretches[:-step]
     return {
-        "rotation": Statistics.of(degrees).as_dict(),
-        "translation": Statistics.of(distances).as_dict(),
+        "rotation": Statistics.of(degrees[whole]).as_dict(),
+        "translation": Statistics.of(distances[whole]).as_dict(),
+        "left_out": int((~whole).sum()),
     }
 
 

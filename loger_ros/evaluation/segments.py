@@ -24,15 +24,23 @@ def unit_for(path: float) -> float:
     return next((unit for unit in (100.0, 10.0, 1.0) if path > 2 * unit), 0.1)
 
 
-def segment_errors(poses: np.ndarray, truth: np.ndarray, unit: float | None = None) -> dict[str, Any]:
-    """Mean errors of pieces of 1 to 8 ``unit`` metres: percent of their length, degrees per metre."""
+def segment_errors(
+    poses: np.ndarray, truth: np.ndarray, stretches: np.ndarray, unit: float | None = None
+) -> dict[str, Any]:
+    """Mean errors of pieces of 1 to 8 ``unit`` metres: percent of their length, degrees per metre.
+
+    Pieces that begin in one stretch (N,) and end in another are left out and counted.
+    """
     distance = travelled(truth)
     unit = unit or unit_for(float(distance[-1]))
     starts = np.arange(0, len(poses), EVERY)
-    rows, every = [], []
+    rows, every, left_out = [], [], 0
     for length in np.round(EIGHTS * unit, 6):
         ends = np.searchsorted(distance, distance[starts] + length, side="right")
         begins, ends = starts[ends < len(poses)], ends[ends < len(poses)]
+        whole = stretches[begins] == stretches[ends]
+        left_out += int((~whole).sum())
+        begins, ends = begins[whole], ends[whole]
         if not len(begins):
             continue
         true = inverse(truth[begins]) @ truth[ends]
@@ -55,4 +63,5 @@ def segment_errors(poses: np.ndarray, truth: np.ndarray, unit: float | None = No
         "translation_percent": float(mean[0]),
         "rotation_deg_per_m": float(mean[1]),
         "by_length": rows,
+        "left_out": left_out,
     }

@@ -138,7 +138,7 @@ def _tables(metrics: Mapping[str, Any]) -> str:
         ["rotation per frame [°]", *(number(rpe["rotation"][key], 4) for key in statistics)],
     ]
     parts.append(table(("RPE", "RMSE", "mean", "median", "max"), rows))
-    parts.append(_segments(metrics))
+    parts += [_segments(metrics), _left_out(metrics)]
     areas = metrics["auc"]
     text = ", ".join(f"AUC@{key} {number(value, 1, ' %')}" for key, value in areas.items() if key != "pairs")
     parts.append(f"<p>Relative poses of {areas['pairs']} pairs of frames: {text}.</p>")
@@ -165,6 +165,16 @@ def _segments(metrics: Mapping[str, Any]) -> str:
     ]
     head = ("pieces of", "metric, %", "scale of Sim(3), %", "rotation, °/m", "pieces")
     return "<h2>Drift over pieces of the way</h2>" + table(head, rows) if rows else ""
+
+
+def _left_out(metrics: Mapping[str, Any]) -> str:
+    steps, pieces = metrics["rpe"]["left_out"], metrics["segments"]["left_out"]
+    if not steps:
+        return ""
+    return (
+        f"<p>Poses or their truth have holes: {steps} steps from frame to frame and {pieces} pieces of the "
+        "way that would lead over them are left out.</p>"
+    )
 
 
 def _depth(metrics: Mapping[str, Any]) -> str:
