@@ -14,8 +14,11 @@ from loger_ros.config import StreamConfig
 from loger_ros.evaluation.run import Settings, run_source
 from loger_ros.evaluation.sources import Choice, SourceError, find_sources, open_source
 from loger_ros.geometry import exp_rotation, inverse, transform
+from loger_ros.mapping.trajectory_files import write_tum
+from loger_ros.types import Trajectory
 from loger_ros.world import Sequence, SequenceSpec, generate
 from loger_ros.world.bag import BagMessages, write_bag
+from loger_ros.world.folders import write_tum_folder
 
 rosbags = pytest.importorskip("rosbags.highlevel")
 SPEC = SequenceSpec("rooms", frames=8, width=40, height=30)
@@ -226,6 +229,28 @@ def test_a_camera_info_of_another_camera_is_not_taken(
     assert problem.name == "no_camera_info"
     assert "/depth/camera_info is of 'depth'" in problem.message
     assert "record /cam/camera_info" in problem.message
+
+
+def test_truth_in_a_file_is_of_the_camera_or_of_the_body_that_is_named(
+    bag: Path, sequence: Sequence, tmp_path: Path
+) -> None:
+    stamps, none = tuple(int(stamp) for stamp in sequence.stamps), (0,) * len(sequence)
+    for name in ("camera", "base"):
+        poses = sequence.T_world_camera if name == "camera" else sequence.T_world_base
+        write_tum(tmp_path / f"{name}.txt", Trajectory(stamps, poses, none))
+    choice = Choice(truth=str(tmp_path / "base.txt"), truth_frame="base_link")
+    for told in (Choice(truth=str(tmp_path / "camera.txt")), choice):
+        source = open_source(bag, told)
+        np.testing.assert_allclose(source.truth().T_map_camera, sequence.T_world_camera, atol=1e-6)
+        assert not source.problems.counts
+    lost = open_source(bag, replace(choice, truth_frame="sonar"))
+    np.testing.assert_allclose(lost.truth().T_map_camera, sequence.T_world_base, atol=1e-6)
+    assert lost.problems.counts == {"truth_not_of_camera": 1}
+    assert f"the poses of {choice.truth} are taken as the camera's" in lost.problems.recent[0].message
+    write_tum_folder(sequence, tmp_path / "folder")
+    for no_bag in ("robot_rooms/0", tmp_path / "folder"):
+        with pytest.raises(SourceError, match="leave --truth-frame out"):
+            open_source(no_bag, choice)
 
 
 def test_truth_from_tf(bag: Path, sequence: Sequence) -> None:

@@ -176,12 +176,17 @@ def test_a_synthetic_sequence_by_name() -> None:
     fresh = open_source("robot_rooms/1", Choice(size=(40, 30)))
     np.testing.assert_array_equal(source.depth(first.stamp), fresh.depth(first.stamp))
     assert source.depth(first.stamp + 1) is None
+    with pytest.raises(SourceError, match="no file, and robot_rooms/1 is no bag"):
+        open_source("robot_rooms/1", Choice(truth="/vicon"))
     for name in ("robot_rooms/9", "robot_roms/0", "robot_rooms/x"):
         with pytest.raises(SourceError, match=r"sequences|exist"):
             open_source(name)
 
 
 def test_truth_from_a_file_of_its_own(sequence: Sequence, tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_text("1 2 3 4 0 0 0 1\n")
+    synthetic = open_source("robot_rooms/1", Choice(truth=str(tmp_path / "own.txt"), size=(40, 30)))
+    assert synthetic.truth().T_map_camera[:, :3, 3].tolist() == [[2, 3, 4]]
     write_kitti_folder(sequence, tmp_path / "kitti")
     images = tmp_path / "kitti" / "image_2"
     source = open_source(images, Choice(truth=str(tmp_path / "kitti" / "poses.txt")))

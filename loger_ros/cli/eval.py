@@ -70,7 +70,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     recording.add_argument("--topic", default="", help="images in a bag (default: guessed)")
     recording.add_argument("--truth", default="", help="a topic of the bag, or a TUM or KITTI file")
     recording.add_argument(
-        "--truth-frame", default="", help="what a bag's true poses are of (default: as they say)"
+        "--truth-frame",
+        default="",
+        help="what the true poses are of, on a bag's tf_static (default: as they say; in a file: the camera)",
     )
     recording.add_argument("--camera", default="", help="which camera of a dataset (default: the first)")
     recording.add_argument(

@@ -43,9 +43,17 @@ __all__ = ["Choice", "Source", "SourceError", "find_sources", "format_of", "name
 def open_source(text: str | Path, choice: Choice | None = None) -> Source:
     """The recording at a path, or the synthetic sequence of that name."""
     choice = choice or Choice()
+    file = Path(choice.truth) if choice.truth and Path(choice.truth).is_file() else None
+    if file is None:
+        return _opened(text, choice)
+    return with_truth(_opened(text, replace(choice, truth="")), file, choice.truth_frame)
+
+
+def _opened(text: str | Path, choice: Choice) -> Source:
     path = named_path(text)
     if not path.exists():
         if Synthetic.named(str(text)):
+            _refuse_topic(choice, text)
             return Synthetic.of_name(str(text), choice)
         sets = ", ".join(NAMED_SETS)
         raise SourceError(f"{text} does not exist; synthetic sequences are {sets}, each with /NUMBER")
@@ -53,13 +61,16 @@ def open_source(text: str | Path, choice: Choice | None = None) -> Source:
     if found is None:
         names = ", ".join(kind.kind for kind in FORMATS)
         raise SourceError(f"{path} is no recording that is known: {names}, or a synthetic sequence by name")
-    if choice.truth and Path(choice.truth).is_file():
-        return with_truth(found(path, replace(choice, truth="")), Path(choice.truth))
-    if choice.truth and found is not Bag:
+    if found is not Bag:
+        _refuse_topic(choice, path)
+    return found(path, choice)
+
+
+def _refuse_topic(choice: Choice, path: str | Path) -> None:
+    if choice.truth:
         raise SourceError(
             f"the truth {choice.truth} is no file, and {path} is no bag that could have a topic"
         )
-    return found(path, choice)
 
 
 def named_path(text: str | Path) -> Path:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from loger_ros.evaluation.sources.bag import Bag
 from loger_ros.evaluation.sources.base import MOST_SETTINGS, Source, SourceError
 from loger_ros.mapping.trajectory_files import read_kitti, read_tum
 from loger_ros.types import Camera, Frame, Trajectory
@@ -39,9 +41,21 @@ class Amended:
         return self._source.depth(stamp)
 
 
-def with_truth(source: Source, file: Path) -> Amended:
-    """The truth from a TUM file, or from a KITTI file with one line per image."""
-    return Amended(source, read_truth(file, source))
+def with_truth(source: Source, file: Path, body: str = "") -> Amended:
+    """The truth from a TUM file, or from a KITTI file with one line per image.
+
+    body: what its poses are of, where that is not the camera.
+    """
+    truth = read_truth(file, source)
+    if not body:
+        return Amended(source, truth)
+    if not isinstance(source, Bag):
+        raise SourceError(
+            f"{source.name} is no bag whose /tf_static could lead from {body} to the camera: carry the poses "
+            f"of {file} over to the camera yourself and leave --truth-frame out"
+        )
+    T_body_camera = source.mount_on(body, str(file))
+    return Amended(source, replace(truth, T_map_camera=truth.T_map_camera @ T_body_camera))
 
 
 def read_truth(file: Path, source: Source) -> Trajectory:

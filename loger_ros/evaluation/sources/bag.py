@@ -97,6 +97,11 @@ class Bag:
     def truth(self) -> Trajectory | None:
         return self._truth.read()
 
+    def mount_on(self, body: str, poses: str) -> np.ndarray:
+        """T_body_camera by static transforms. poses: where those of the body are from, for messages."""
+        with self._opened() as reader:
+            return self._truth.mount(reader, body, poses)
+
     def depth(self, stamp: int) -> np.ndarray | None:
         return None
 

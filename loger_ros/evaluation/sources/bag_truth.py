@@ -83,17 +83,17 @@ class BagTruth:
             self._problems.add("no_truth", 0, f"{self._topic} has no poses{_of(self._frames)}")
             return None
         order = np.argsort(np.array(stamps, dtype=np.int64), kind="stable")
-        T_body_camera = self._mount(reader, self._body or body)
+        T_body_camera = self.mount(reader, self._body or body, self._topic)
         placed = np.array(poses)[order] @ T_body_camera
         return Trajectory(tuple(stamps[i] for i in order), placed, (0,) * len(stamps))
 
-    def _mount(self, reader: Any, body: str) -> np.ndarray:
+    def mount(self, reader: Any, body: str, topic: str) -> np.ndarray:
         """T_body_camera from static transforms; where there are none, the poses are taken as the camera's."""
         names = [body, *(body.removesuffix(end) for end in TRUE_ENDINGS if body.endswith(end))]
         camera = self._camera_frame
         if not body:
             text = (
-                f"{self._topic} does not say what its poses are of: they are taken as the camera's. Name the "
+                f"{topic} does not say what its poses are of: they are taken as the camera's. Name the "
                 f"body with --truth-frame, such as base_link, or {camera or 'the frame of the images'} if it "
                 "is the camera"
             )
@@ -107,7 +107,7 @@ class BagTruth:
             if found is not None:
                 return found
         text = (
-            f"no static transform leads from {body!r} to {camera!r}: the poses of {self._topic} are taken as "
+            f"no static transform leads from {body!r} to {camera!r}: the poses of {topic} are taken as "
             "the camera's. Record /tf_static, or name the body with --truth-frame"
         )
         self._problems.add("truth_not_of_camera", 0, text)

@@ -41,7 +41,7 @@ class Choice:
 
     topic: str = ""  # of the images in a bag; "": guessed
     truth: str = ""  # a topic of a bag, or a TUM or KITTI file; "": as the format has it
-    truth_frame: str = ""  # what the poses of a bag are of; "": as they say
+    truth_frame: str = ""  # what the true poses are of; "": in a bag as they say, in a file the camera
     camera: str = ""  # folder or name of a camera; "": the first one
     size: tuple[int, int] = (224, 168)  # of a synthetic sequence
     rate: float = 10.0  # frames per second where nothing says when images were taken
