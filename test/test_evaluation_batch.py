@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from checkpoints import small_checkpoint
 from loger_ros.cli import main
 from loger_ros.config import StreamConfig
 from loger_ros.evaluation.batch import in_processes
-from loger_ros.evaluation.evaluate import Job, finished_metrics
+from loger_ros.evaluation.evaluate import SO_FAR, Job, finished_metrics
 from loger_ros.evaluation.report.compare import find_runs, method_labels, tables, write_comparison
+from loger_ros.evaluation.report.folder import MARK
 from loger_ros.evaluation.run import Settings
+from loger_ros.evaluation.sources import Choice
 from loger_ros.world import SequenceSpec, generate
 from loger_ros.world.folders import write_kitti_folder
 
@@ -102,6 +105,27 @@ def test_a_link_that_leads_elsewhere_is_another_job(tmp_path: Path) -> None:
         link.symlink_to(tmp_path / name)
         prints.add(Job(str(link), tmp_path, "tiny", SETTINGS).fingerprint)
     assert len(prints) == 2
+
+
+def test_a_truth_or_list_that_changed_is_another_job(data: Path, tmp_path: Path) -> None:
+    sequence = tmp_path / "data" / "sequences" / "00"
+    shutil.copytree(data / "sequences" / "00", sequence)
+    truth, beside = tmp_path / "truth.txt", tmp_path / "data" / "poses" / "00.txt"
+    (sequence / "mav0" / "cam0").mkdir(parents=True)
+    beside.parent.mkdir()
+    job = Job(str(sequence), sequence / "eval" / "00", "tiny", SETTINGS, Choice(truth=str(truth)))
+    prints = {job.fingerprint}
+    for file in (truth, beside, sequence / "calib.txt", sequence / "mav0" / "cam0" / "data.csv"):
+        for content in ("1 0 0 0 0 0 0 1\n", "2 0 0 0 0 0 0 1\n\n"):
+            file.write_text(content)
+            before = len(prints)
+            prints.add(job.fingerprint)
+            assert len(prints) == before + 1, file
+    assert job.fingerprint in prints
+    job.folder.mkdir(parents=True)
+    for name in (SO_FAR, MARK, "trajectory.txt", "metrics.json"):
+        (job.folder / name).write_text("what came of it")
+        assert job.fingerprint in prints, "results are no part of the recording"
 
 
 def test_ray_does_the_same(data: Path, checkpoint: Path, tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from loger_ros.config import CloudConfig, MapConfig, StreamConfig
 from loger_ros.evaluation.association import TOLERANCE
 from loger_ros.evaluation.measure import CLOUD_THRESHOLD, FEWEST, Matched, measure
 from loger_ros.evaluation.report.folder import (
+    MARK,
+    METRICS,
     description,
     problems_of,
     read_metrics,
@@ -25,6 +27,7 @@ from loger_ros.evaluation.report.folder import (
 )
 from loger_ros.evaluation.run import Progress, Run, Settings, run_of, run_source
 from loger_ros.evaluation.sources import Choice, Source, SourceError, open_source
+from loger_ros.evaluation.sources.kitti import benchmark_poses
 from loger_ros.events import EventLog
 from loger_ros.files import sha256_of
 from loger_ros.mapping.journal import Journal
@@ -33,6 +36,9 @@ from loger_ros.model.catalog import NAMES, find_checkpoint
 
 SO_FAR = "trajectory_so_far.txt"
 LARGE = 64 << 20  # bytes that take longer to read than one wants to wait for
+DESCRIPTIONS = (".txt", ".csv", ".yaml", ".yml")  # of a recording: lists, poses, calibrations
+MOST_DESCRIPTIONS = 1000
+DEEPEST = 2  # folders below the recording's own that hold some, as mav0/cam0
 
 
 @dataclass(frozen=True)
@@ -52,15 +58,40 @@ class Job:
 
     @property
     def fingerprint(self) -> str:
-        """The same for jobs with the same outcome. A large checkpoint is told by its size and age."""
+        """The same for jobs with the same outcome. Recordings and large checkpoints tell by size and age."""
         facts = dataclasses.asdict(replace(self, folder=Path(), pictures=True, device=""))
         if os.path.islink(self.source):  # what is behind it may change
             facts["behind"] = os.path.realpath(self.source)
+        facts["files"] = _told(Path(self.choice.truth)) + _descriptions(Path(self.source))
         file = find_checkpoint(self.model) if self.model in NAMES else Path(self.model)
         if file is not None and file.is_file():
             size, age = file.stat().st_size, file.stat().st_mtime_ns
             facts["file"] = [size, age] if size > LARGE else sha256_of(file)
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _descriptions(recording: Path) -> list[list[Any]]:
+    """A recording that is a file, or what lies beside its images."""
+    found = _told(recording) + _told(benchmark_poses(recording))
+    for place, folders, names in os.walk(recording):
+        if {METRICS, MARK, SO_FAR} & set(names):  # of a run
+            folders.clear()
+            continue
+        if len(Path(place).relative_to(recording).parts) == DEEPEST:
+            folders.clear()
+        folders.sort()
+        listed = sorted(name for name in names if name.endswith(DESCRIPTIONS))
+        for name in listed[:MOST_DESCRIPTIONS]:
+            found += _told(Path(place, name))
+        if len(found) >= MOST_DESCRIPTIONS:
+            break
+    return found
+
+
+def _told(file: Path) -> list[list[Any]]:
+    if not file.is_file():
+        return []
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns]]
 
 
 def finished_metrics(job: Job) -> dict[str, Any] | None:

@@ -82,10 +82,14 @@ def _calibration(
     return camera, transform(np.eye(3), offset)
 
 
+def benchmark_poses(path: Path) -> Path:
+    """Where they lie outside of the sequence's folder."""
+    return path.resolve().parent.parent / "poses" / f"{path.resolve().name}.txt"
+
+
 def _truth(path: Path, stamps: list[int], T_left_camera: np.ndarray, problems: EventLog) -> Trajectory | None:
     """poses.txt beside the images, or ../../poses/NN.txt as the benchmark has it; one line per image."""
-    places = (path / "poses.txt", path.resolve().parent.parent / "poses" / f"{path.resolve().name}.txt")
-    file = next((place for place in places if place.is_file()), None)
+    file = next((place for place in (path / "poses.txt", benchmark_poses(path)) if place.is_file()), None)
     if file is None:
         return None
     try:
