@@ -6,18 +6,31 @@ import numpy as np
 import pytest
 import torch
 
-from loger_ros.world import Camera
+from loger_ros.world import Camera, SequenceSpec, generate
 
 LENSES = [(), (-0.2, 0.05, 0.001, -0.002, -0.005), (0.1, 0.0, 0.0, 0.0, 0.0)]
 
 
-@pytest.mark.parametrize("distortion", LENSES)
-def test_rays_project_to_their_own_pixels(distortion: tuple[float, ...]) -> None:
-    camera = Camera.from_fov(64, 48, 85.0, distortion)
+@pytest.mark.parametrize(
+    ("hfov", "distortion"), [*((85.0, lens) for lens in LENSES), (100.0, (0.3, 0.1, 0.0, 0.0, 0.0))]
+)
+def test_rays_project_to_their_own_pixels(hfov: float, distortion: tuple[float, ...]) -> None:
+    camera = Camera.from_fov(64, 48, hfov, distortion)
     rays = camera.rays().double()
     points = 3.7 * torch.cat([rays, torch.ones_like(rays[..., :1])], -1)
     y, x = torch.meshgrid(torch.arange(48.0), torch.arange(64.0), indexing="ij")
     assert (camera.project(points) - torch.stack([x, y], -1)).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    "distortion", [(-0.4, 0.0, 0.0, 0.0, 0.0), (-0.9, 0.3, 0.0, 0.0, 0.0), (0.0, 0.0, 0.5, 0.0, 0.0)]
+)
+def test_a_lens_that_folds_its_image_is_refused(distortion: tuple[float, ...]) -> None:
+    """Towards the edge, in the middle only, or on one side."""
+    with pytest.raises(ValueError, match=r"distortion .* folds the image"):
+        Camera.from_fov(64, 48, 100.0, distortion)
+    with pytest.raises(ValueError, match="lower it, or the field of view"):
+        generate(SequenceSpec(hfov=100, distortion=distortion), seed=1)
 
 
 def test_distortion_is_that_of_opencv() -> None:

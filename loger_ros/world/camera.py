@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-UNDISTORT_STEPS = 20  # fixed-point steps; lenses whose distortion can be inverted at all converge well before
+UNDISTORT_STEPS = 20  # of Newton's method, which most lenses need a few of
+CHECKED = 33  # places in each direction at which a lens has to be invertible
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,22 @@ class Camera:
             raise ValueError(f"a camera needs at least one pixel, got {self.width}x{self.height}")
         if len(self.distortion) not in (0, 5):
             raise ValueError(f"distortion has 5 numbers (k1, k2, p1, p2, k3), got {len(self.distortion)}")
+        if any(self.distortion) and not self._can_be_undone():
+            raise ValueError(
+                f"distortion {self.distortion} folds the image of a camera with {self.width}x{self.height} "
+                f"pixels and focal length {self.fx:.4g}: lower it, or the field of view"
+            )
+
+    def _can_be_undone(self) -> bool:
+        """Whether every pixel has a direction that leads back to it, and no fold lies before that."""
+        rows, columns = (torch.linspace(0, side - 1, CHECKED).double() for side in (self.height, self.width))
+        pixels = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)
+        lens = Lens.of([self], pixels)[0]
+        ideal = lens.unproject(pixels)
+        back = lens.project(torch.cat([ideal, torch.ones_like(ideal[..., :1])], -1))
+        xx, xy, yy = lens.slopes(torch.linspace(0, 1, CHECKED).double()[:, None, None, None] * ideal)
+        upright = (xx > 0) & (xx * yy > xy * xy)
+        return bool(upright.all() and ((back - pixels).abs() < 0.01).all())
 
     @classmethod
     def from_fov(cls, width: int, height: int, hfov: float, distortion: tuple[float, ...] = ()) -> Camera:
@@ -100,11 +117,28 @@ class Lens:
             return distorted
         ideal = distorted
         for _ in range(UNDISTORT_STEPS):
-            ideal = ideal + distorted - self._distort(ideal)
+            x, y = (self._distort(ideal) - distorted).unbind(-1)
+            xx, xy, yy = self.slopes(ideal)
+            step = torch.stack([yy * x - xy * y, xx * y - xy * x], -1)
+            ideal = ideal - step / (xx * yy - xy * xy)[..., None]
         return ideal
 
     def project(self, points: Tensor) -> Tensor:
         return self._distort(points[..., :2] / points[..., 2:]) * self.focal + self.centre
+
+    def slopes(self, ideal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of x along x, of both along the other, of y along y: distorted by undistorted directions."""
+        assert self.distortion is not None
+        k1, k2, p1, p2, k3 = self.distortion.unbind(-1)
+        x, y = ideal.unbind(-1)
+        r2 = x * x + y * y
+        radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
+        growth = 2 * (k1 + r2 * (2 * k2 + r2 * 3 * k3))
+        return (
+            radial + x * x * growth + 2 * p1 * y + 6 * p2 * x,
+            x * y * growth + 2 * p1 * x + 2 * p2 * y,
+            radial + y * y * growth + 6 * p1 * y + 2 * p2 * x,
+        )
 
     def _distort(self, ideal: Tensor) -> Tensor:
         if self.distortion is None:
