@@ -172,6 +172,17 @@ def test_a_covered_lens_is_no_leap(drive):
         assert steps[23:32].max() < 3 * steps[10:23].max()
 
 
+def test_a_dark_beginning_is_only_a_late_one(drive):
+    images, matrix, truth, height, pitch = drive
+    dark = images.copy()
+    dark[:3] = 0
+    for poses, mode in (
+        (floor_odometry(dark, matrix, height, pitch), "se3"),
+        (essential_odometry(dark, matrix), "sim3"),
+    ):
+        assert absolute_error(poses[5:], truth[5:], mode) / path_length(truth) < 0.04
+
+
 def test_images_without_corners_are_no_motion_and_no_crash():
     blank = np.full((8, 42, 56, 3), 128, np.uint8)
     matrix = np.array([[30.0, 0, 27.5], [0, 30.0, 20.5], [0, 0, 1]])

@@ -155,7 +155,7 @@ class _Odometry:
             return False
         left = segment.valid[-1].sum()
         if self.waiting:  # the camera turned away before it had moved: begin anew, later
-            return left < 0.3 * len(segment.rays)
+            return left <= 0.3 * len(segment.rays)
         return len(segment.R) >= self.settings.longest or left <= self.settings.fewest * len(segment.rays)
 
     def _new_keyframe(self, poses: list[np.ndarray]) -> None:
