@@ -18,7 +18,8 @@ from loger_ros.training.bank import OutOfTime, make_bank
 from loger_ros.training.batches import draw
 from loger_ros.training.recipe import Clips, Recipe, Validation
 from loger_ros.training.validation import Examiner
-from loger_ros.world import generate
+from loger_ros.world import SequenceSpec, generate
+from loger_ros.world.generate import ATTEMPTS
 
 
 def test_a_bank_that_was_killed_goes_on_from_its_last_block(tmp_path, monkeypatch):
@@ -89,6 +90,17 @@ def test_every_kind_of_clip_has_every_effect():
             with pytest.raises(StopIteration):
                 bank_module._render_clip(clips, index, "cpu")
     assert len(specs) == 8
+
+
+def test_levers_and_heights_follow_nothing_that_the_world_draws():
+    clips = Clips(count=1, frames=2, camera_forward=(0.0, 1.0), camera_heights=(1.0, np.e))
+    drawn = [np.random.default_rng([3, n, a]).uniform() for n in range(20) for a in range(ATTEMPTS)]
+    for n in range(20):
+        for share in (clips.forward_of(3, n), np.log(clips.height_of(3, n))):
+            assert np.abs(np.array(drawn) - share).min() > 1e-9
+    focal = [generate(SequenceSpec(frames=2), 3, n).camera.fx for n in range(20)]
+    levers = [clips.forward_of(3, n) for n in range(20)]
+    assert abs(np.corrcoef(focal, levers)[0, 1]) < 0.5
 
 
 def test_motions_are_drawn_as_asked_for():

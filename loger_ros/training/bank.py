@@ -27,7 +27,7 @@ from loger_ros.world.sequences import MOTIONS, SequenceSpec
 
 _log = logging.getLogger(__name__)
 _BLOCK = 100  # clips that are rendered before they are kept
-_VERSION = "3"  # of what is rendered; a change makes old cache files unused
+_VERSION = "4"  # of what is rendered; a change makes old cache files unused
 
 
 @dataclass(frozen=True, eq=False)
