@@ -152,10 +152,11 @@ def test_clips_of_robots_have_the_heights_of_the_recipe():
     assert made.unit.tolist() == pytest.approx([clips.height_of(1, index) for index in range(3)])
 
 
-def test_validation_sees_the_heights_of_the_recipe(monkeypatch):
+def test_validation_sees_the_heights_of_the_recipe_and_textures_of_its_own(monkeypatch):
     asked = []
 
     def sought(spec, seed, index):
+        assert spec.split == "validation"
         asked.append(spec.camera_height)
         return generate(spec, seed, index)
 

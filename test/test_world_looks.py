@@ -13,17 +13,16 @@ from loger_ros.world.paint.families import FAMILIES, paint
 from loger_ros.world.paint.textures import by_role, roster
 
 
-def test_training_never_sees_the_test_textures() -> None:
-    train, test = roster("train"), roster("test")
-    assert not set(train) & set(test)
-    families = [{name.split(".")[0] for name in names} for names in (train, test)]
-    assert families[0] < families[1]  # whole families are unseen
-    assert set(by_role("train")) == set(by_role("test"))
-    small = [{paint(name, 32).tobytes() for name in names} for names in (train, test)]
-    assert not small[0] & small[1]
-    assert [len(images) for images in small] == [len(train), len(test)]
+def test_training_and_validation_never_see_the_test_textures() -> None:
+    splits = [roster(split) for split in ("train", "validation", "test")]
+    families = [{name.split(".")[0] for name in names} for names in splits]
+    assert families[0] == families[1] < families[2]  # whole families are unseen
+    assert set(by_role("train")) == set(by_role("validation")) == set(by_role("test"))
+    small = [{paint(name, 32).tobytes() for name in names} for names in splits]
+    assert [len(images) for images in small] == [len(names) for names in splits]
+    assert len(set.union(*small)) == sum(map(len, splits)), "none is in two splits"
     with pytest.raises(ValueError, match="split must be one of"):
-        roster("validation")
+        roster("holdout")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -28,7 +28,7 @@ class _Way:
 
 
 class Examiner:
-    """Streams over places and textures that training never shows: neither these nor the test sets."""
+    """Streams over places and textures that neither training nor the test sets show."""
 
     def __init__(self, recipe: Recipe) -> None:
         validation, clips = recipe.validation, recipe.clips
@@ -42,7 +42,7 @@ class Examiner:
                     place=clips.places[i % len(clips.places)],
                     motion=motion,
                     frames=validation.frames,
-                    split="test",
+                    split="validation",
                     effects=PRESETS["mild"],
                     width=clips.render_size[0],
                     height=clips.render_size[1],

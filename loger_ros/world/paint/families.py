@@ -1,6 +1,7 @@
 """Families of procedural textures. A member is painted from its name alone, and belongs to one split.
 
-The test split wears members, and a few whole families, that training never shows.
+Training and validation wear members of their own of the same families. The test split has members, and a few
+whole families, that neither of them shows.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SPLITS = ("train", "test")
-TEST_MEMBER = 100  # members of the test split are numbered from here
+FIRST_MEMBERS = {"train": 0, "test": 100, "validation": 200}  # from where a split's members are numbered
+SPLITS = tuple(FIRST_MEMBERS)
 
 # (generator, n) → (n, n, 3), 0..1, row 0 at the bottom
 Painter = Callable[[np.random.Generator, int], np.ndarray]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from loger_ros.world.paint import rooms, streets, things  # noqa: F401  they register themselves
-from loger_ros.world.paint.families import FAMILIES, SPLITS, TEST_MEMBER, paint
+from loger_ros.world.paint.families import FAMILIES, FIRST_MEMBERS, SPLITS, paint
 
 __all__ = ["FAMILIES", "SPLITS", "by_role", "paint", "roster"]
 
@@ -12,9 +12,8 @@ def roster(split: str) -> list[str]:
     """The names of a split's textures, such as ``brick.2``, in the order of the atlas."""
     if split not in SPLITS:
         raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
-    first = 0 if split == "train" else TEST_MEMBER
     return [
-        f"{name}.{first + i}"
+        f"{name}.{FIRST_MEMBERS[split] + i}"
         for name, entry in FAMILIES.items()
         if split in entry.splits
         for i in range(entry.members)
