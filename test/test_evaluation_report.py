@@ -274,6 +274,14 @@ def test_a_trajectory_made_elsewhere_is_judged(
     assert "cannot be read" in capsys.readouterr().err
 
 
+def test_a_trajectory_that_was_cut_off_is_judged_up_to_there(folder: Path, tmp_path: Path) -> None:
+    whole = (folder / "groundtruth.txt").read_text()
+    (tmp_path / "made.txt").write_text(whole[:-30])
+    metrics = judge(Job(str(folder), tmp_path / "out", "", SETTINGS, pictures=False), tmp_path / "made.txt")
+    assert metrics["frames"]["posed"] == 14
+    assert [problem["name"] for problem in metrics["problems"]] == ["torn_line"]
+
+
 def test_of_more_poses_than_images_those_at_images_count(folder: Path, tmp_path: Path) -> None:
     truth = read_tum(folder / "groundtruth.txt")
     stamps = [stamp + late for stamp in truth.stamps[1:] for late in (0, 30_000_000, 60_000_000)]

@@ -142,6 +142,23 @@ def test_a_line_that_is_no_pose_is_named(tmp_path, line):
         read_kitti(path)
 
 
+@pytest.mark.parametrize("line", ["2", "2.5 0 0 0 0 0", "2.5 0 0 0 0 0 0 -", "2.5 0 0 0 0 0 0 0."])
+def test_a_line_that_was_torn_at_the_end_of_a_file_is_left_out_and_told(tmp_path, line):
+    path, events = tmp_path / "poses.txt", EventLog(lambda message: None)
+    path.write_text(f"1.5 0 0 0 0 0 0 1\n{line}")
+    assert read_tum(path, events).stamps == read_tum(path).stamps == (1_500_000_000,)
+    assert [event.message for event in events.recent] == [
+        f"{path} ends within line 2, which is left out: was its writing cut off?"
+    ]
+    path.write_text("1.5 0 0 0 0 0 0 1\n2.5 0 0 0 0 0 0 1")
+    assert len(read_tum(path, events)) == 2
+    assert events.counts == {"torn_line": 1}
+    for text in (line, f"{line}\n1.5 0 0 0 0 0 0 1"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="line 1 is no pose"):
+            read_tum(path, events)
+
+
 def frames(start, count, segment=0):
     poses = trajectory(start + count).T_map_camera
     return [PosedFrame(START + i, poses[i], np.eye(6), True, segment) for i in range(start, start + count)]

@@ -166,7 +166,7 @@ def judge(job: Job, trajectory: Path) -> dict[str, Any]:
     refuse_another(job.folder, job.source)
     source = open_source(job.source, job.choice)
     try:
-        made = read_tum(trajectory)
+        made = read_tum(trajectory, source.problems)
     except OSError as error:
         raise SourceError(f"{trajectory} cannot be read: {error.strerror}") from error
     if not len(made):

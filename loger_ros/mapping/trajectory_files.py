@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from loger_ros.events import EventLog
 from loger_ros.files import appearing_whole
 from loger_ros.geometry import nearest_rotation, quaternion, rotation_of, transform
 from loger_ros.types import Trajectory
@@ -62,16 +63,18 @@ def write_tum(path: str | Path, trajectory: Trajectory) -> None:
     _write(path, "".join(lines))
 
 
-def read_tum(path: str | Path) -> Trajectory:
-    return parse_tum(_read(path), path)
+def read_tum(path: str | Path, events: EventLog | None = None) -> Trajectory:
+    return parse_tum(_read(path), path, events)
 
 
-def parse_tum(text: str, name: str | Path) -> Trajectory:
+def parse_tum(text: str, name: str | Path, events: EventLog | None = None) -> Trajectory:
+    """A last line that was torn while it was written is left out, which is told."""
     stamps: list[int] = []
     rows: list[list[float]] = []
     segments: list[int] = []
     segment = 0
-    for number, line in enumerate(text.splitlines(), 1):
+    lines = text.splitlines()
+    for number, line in enumerate(lines, 1):
         if line.startswith("#") or not line.strip():
             segment += bool(rows) and line.strip() == SEGMENT_LINE.strip()
             continue
@@ -82,6 +85,11 @@ def parse_tum(text: str, name: str | Path) -> Trajectory:
         except ValueError as error:
             row, cause = [], f" ({error})"
         if len(row) != 7 or not np.isfinite(row).all() or not any(row[3:]):
+            if rows and number == len(lines) and not text.endswith(("\n", "\r")):
+                if events is not None:
+                    message = f"{name} ends within line {number}, which is left out: was its writing cut off?"
+                    events.add("torn_line", 0, message)
+                break
             raise ValueError(
                 f"{name}, line {number} is no pose `stamp tx ty tz qx qy qz qw`: {line[:80]!r}{cause}"
             )

@@ -61,7 +61,7 @@ def with_truth(source: Source, file: Path, body: str = "") -> Amended:
 def read_truth(file: Path, source: Source) -> Trajectory:
     try:
         if _columns(file) != 12:
-            return read_tum(file)
+            return read_tum(file, source.problems)
         poses = read_kitti(file)
     except (ValueError, OSError) as error:
         raise SourceError(f"the truth cannot be read: {error}") from error

@@ -90,7 +90,7 @@ def _truth(path: Path, T_base_camera: np.ndarray, problems: EventLog) -> Traject
     if not (path / TRUTH).is_file():
         return None
     try:
-        truth = read_tum(path / TRUTH)
+        truth = read_tum(path / TRUTH, problems)
     except ValueError as error:
         problems.add("unreadable_truth", 0, str(error))
         return None

@@ -43,7 +43,7 @@ class TumRgbd(ImageFiles):
         truth = None
         if (path / "groundtruth.txt").is_file():
             try:
-                truth = read_tum(path / "groundtruth.txt")
+                truth = read_tum(path / "groundtruth.txt", problems)
             except ValueError as error:
                 problems.add("unreadable_truth", 0, str(error))
         super().__init__(

@@ -109,7 +109,7 @@ def _truth(places: list[Path], T_base_camera: np.ndarray, problems: EventLog) ->
     if file is None:
         return None
     try:
-        truth = read_tum(file)
+        truth = read_tum(file, problems)
     except ValueError as error:
         problems.add("unreadable_truth", 0, str(error))
         return None
