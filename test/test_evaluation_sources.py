@@ -248,6 +248,36 @@ def test_images_of_every_depth_become_rgb(tmp_path: Path) -> None:
         read_image(bomb)
 
 
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.full((4, 5), 0.5, np.float32), "fractions"),
+        (np.full((4, 5), 100_000, np.int32), "values from 100000 to 100000"),
+        (np.full((4, 5), -1, np.int32), "16 bits do not hold"),
+    ],
+)
+def test_values_that_are_no_grey_are_refused(pixels: np.ndarray, message: str, tmp_path: Path) -> None:
+    Image.fromarray(pixels).save(tmp_path / "image.tif")
+    with pytest.raises(SourceError, match=message):
+        read_image(tmp_path / "image.tif")
+    Image.fromarray(np.full((4, 5), 40_000, np.int32)).save(tmp_path / "image.tif")
+    assert read_image(tmp_path / "image.tif").max() == 40_000 >> 8
+
+
+@pytest.mark.parametrize(("highest", "told"), [(4095, 1), (4096, 0)])
+def test_images_that_use_few_of_their_bits_are_told_once(highest: int, told: int, tmp_path: Path) -> None:
+    for number, level in enumerate((0, highest, 7, 9)):
+        Image.fromarray(np.full((4, 5), level, np.uint16)).save(tmp_path / f"{number}.png")
+    source = open_source(tmp_path)
+    for _ in range(2):
+        assert len(list(source.frames())) == 4
+    assert source.problems.counts.get("unused_bits", 0) == told
+    if told:
+        assert "use 12: their upper 8 are taken, so they are dark. Multiply them by 16" in (
+            source.problems.recent[0].message
+        )
+
+
 def test_recordings_below_a_folder_are_found(sequence: Sequence, tmp_path: Path) -> None:
     write_kitti_folder(sequence, tmp_path / "sequences" / "00")
     write_tum_folder(sequence, tmp_path / "desk")

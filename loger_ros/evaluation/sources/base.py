@@ -27,6 +27,8 @@ MOST_FRAMES = 5_000_000  # of one recording
 MOST_PIXELS = 80_000_000  # of one image
 MOST_TEXT = 1 << 30  # bytes of a list or table
 MOST_SETTINGS = 1 << 20  # bytes of a calibration file
+FIRST_IMAGES = 3  # that tell how many bits are used
+FEWEST_BITS = 13  # of 16; the upper 8 of fewer are hardly grey
 READERS = min(4, os.cpu_count() or 1)  # files decoded at once
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp")
 
@@ -120,6 +122,7 @@ class ImageFiles:
 
     def frames(self) -> Iterator[Frame]:
         """In order; several files are decoded at once."""
+        self._tell_unused_bits()
         waiting: deque[tuple[int, Future[np.ndarray]]] = deque()
         pool = ThreadPoolExecutor(READERS)
         try:
@@ -131,6 +134,21 @@ class ImageFiles:
                 yield from self._decoded(*waiting.popleft())
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def _tell_unused_bits(self) -> None:
+        highest = 0
+        for file in self._files[:FIRST_IMAGES]:
+            levels = _grey_levels(file)
+            if levels is None:
+                return
+            highest = max(highest, int(levels.max(initial=0)))
+        bits = highest.bit_length()
+        if 0 < bits < FEWEST_BITS and "unused_bits" not in self.problems.counts:
+            text = (
+                f"{self._files[0]} and the next ones have 16 bits and use {bits}: their upper 8 are taken, "
+                f"so they are dark. Multiply them by {1 << (16 - bits)}, or store 8 bits"
+            )
+            self.problems.add("unused_bits", self._stamps[0], text)
 
     def _decoded(self, stamp: int, image: Future[np.ndarray]) -> Iterator[Frame]:
         try:
@@ -158,10 +176,32 @@ class ImageFiles:
 def read_image(file: Path) -> np.ndarray:
     """→ (H, W, 3) uint8 RGB; grey becomes RGB, 16 bits become 8."""
     with _opened(file) as image:
-        if image.mode.startswith("I;16") or image.mode == "I":
-            grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
-            return np.repeat(grey[..., None], 3, axis=2)
-        return np.asarray(image.convert("RGB"))
+        if image.mode == "F":
+            raise SourceError(f"{file} has fractions, and nothing says which is white: store 8 or 16 bits")
+        if not _is_deep(image):
+            return np.asarray(image.convert("RGB"))
+        levels = np.asarray(image)
+        if levels.min(initial=0) < 0 or levels.max(initial=0) >= 1 << 16:
+            raise SourceError(
+                f"{file} has values from {levels.min()} to {levels.max()}, which 16 bits do not hold: "
+                "store 8 or 16 bits"
+            )
+        grey = (levels.astype(np.uint32) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Grey of more than 8 bits; older versions of Pillow call 16 bits I, too."""
+    return image.mode.startswith("I;16") or image.mode == "I"
+
+
+def _grey_levels(file: Path) -> np.ndarray | None:
+    """Of more than 8 bits; None: others, or what cannot be read."""
+    try:
+        with _opened(file) as image:
+            return np.asarray(image) if _is_deep(image) else None
+    except SourceError:
+        return None
 
 
 def read_levels(file: Path) -> np.ndarray:
