@@ -154,6 +154,12 @@ def test_the_command_writes_the_table(tmp_path, capsys):
     assert (
         json.loads((tmp_path / "again/table.json").read_text())["6-DoF"]["baselines"] == result["baselines"]
     )
+    alone = [*options[:4], "--parts", "baselines", *where, "--out", str(tmp_path / "alone"), *earlier]
+    assert main(["assess", str(checkpoint), *alone]) == 0
+    lines = (tmp_path / "alone/table.md").read_text().splitlines()
+    (row,) = (line for line in lines if line.startswith("| zero motion |"))
+    assert row.endswith("|  |"), "nothing to compare it with"
+    assert not any("The model on each sequence" in line for line in lines)
     assert main(["assess", str(checkpoint), *again, "--frames", "41", *earlier]) == 1
     assert "no baselines of the same frames" in capsys.readouterr().out
     other = tmp_path / "other.safetensors"

@@ -33,7 +33,7 @@ def page(result: dict[str, Any]) -> str:
     parts = [f"# {result['title']}", result["how"], _goals(result)]
     for world in ("robot", "6-DoF"):
         found = result.get(world, {})
-        if "accuracy" in found:
+        if "accuracy" in found or "baselines" in found:
             parts += [f"## {world}: accuracy", _accuracy(world, found)]
         if "chunks" in found:
             parts += [f"## {world}: chunk sizes", _chunks(world, found["chunks"])]
@@ -66,9 +66,10 @@ def _goals(result: dict[str, Any]) -> str:
             if ON_WHEELS in found:
                 ate, goal = found[ON_WHEELS]["mean"][judged(world)], GOALS["ATE, % of path"][side]
                 add(f"ATE, % of path, {ON_WHEELS}", world, f"≤ {goal}", f"{ate:.2f}", ate <= goal)
-            for name, baseline in found.get("baselines", {}).items():
+        for name, baseline in found.get("baselines", {}).items():
+            if (rival := _rival(name, found)) is not None:
                 wanted = CLASSICAL if "KLT" in name else BLIND[world]
-                times = _times(world, name, baseline, _rival(name, found))
+                times = _times(world, name, baseline, rival)
                 add(f"ATE against {name}", world, f"≥ {wanted:.0f} x", f"{times:.1f} x", times >= wanted)
         for name, sizes in _spreads(found.get("chunks", {})).items():
             errors = [row["mean"][judged(world)] for row in sizes.values()]
@@ -87,6 +88,8 @@ def _goals(result: dict[str, Any]) -> str:
             rate = row["by the clock"]
             name = f"frames/s, whole stream, {row['threads']} thread(s)"
             add(name, world, f"≥ {FRAMES_PER_SECOND:.0f}", f"{rate:.0f}", rate >= FRAMES_PER_SECOND)
+    if not rows:
+        return ""
     return _table(
         ["", "goal, robot", "robot", "goal, 6-DoF", "6-DoF"], [[name, *row] for name, row in rows.items()]
     )
@@ -100,9 +103,9 @@ def _times(world: str, name: str, baseline: dict[str, Any], own: dict[str, Any])
     return float(sum(row[measure] for row in films.values()) / max(mine, 1e-12))
 
 
-def _rival(name: str, found: dict[str, Any]) -> dict[str, Any]:
-    """The model as it is told no more and no less than the baseline."""
-    return found[ON_WHEELS if name.endswith(ON_WHEELS) else "accuracy"]
+def _rival(name: str, found: dict[str, Any]) -> dict[str, Any] | None:
+    """The model as it is told no more and no less than the baseline; None: it was not measured."""
+    return found.get(ON_WHEELS if name.endswith(ON_WHEELS) else "accuracy")
 
 
 def _spreads(chunks: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -135,19 +138,20 @@ def _accuracy(world: str, found: dict[str, Any]) -> str:
             rows.append([f"**{called}**", *_cells(found[name]["mean"]), ""])
             rows.append(["its median", *_cells(found[name]["median"]), ""])
     for name, baseline in found.get("baselines", {}).items():
-        times = _times(world, name, baseline, _rival(name, found))
-        rows.append([name, *_cells(baseline["mean"]), f"{times:.1f} x"])
-    each = [[name, *_cells(row)] for name, row in found["accuracy"]["films"].items()]
+        rival = _rival(name, found)
+        times = "" if rival is None else f"{_times(world, name, baseline, rival):.1f} x"
+        rows.append([name, *_cells(baseline["mean"]), times])
     heads = [title for title, _ in COLUMNS.values()]
-    return (
+    means = (
         "Means over the sequences. The last column: how many times smaller the model's ATE is; in metres "
         "where a robot carries the camera, up to scale for other motions and against the monocular "
         "baseline. On wheels: it is also known where the robot turns about, and that it does not slide "
-        "sideways there.\n\n"
-        + _table(["", *heads, "ATE against the model"], rows)
-        + "\n\nThe model on each sequence:\n\n"
-        + _table(["sequence", *heads], each)
+        "sideways there.\n\n" + _table(["", *heads, "ATE against the model"], rows)
     )
+    if "accuracy" not in found:
+        return means
+    each = [[name, *_cells(row)] for name, row in found["accuracy"]["films"].items()]
+    return f"{means}\n\nThe model on each sequence:\n\n{_table(['sequence', *heads], each)}"
 
 
 def _chunks(world: str, chunks: dict[str, Any]) -> str:
