@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from loger_ros.cli import main
 from loger_ros.config import CloudConfig, StreamConfig
 from loger_ros.evaluation.evaluate import Job, evaluate
+from loger_ros.evaluation.export.colmap import write_colmap
 from loger_ros.evaluation.intrinsics import FocalLength, read_camera
 from loger_ros.evaluation.run import Settings
 from loger_ros.evaluation.sources import open_source
@@ -153,6 +155,18 @@ def test_a_result_becomes_a_model_of_colmap(result: Path, tmp_path: Path) -> Non
     points = _rows(model / "points3D.txt")
     assert len(points) == len(read_ply(result / "cloud.ply"))
     assert all(len(row) == 8 for row in points)
+
+
+def test_a_lens_that_nobody_knows_is_not_straightened(recording: Path, result: Path, tmp_path: Path) -> None:
+    """As in the run, which takes the images as they are."""
+    source, folder = open_source(recording), tmp_path / "model"
+    source.camera = replace(source.camera, distortion=(0.1,), model="of the moon")
+    seen_by = read_camera(result / "camera.json")
+    write_colmap(source, Settings(), source.truth(), None, seen_by, folder, lambda count: None)
+    assert len(_rows(folder / "sparse" / "0" / "images.txt")) == COUNT
+    image = np.asarray(Image.open(folder / "images" / "000001.png"))
+    np.testing.assert_array_equal(image, next(source.frames()).image)
+    assert source.problems.counts == {"camera_unusable": 1}
 
 
 def open_source_camera(result: Path):

@@ -89,13 +89,7 @@ def run_source(
     progress: Progress = lambda frames: None,
 ) -> Run:
     events = quiet_log()
-    camera = source.camera if settings.undistort else None
-    if camera is not None and (bends(camera) or settings.stream.field_of_view):
-        try:
-            check_lens(camera)
-        except ValueError as error:
-            events.add("camera_unusable", 0, f"{error}; images are taken as they are")
-            camera = None
+    camera = usable_camera(source, settings, events)
     mounted = source.camera is not None and source.camera.T_base_camera is not None
     if settings.stream.pitch != NO_PITCH and not mounted and not source.problems.counts["no_mounting"]:
         text = (
@@ -132,6 +126,18 @@ def run_source(
             events.add("last_chunk_lost", 0, f"{type(error).__name__}: {error}")
         timing.total = time.perf_counter() - begun
     return take.run(peak.megabytes, events, stream.camera)
+
+
+def usable_camera(source: Source, settings: Settings, events: EventLog) -> Camera | None:
+    """By which images are straightened and brought to the network's view; None: they stay as they are."""
+    camera = source.camera if settings.undistort else None
+    if camera is not None and (bends(camera) or settings.stream.field_of_view):
+        try:
+            check_lens(camera)
+        except ValueError as error:
+            events.add("camera_unusable", 0, f"{error}; images are taken as they are")
+            return None
+    return camera
 
 
 def run_of(trajectory: Trajectory, stamps: tuple[int, ...]) -> Run:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from loger_ros.evaluation.export.place import new_folder
-from loger_ros.evaluation.run import Settings, chosen
+from loger_ros.evaluation.run import Settings, chosen, usable_camera
 from loger_ros.evaluation.sources import Source, SourceError
 from loger_ros.geometry import inverse, quaternion
 from loger_ros.mapping.cloud import Cloud
@@ -40,9 +40,8 @@ def write_colmap(
     model = folder / "sparse" / "0"
     model.mkdir(parents=True)
     (folder / "images").mkdir()
-    straighten = None
-    if settings.undistort and source.camera is not None and bends(source.camera):
-        straighten = Undistorter(source.camera)
+    usable = usable_camera(source, settings, source.problems)
+    straighten = Undistorter(usable) if usable is not None and bends(usable) else None
     poses = dict(zip(trajectory.stamps, trajectory.T_map_camera, strict=True))
     camera: Camera | None = None
     lines = ["# IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME; then its points\n"]
