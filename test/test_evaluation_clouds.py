@@ -40,7 +40,7 @@ def perfect_run(unit: float, **cloud: float) -> Run:
     """The truth of a sequence as a network would say it whose unit is so many metres."""
     source = open_source("robot_rooms/0", Choice(size=(64, 48)))
     settings = Settings(cloud=CloudConfig(stride=1, edge_tolerance=0, **cloud), map=MapConfig(interval=0))
-    take = _Take(source, settings, torch.device("cpu"), quiet_log(), lambda: source.camera)
+    take = _Take(source, settings, torch.device("cpu"), quiet_log(), lambda: source.camera, 0)
     truth = source.truth()
     x, y = np.meshgrid(np.arange(64), np.arange(48))
     rays = np.stack([x, y, np.ones_like(x)], -1) @ np.linalg.inv(source.camera.matrix).T

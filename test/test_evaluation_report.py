@@ -234,6 +234,15 @@ def test_a_truth_of_another_time_is_told(folder: Path, tmp_path: Path) -> None:
     assert "--tolerance" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_a_truth_that_is_a_little_late_also_places_the_true_cloud(folder: Path, tmp_path: Path) -> None:
+    truth = read_tum(folder / "groundtruth.txt")
+    stamps = tuple(stamp + 40_000_000 for stamp in truth.stamps)
+    write_tum(tmp_path / "late.txt", dataclasses.replace(truth, stamps=stamps))
+    choice = Choice(truth=str(tmp_path / "late.txt"))
+    job = Job(str(folder), tmp_path / "out", "small", SETTINGS, choice, tolerance=45_000_000, pictures=False)
+    assert "cloud" in evaluate(job, small_model())
+
+
 def test_a_truth_in_nanoseconds_is_told_before_the_run(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -133,7 +133,9 @@ def evaluate(job: Job, model: Any, progress: Progress = lambda frames: None) -> 
     metrics["model"]["dtype"] = job.dtype
     metrics |= {"choice": _as_opened(job.choice), "job": job.fingerprint}
     with journal_in(job.folder, source.problems) as journal:
-        run = run_source(source, model, job.settings, journal=journal, progress=progress)
+        run = run_source(
+            source, model, job.settings, tolerance=job.tolerance, journal=journal, progress=progress
+        )
         if len(run.trajectory):
             return _reported(job, source, run, metrics)
     raise no_poses(job, source, run)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from loger_ros.config import NO_PITCH, CloudConfig, MapConfig, StreamConfig
-from loger_ros.evaluation.association import associate
+from loger_ros.evaluation.association import TOLERANCE, associate
 from loger_ros.evaluation.depth import DepthSample
 from loger_ros.evaluation.intrinsics import FocalLength
 from loger_ros.evaluation.memory import Peak
@@ -85,9 +85,11 @@ def run_source(
     model: Any,
     settings: Settings,
     *,
+    tolerance: int = TOLERANCE,
     journal: Journal | None = None,
     progress: Progress = lambda frames: None,
 ) -> Run:
+    """tolerance: ns between an image and the true pose that its true depth is placed by."""
     events = quiet_log()
     camera = usable_camera(source, settings, events)
     mounted = source.camera is not None and source.camera.T_base_camera is not None
@@ -107,7 +109,7 @@ def run_source(
         events=events,
         keep_results=False,
     )
-    take = _Take(source, settings, model.device, events, lambda: stream.camera)
+    take = _Take(source, settings, model.device, events, lambda: stream.camera, tolerance)
     timing = take.timing
     with Peak(model.device) as peak, torch.inference_mode():
         begun = waited = time.perf_counter()
@@ -194,9 +196,10 @@ class _Take:
         device: torch.device,
         events: EventLog,
         network_camera: Callable[[], Camera | None],
+        tolerance: int,
     ) -> None:
         """network_camera: of the images as the network sees them, once there was one."""
-        self._source, self._settings = source, settings
+        self._source, self._settings, self._tolerance = source, settings, tolerance
         self._network_camera = network_camera
         self._seen: SeenDepth | None = None
         self._stamps: list[int] = []
@@ -257,7 +260,7 @@ class _Take:
     def _true_points(self, stamp: int, depth: np.ndarray, rays: np.ndarray) -> None:
         """The true depth at the network's pixels, into a map like that of the predicted points."""
         if self._truth is None:
-            self._truth = _poses_by_stamp(self._source)
+            self._truth = _poses_by_stamp(self._source, self._tolerance)
         pose = self._truth.get(stamp)
         if pose is None:
             return
@@ -290,13 +293,13 @@ class _Take:
         )
 
 
-def _poses_by_stamp(source: Source) -> dict[int, np.ndarray]:
+def _poses_by_stamp(source: Source, tolerance: int) -> dict[int, np.ndarray]:
     """True poses at the images, to place true depth by."""
     truth = source.truth()
     if truth is None:
         return {}
     stamps = source.stamps
-    mine, theirs = associate(stamps, truth.stamps)
+    mine, theirs = associate(stamps, truth.stamps, tolerance)
     return {stamps[i]: truth.T_map_camera[j] for i, j in zip(mine, theirs, strict=True)}
 
 
