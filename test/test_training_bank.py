@@ -164,6 +164,6 @@ def test_validation_sees_the_heights_of_the_recipe_and_textures_of_its_own(monke
     recipe = Recipe.from_yaml(share_file("config/training/tiny.yaml"))
     clips = dataclasses.replace(recipe.clips, camera_heights=(1.3, 1.5), motions=("robot",))
     looks = Validation(every=1, sequences=3, frames=2)
-    Examiner(dataclasses.replace(recipe, clips=clips, validation=looks))
+    Examiner(dataclasses.replace(recipe, clips=clips, stages=(), validation=looks))
     assert len(set(asked)) == 3
     assert 1.3 <= min(asked) <= max(asked) <= 1.5

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
+from recipes import RECIPE
 from safetensors.torch import load_file
 
 import loger_ros
@@ -24,29 +24,9 @@ from loger_ros.model import CheckpointError, load_model
 from loger_ros.model.carried import Carried
 from loger_ros.training import bank, trainer
 from loger_ros.training.logbook import Logbook, Pending
-from loger_ros.training.recipe import Recipe, RecipeError
+from loger_ros.training.recipe import Recipe
 from loger_ros.training.student import Student
 from loger_ros.training.trainer import Trainer
-
-RECIPES = Path(loger_ros.__file__).parents[1] / "config" / "training"
-RECIPE = """
-seed: 3
-model:
-  patch_size: 7
-  encoder: {img_size: 28, dim: 32, depth: 1, num_heads: 2, num_registers: 2}
-  decoder: {dim: 32, depth: 4, num_heads: 2, num_registers: 2}
-  heads: {dim: 32, depth: 1, num_heads: 2, camera_dim: 32}
-  ttt_insert_after: [0]
-  attn_insert_after: [2]
-  ttt_head_dim: 16
-clips: {count: 3, frames: 16, render_size: [28, 21], image_size: [28, 21]}
-carried: {pitch: [0, 20]}
-validation: {every: 100, sequences: 1, frames: 20}
-stages:
-  pairs: {frames: 240, frames_per_step: 8, chunk_sizes: [2]}
-  memory: {frames: 240, frames_per_step: 12, chunk_sizes: [2, 3], length: 6, short_tails: 0.5,
-           strides: [1, 2], fast_weights: true, sliding_window: true, chained_weight: 0.5}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -353,50 +333,3 @@ def test_two_processes_train_one_model(recipe_file, tmp_path):
     assert int(rows[-1]["frames"]) == 2 * 48
     assert (tmp_path / "out" / "best.safetensors").exists()
     assert not list((tmp_path / "out" / "cache").glob("*-*-*")), "blocks of clips are joined"
-
-
-def test_a_variant_is_laid_over_the_recipe(tmp_path):
-    path = tmp_path / "recipe.yaml"
-    path.write_text(RECIPE + "variants: {gpu: {clips: {count: 9}, stages: {pairs: {frames: 1000}}}}\n")
-    plain, gpu = Recipe.from_yaml(path), Recipe.from_yaml(path, "gpu")
-    assert (plain.clips.count, gpu.clips.count, gpu.clips.frames) == (3, 9, 16)
-    assert [stage.frames for stage in gpu.stages] == [1000, 240]
-    assert not plain.same_until(gpu, 0)
-    with pytest.raises(RecipeError, match="known: gpu"):
-        Recipe.from_yaml(path, "tpu")
-
-
-@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda file: file.stem)
-def test_shipped_recipes_can_be_cooked(file):
-    for variant in ("", *(yaml.safe_load(file.read_text()).get("variants") or {})):
-        assert Recipe.from_yaml(file, variant).stages
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (("stages:", "stage:"), "stages"),
-        (("frames: 240, frames_per_step: 8", "frame: 240, frames_per_step: 8"), "frame is no entry"),
-        (("patch_size: 7", "patch_size: 6"), "img_size"),
-        (("seed: 3", "seed: [3"), "cannot be read"),
-        (("chunk_sizes: [2]", "chunk_sizes: 4"), "stages.pairs: chunk_sizes must be a list"),
-        (("chunk_sizes: [2]", "chunk_sizes: [2], overlap: 2"), "0 <= overlap < each of chunk_sizes"),
-        (("chunk_sizes: [2]", "chunk_sizes: [2], rotation_softness: 0"), "softness must be above 0"),
-        (("chunk_sizes: [2]", "chunk_sizes: [1], overlap: 0"), "stages.pairs: a chunk of one frame"),
-        (("count: 3", "count: 3, camera_heights: 0.4"), "clips: camera_heights must be two numbers"),
-        (("count: 3", "count: 3, camera_heights: [0, 1]"), "the lower one first"),
-        (("count: 3", "count: 3, camera_height: 0.4, camera_heights: [0.4, 1]"), "exclude each other"),
-        (("count: 3", "count: 3, camera_forward: [0.5]"), "camera_forward must be two numbers"),
-        (("strides: [1, 2]", "strides: [2, 1]"), "stages.memory: strides must not"),
-        (("chained_weight: 0.5", "chained_weight: 0.5, overlap: 0"), "chunks that share frames"),
-        (("short_tails: 0.5", "short_tails: 5"), "short_tails is a share"),
-        (("pitch: [0, 20]", "pitch: 20"), "carried: pitch must be"),
-        (("{pitch: [0, 20]}", "20"), "carried: "),
-    ],
-)
-def test_recipes_that_cannot_be_cooked(tmp_path, change, message):
-    path = tmp_path / "recipe.yaml"
-    path.write_text(RECIPE.replace(*change))
-    with pytest.raises(ValueError, match=message):
-        Recipe.from_yaml(path)
-    assert issubclass(RecipeError, ValueError)

@@ -164,7 +164,7 @@ def _render(clips: Clips, which: range, device: torch.device | str) -> Bank:
 def _render_clip(clips: Clips, index: int, device: torch.device | str) -> tuple[Tensor, ...]:
     spec = SequenceSpec(
         place=clips.places[index % len(clips.places)],
-        motion=clips.motions[index // len(clips.places) % len(clips.motions)],
+        motion=clips.motion_of(index),
         frames=clips.frames,
         split="train",
         effects=PRESETS[

@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from loger_ros.model import ModelConfig
+from loger_ros.config import StreamConfig
+from loger_ros.model import ConfigError, ModelConfig
 from loger_ros.model.carried import Carried
+from loger_ros.world.effects import PRESETS
+from loger_ros.world.sequences import MOTIONS, PLACES
 
 
 class RecipeError(ValueError):
@@ -39,12 +42,33 @@ class Clips:
     image_size: tuple[int, int] = (56, 42)
 
     def __post_init__(self) -> None:
+        if not (_whole_numbers((self.count, self.frames)) and self.count >= 1 and self.frames >= 2):
+            raise ValueError("count must be at least 1 and frames at least 2, whole numbers")
+        for name, known in (("places", PLACES), ("motions", MOTIONS), ("effects", PRESETS)):
+            named = getattr(self, name)
+            if not isinstance(named, tuple) or not named or not set(named) <= set(known):
+                raise ValueError(f"{name} must be a list out of {', '.join(known)}, got {named}")
+        for name in ("image_size", "render_size"):
+            size = getattr(self, name)
+            if not (_whole_numbers(size) and len(size) == 2 and min(size) >= 1):
+                raise ValueError(f"{name} must be a width and a height in pixels, got {size}")
+        width, height = self.image_size
+        factor = max(1, self.render_size[0] // width)
+        if self.render_size != (factor * width, factor * height):
+            raise ValueError(
+                "render_size must be image_size times a whole number, for its pixels to be averaged, "
+                f"such as [{factor * width}, {factor * height}], got {list(self.render_size)}"
+            )
         for name, least in (("camera_heights", 0.0), ("camera_forward", -math.inf)):
             limits = getattr(self, name)
             if limits is not None and not (_two_numbers(limits) and least < limits[0] <= limits[1]):
                 raise ValueError(f"{name} must be two numbers, the lower one first, got {limits}")
         if self.camera_height is not None and self.camera_heights is not None:
             raise ValueError("camera_height and camera_heights exclude each other")
+
+    def motion_of(self, index: int) -> str:
+        """Each place has every motion."""
+        return self.motions[index // len(self.places) % len(self.motions)]
 
     def forward_of(self, seed: int, number: int) -> float | None:
         """Metres ahead of the turning point; None: the world draws it."""
@@ -135,6 +159,11 @@ class Validation:
     frames: int = 150  # per sequence
     seed: int = 77
 
+    def __post_init__(self) -> None:
+        counts = self.every, self.sequences, self.frames
+        if not (_whole_numbers(counts) and min(counts) >= 1 and self.frames >= 2):
+            raise ValueError("every and sequences must be at least 1 and frames at least 2, whole numbers")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -160,6 +189,28 @@ class Recipe:
     variant: str = ""  # section under ``variants`` that was laid over the rest, such as gpu
     source: str = field(default="", compare=False)  # text of the file, kept with the state of the run
 
+    def __post_init__(self) -> None:
+        patch, clips = self.model.patch_size, self.clips
+        if any(side % patch for side in clips.image_size):
+            raise ValueError(
+                f"clips.image_size must be a multiple of model.patch_size, {patch}, both ways, "
+                f"got {list(clips.image_size)}"
+            )
+        there = {clips.motion_of(index) for index in range(clips.count)}
+        for stage in self.stages:
+            where = f"stages.{stage.name}"
+            longest = max(stage.length, *stage.chunk_sizes)
+            if longest > clips.frames:
+                raise ValueError(
+                    f"{where}: its samples of {longest} frames do not fit into clips of {clips.frames}: "
+                    "raise clips.frames, or lower its length or chunk_sizes"
+                )
+            if absent := sorted(set(stage.motions) - there):
+                raise ValueError(
+                    f"{where}: no clip moves like {', '.join(absent)}: "
+                    "add to clips.motions or raise clips.count, or leave it out of its motions"
+                )
+
     @classmethod
     def from_yaml(cls, path: str | Path, variant: str = "") -> Recipe:
         try:
@@ -176,26 +227,32 @@ class Recipe:
             raise RecipeError(f"{path} cannot be read as a recipe: {error}") from error
         if not isinstance(values, Mapping):
             raise RecipeError(f"{path} holds no recipe: expected model, clips and stages")
-        variants = values.get("variants") or {}
+        variants = _section(values.get("variants") or {}, "variants")
         if variant and variant not in variants:
             raise RecipeError(f"{path} has no variant {variant!r}; known: {', '.join(variants) or 'none'}")
-        values = _laid_over({k: v for k, v in values.items() if k != "variants"}, variants.get(variant, {}))
+        laid_over = _section(variants[variant], f"variants.{variant}") if variant else {}
+        values = _laid_over({k: v for k, v in values.items() if k != "variants"}, laid_over)
         try:
-            model = ModelConfig.from_dict(values.pop("model"))
+            model = ModelConfig.from_dict(_section(values.pop("model"), "model"))
             clips = _made(Clips, values.pop("clips"), "clips")
             stages = tuple(
-                _made(Stage, {"name": name, **stage}, f"stages.{name}")
-                for name, stage in dict(values.pop("stages")).items()
+                _made(Stage, {"name": name, **_section(stage, f"stages.{name}")}, f"stages.{name}")
+                for name, stage in _section(values.pop("stages"), "stages").items()
             )
+        except ConfigError as error:
+            raise RecipeError(f"{path}: model: {error}") from error
         except KeyError as error:
             raise RecipeError(f"{path}: the section {error} is missing") from error
-        if "validation" in values:
+        if values.get("validation") is not None:
             values["validation"] = _made(Validation, values["validation"], "validation")
         if "carried" in values:
+            cameras = _section(values["carried"], "carried")
             try:
-                values["carried"] = Carried.from_dict(dict(values["carried"]))
+                values["carried"] = Carried.from_dict(cameras)
             except (TypeError, ValueError) as error:
                 raise RecipeError(f"{path}: carried: {error}") from error
+        if "stream" in values:
+            _made(StreamConfig, values["stream"], "stream")
         if "tilts" in values and "views" not in values:
             raise RecipeError(f"{path}: tilts are of cameras that views describe; give views, too")
         if not stages:
@@ -232,7 +289,14 @@ def _laid_over(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[st
     return merged
 
 
-def _made(kind: type, values: Mapping[str, Any], where: str) -> Any:
+def _section(values: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(values, Mapping):
+        raise RecipeError(f"{where}: expected a section of entries, got {values!r:.80}")
+    return values
+
+
+def _made(kind: type, values: Any, where: str) -> Any:
+    values = _section(values, where)
     known = {f.name for f in dataclasses.fields(kind)}
     unknown = sorted(values.keys() - known)
     if unknown:

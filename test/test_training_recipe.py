@@ -1,0 +1,87 @@
+"""A recipe says what it lacks before anything is rendered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from recipes import RECIPE
+
+import loger_ros
+from loger_ros.training.recipe import Recipe, RecipeError
+
+RECIPES = Path(loger_ros.__file__).parents[1] / "config" / "training"
+
+
+def test_a_variant_is_laid_over_the_recipe(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE + "variants: {gpu: {clips: {count: 9}, stages: {pairs: {frames: 1000}}}}\n")
+    plain, gpu = Recipe.from_yaml(path), Recipe.from_yaml(path, "gpu")
+    assert (plain.clips.count, gpu.clips.count, gpu.clips.frames) == (3, 9, 16)
+    assert [stage.frames for stage in gpu.stages] == [1000, 240]
+    assert not plain.same_until(gpu, 0)
+    with pytest.raises(RecipeError, match="known: gpu"):
+        Recipe.from_yaml(path, "tpu")
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda file: file.stem)
+def test_shipped_recipes_can_be_cooked(file):
+    for variant in ("", *(yaml.safe_load(file.read_text()).get("variants") or {})):
+        assert Recipe.from_yaml(file, variant).stages
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("stages:", "stage:"), "stages"),
+        (("frames: 240, frames_per_step: 8", "frame: 240, frames_per_step: 8"), "frame is no entry"),
+        (("patch_size: 7", "patch_size: 6"), "img_size"),
+        (("seed: 3", "seed: [3"), "cannot be read"),
+        (("chunk_sizes: [2]", "chunk_sizes: 4"), "stages.pairs: chunk_sizes must be a list"),
+        (("chunk_sizes: [2]", "chunk_sizes: [2], overlap: 2"), "0 <= overlap < each of chunk_sizes"),
+        (("chunk_sizes: [2]", "chunk_sizes: [2], rotation_softness: 0"), "softness must be above 0"),
+        (("chunk_sizes: [2]", "chunk_sizes: [1], overlap: 0"), "stages.pairs: a chunk of one frame"),
+        (("count: 3", "count: 3, camera_heights: 0.4"), "clips: camera_heights must be two numbers"),
+        (("count: 3", "count: 3, camera_heights: [0, 1]"), "the lower one first"),
+        (("count: 3", "count: 3, camera_height: 0.4, camera_heights: [0.4, 1]"), "exclude each other"),
+        (("count: 3", "count: 3, camera_forward: [0.5]"), "camera_forward must be two numbers"),
+        (("strides: [1, 2]", "strides: [2, 1]"), "stages.memory: strides must not"),
+        (("chained_weight: 0.5", "chained_weight: 0.5, overlap: 0"), "chunks that share frames"),
+        (("short_tails: 0.5", "short_tails: 5"), "short_tails is a share"),
+        (("pitch: [0, 20]", "pitch: 20"), "carried: pitch must be"),
+        (("{pitch: [0, 20]}", "20"), "carried: "),
+        (
+            ("render_size: [28, 21]", "render_size: [42, 35]"),
+            "image_size times a whole number.* \\[28, 21\\]",
+        ),
+        (("render_size: [28, 21]", "render_size: [56, 84]"), "such as \\[56, 42\\], got \\[56, 84\\]"),
+        (("render_size: [28, 21]", "render_size: [14, 21]"), "image_size times a whole number"),
+        (("render_size: [28, 21]", "render_size: 28"), "render_size must be a width and a height"),
+        (("size: [28, 21], image_size: [28, 21]", "size: [28, 22], image_size: [28, 22]"), "patch_size, 7"),
+        (("count: 3", "count: 0"), "clips: count must be at least 1"),
+        (("count: 3", "count: 3, places: [moon]"), "clips: places must be a list out of rooms"),
+        (("length: 6", "length: 17"), "stages.memory: its samples of 17 frames.* raise clips.frames"),
+        (("chunk_sizes: [2]", "chunk_sizes: [2, 17]"), "stages.pairs: its samples of 17 frames"),
+        (
+            ("chunk_sizes: [2]", "chunk_sizes: [2], motions: [robot, flying]"),
+            "stages.pairs: no .* flying: add",
+        ),
+        (("every: 100", "every: 0"), "validation: every and sequences must be at least 1"),
+        (("carried:", "stream: {chunk_sise: 4}\ncarried:"), "stream.chunk_sise is no entry"),
+        (("carried:", "stream:\ncarried:"), "stream: expected a section of entries"),
+        (("carried: {pitch: [0, 20]}", "carried:"), "carried: expected a section"),
+        (("{frames: 240, frames_per_step: 8, chunk_sizes: [2]}", ""), "stages.pairs: expected a section"),
+        (("clips: {", "clips:\nclip: {"), "clips: expected a section"),
+        (("stages:", "stages: {}\nvariants:"), "at least one stage"),
+    ],
+)
+def test_recipes_that_cannot_be_cooked(tmp_path, change, message):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE.replace(*change))
+    with pytest.raises(RecipeError, match=message):
+        Recipe.from_yaml(path)
+
+
+def test_a_section_without_validation_is_none():
+    assert Recipe.from_text(RECIPE.replace("{every: 100, sequences: 1, frames: 20}", "")).validation is None
