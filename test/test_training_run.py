@@ -87,18 +87,13 @@ def test_killed_and_resumed_is_the_same_run(recipe_file, uninterrupted, tmp_path
     assert ours == theirs
 
 
-def test_a_run_has_one_trainer_and_keeps_its_number_of_processes(recipe_file, tmp_path):
+def test_a_run_has_one_trainer(recipe_file, tmp_path):
     recipe = Recipe.from_yaml(recipe_file)
     run = Trainer(recipe, tmp_path, say=lambda line: None)
     other = locked(tmp_path / "lock")
     with pytest.raises(ValueError, match="by another process already"):
         run.run()
     os.close(other)
-    run.save()
-    state = torch.load(tmp_path / "state.pt", weights_only=True)
-    torch.save(state | {"world": 2}, tmp_path / "state.pt")
-    with pytest.raises(ValueError, match="trained by 2 processes"):
-        Trainer(recipe, tmp_path)
 
 
 def test_steps_without_a_finite_gradient_change_nothing_and_end_it(recipe_file, tmp_path, monkeypatch):
@@ -183,14 +178,22 @@ def test_what_comes_out_is_a_checkpoint(uninterrupted):
     assert min(opened) > 0.05, "a memory was never opened"
 
 
-def test_another_recipe_does_not_go_on_with_a_run(uninterrupted, tmp_path):
+def test_another_recipe_or_number_of_processes_is_refused_before_anything_is_rendered(
+    uninterrupted, tmp_path, monkeypatch, capsys
+):
+    shutil.copytree(uninterrupted, tmp_path / "run", ignore=shutil.ignore_patterns("cache"))
     other = tmp_path / "other.yaml"
-    other.write_text(RECIPE.replace("seed: 3", "seed: 4"))
-    result = subprocess.run(
-        command(other, uninterrupted), env=environment(), capture_output=True, text=True, timeout=120
+    other.write_text(RECIPE.replace("seed: 3", "seed: 4").replace("count: 3", "count: 4"))
+    words = argparse.Namespace(
+        recipe=other, variant="", out=tmp_path / "run", device="cpu", start=None, minutes=9.0
     )
-    assert result.returncode == 1
-    assert "another recipe" in result.stdout
+    assert train.run(words) == 1
+    assert "another recipe" in capsys.readouterr().out
+    monkeypatch.setattr(trainer, "_rank_and_world", lambda: (0, 2))
+    monkeypatch.setattr(trainer.dist, "is_initialized", lambda: True)
+    with pytest.raises(ValueError, match="trained by 1 processes"):
+        Trainer(Recipe.from_text(RECIPE), tmp_path / "run")
+    assert not (tmp_path / "run" / "cache").exists()
 
 
 def test_stages_to_come_may_be_changed(uninterrupted, tmp_path, recipe_file):

@@ -24,6 +24,7 @@ from loger_ros.training.initialise import initialise, open_memory, shut_memory
 from loger_ros.training.logbook import Logbook, Pending
 from loger_ros.training.optimisers import make_optimisers, set_rates
 from loger_ros.training.recipe import Recipe, Stage
+from loger_ros.training.states import STATE, read_state, recipe_of
 from loger_ros.training.student import Student
 from loger_ros.training.take_over import take_over
 from loger_ros.training.validation import Examiner
@@ -61,7 +62,9 @@ class Trainer:
         if self.world > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
         self.start = str(start or "")  # kept with the state
-        if start is not None and (folder / "state.pt").exists():
+        state = read_state(folder)
+        before = recipe_of(state, recipe, self.world, folder) if state is not None else recipe
+        if start is not None and state is not None:
             start = None
             say(f"{folder} goes on from its own state, not from the start")
         trained = load_model(start) if start is not None else None
@@ -90,7 +93,8 @@ class Trainer:
         if recipe.validation is not None and self.rank == 0:
             self.examiner = Examiner(recipe)
         self.optimisers = make_optimisers(self.student, recipe, recipe.stages[0])
-        self._resume()
+        if state is not None:
+            self._resume(state, before)
 
     @property
     def total_steps(self) -> int:
@@ -167,7 +171,7 @@ class Trainer:
         }
         # The state last: a run that says it is finished has its model.
         self._write("model.safetensors")
-        with appearing_whole(self.folder / "state.pt") as file:
+        with appearing_whole(self.folder / STATE) as file:
             torch.save(state, file)
 
     def _write(self, name: str) -> None:
@@ -264,22 +268,8 @@ class Trainer:
             model, window=stage.sliding_window, fast_weights=stage.fast_weights, gate=self.recipe.window_gate
         )
 
-    def _resume(self) -> None:
-        path = self.folder / "state.pt"
-        if not path.exists():
-            return
-        state = torch.load(path, map_location="cpu", weights_only=True)  # Adam's counts of steps stay there
-        before = Recipe.from_text(state["recipe"], path, state["variant"])
-        if not before.same_until(self.recipe, min(state["stage"] + 1, len(before.stages))):
-            raise ValueError(
-                f"{path} was trained by another recipe: train into another folder, or give the recipe it had "
-                "(stages that have not begun may differ)"
-            )
-        if state.get("world", self.world) != self.world:
-            raise ValueError(
-                f"{path} was trained by {state['world']} processes, which its steps are counted by, not by "
-                f"{self.world}: go on with as many, or begin another run with --from"
-            )
+    def _resume(self, state: dict[str, Any], before: Recipe) -> None:
+        """before: the recipe that the state was trained by."""
         self.stage, self.step, self.frames = state["stage"], state["step"], state["frames"]
         pending = state.get("pending", {})
         self.pending = Pending(**pending) if "counts" in pending else Pending()  # of an older version
