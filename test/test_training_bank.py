@@ -20,6 +20,7 @@ from loger_ros.training.recipe import Clips, Recipe, Validation
 from loger_ros.training.validation import Examiner
 from loger_ros.world import SequenceSpec, generate
 from loger_ros.world.generate import ATTEMPTS
+from loger_ros.world.sequences import Sequence
 
 
 def test_a_bank_that_was_killed_goes_on_from_its_last_block(tmp_path, monkeypatch):
@@ -167,3 +168,17 @@ def test_validation_sees_the_heights_of_the_recipe_and_textures_of_its_own(monke
     Examiner(dataclasses.replace(recipe, clips=clips, stages=(), validation=looks))
     assert len(set(asked)) == 3
     assert 1.3 <= min(asked) <= max(asked) <= 1.5
+
+
+def test_films_of_the_validation_are_rendered_where_it_trains(monkeypatch):
+    asked = []
+
+    def noted(sequence, device="cpu"):
+        asked.append(str(device))
+        return iter(())
+
+    monkeypatch.setattr(Sequence, "frames", noted)
+    recipe = Recipe.from_yaml(share_file("config/training/tiny.yaml"))
+    looks = Validation(every=1, sequences=1, frames=2)
+    Examiner(dataclasses.replace(recipe, validation=looks), torch.device("cuda"))
+    assert asked == ["cuda"] * 2, "one for each motion"

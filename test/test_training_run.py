@@ -132,15 +132,19 @@ def test_a_step_clips_the_gradient_and_moves_the_averaged_weights_a_little(recip
 
 
 def test_time_over_leaves_curves_and_a_run_to_go_on_with(recipe_file, tmp_path, monkeypatch, capsys):
+    """A start that takes longer than the time there is must not be all that ever happens."""
     pytest.importorskip("matplotlib")
     words = argparse.Namespace(
         recipe=recipe_file, variant="", out=tmp_path, device="cpu", start=None, minutes=0.0
     )
     monkeypatch.setattr(bank, "_BLOCK", 2)
+    monkeypatch.delattr(trainer, "Examiner")  # no examination is due, so no films are rendered
     assert train.run(words) == 0
     assert "still to be rendered" in capsys.readouterr().out
     assert train.run(words) == 0
-    assert "stopped, the same command goes on: 0 frames" in capsys.readouterr().out
+    assert "stopped, the same command goes on: 8 frames" in capsys.readouterr().out, "one step each time"
+    assert train.run(words) == 0
+    assert "stopped, the same command goes on: 16 frames" in capsys.readouterr().out
     assert (tmp_path / "curves.png").exists()
 
 

@@ -26,7 +26,7 @@ from loger_ros.world.generate import generate
 from loger_ros.world.sequences import MOTIONS, SequenceSpec
 
 _log = logging.getLogger(__name__)
-_BLOCK = 100  # clips that are rendered before they are kept
+_BLOCK = 20  # clips that are rendered before they are kept
 _VERSION = "4"  # of what is rendered; a change makes old cache files unused
 
 
@@ -77,9 +77,10 @@ def make_bank(
     asked = {name: value for name, value in dataclasses.asdict(clips).items() if value is not None}
     key = hashlib.sha256(json.dumps([_VERSION, asked]).encode()).hexdigest()[:16]
     file = cache / f"clips-{key}.safetensors"
+    numbers = range(clips.count)
     blocks = {
-        cache / f"clips-{key}-{first}.safetensors": range(first, min(first + _BLOCK, clips.count))
-        for first in range(0, clips.count, _BLOCK)
+        cache / f"clips-{key}-{which[0]}-{which[-1]}.safetensors": which
+        for which in (numbers[first : first + _BLOCK] for first in numbers[::_BLOCK])
     }
     cache.mkdir(parents=True, exist_ok=True)
     lock = _locked(cache) if rank == 0 else None
@@ -97,8 +98,8 @@ def make_bank(
         if rank == 0:
             if not file.exists():
                 _save(_joined(list(blocks), clips.count), file)
-            for block in blocks:
-                block.unlink(missing_ok=True)
+            for block in cache.glob(f"clips-{key}-*"):
+                block.unlink()
     finally:
         if lock is not None:
             os.close(lock)

@@ -39,7 +39,8 @@ class Trainer:
     """One process per rank. Everything that a later run needs lies in ``folder``.
 
     start: model, as load_model takes it, whose weights a new run begins with, instead of random ones.
-    minutes: from now on, after which ``run`` ends; where clips are still to be rendered then, OutOfTime.
+    minutes: from now on, after which ``run`` ends, though not without a step; where clips are still to be
+    rendered then, OutOfTime.
     """
 
     def __init__(
@@ -89,9 +90,7 @@ class Trainer:
         self.best = float("inf")  # of the validation
         self.pending = Pending()  # what the log does not have yet
         self._useless = 0  # steps without a finite gradient, up to now
-        self.examiner = None
-        if recipe.validation is not None and self.rank == 0:
-            self.examiner = Examiner(recipe)
+        self.examiner: Examiner | None = None  # made when it is first needed: its films take time
         self.optimisers = make_optimisers(self.student, recipe, recipe.stages[0])
         if state is not None:
             self._resume(state, before)
@@ -121,18 +120,19 @@ class Trainer:
         learner: nn.Module = self.student
         if self.world > 1:
             learner = nn.parallel.DistributedDataParallel(self.student, find_unused_parameters=True)
+        steps = 0  # of this sitting: without one it would never end
         while self.stage < len(self.recipe.stages):
             stage = self.recipe.stages[self.stage]
             total = self._steps(stage)
             last = self.stage + 1 == len(self.recipe.stages)
             while self.step < total:
-                if self._agreed(time.monotonic() > self._deadline):
+                if self._agreed(steps > 0 and time.monotonic() > self._deadline):
                     self.save()
                     if logbook:
                         logbook.plot(self.folder / "curves.png")
                     return False
                 values, count = self._learn(learner, stage, self.step / total)
-                self.step += 1
+                self.step, steps = self.step + 1, steps + 1
                 self.frames += count * self.world
                 if logbook:
                     if _finite(values["gradient"]):
@@ -219,8 +219,10 @@ class Trainer:
         return every > 0 and self.frames // every > (self.frames - count) // every
 
     def _examine(self) -> dict[str, float]:
-        if self.examiner is None:
+        if self.recipe.validation is None:
             return {}
+        if self.examiner is None:
+            self.examiner = Examiner(self.recipe, self.device)
         results = self.examiner.examine(self.average)
         if results["validation"] < self.best:
             self.best = results["validation"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from loger_ros.config import StreamConfig
 from loger_ros.evaluation.trajectory import absolute_error, path_length, step_errors
@@ -30,7 +31,7 @@ class _Way:
 class Examiner:
     """Streams over places and textures that neither training nor the test sets show."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, device: torch.device | str = "cpu") -> None:
         validation, clips = recipe.validation, recipe.clips
         if validation is None:
             raise ValueError("the recipe has no section 'validation'")
@@ -53,6 +54,7 @@ class Examiner:
                 ),
                 validation.seed,
                 i,
+                device,
             )
             for motion in dict.fromkeys(clips.motions)
             for i in range(validation.sequences)
@@ -84,12 +86,12 @@ class Examiner:
         return stream.result().camera_poses.double().cpu().numpy()
 
 
-def _render(spec: SequenceSpec, seed: int, index: int) -> _Way:
+def _render(spec: SequenceSpec, seed: int, index: int, device: torch.device | str) -> _Way:
     sequence = generate(spec, seed, index)
     pinhole = sequence.camera
     mounted = sequence.mount.transform() if sequence.mount else None
     return _Way(
-        list(sequence.frames()),
+        list(sequence.frames(device)),
         Camera(spec.width, spec.height, pinhole.matrix(), T_base_camera=mounted),
         sequence.T_world_camera,
         sequence.mount.height if sequence.mount else 0.0,
