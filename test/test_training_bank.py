@@ -14,7 +14,7 @@ from loger_ros.files import locked
 from loger_ros.share import share_file
 from loger_ros.training import bank as bank_module
 from loger_ros.training import validation as validation_module
-from loger_ros.training.bank import OutOfTime, make_bank
+from loger_ros.training.bank import OutOfTime, RunError, make_bank
 from loger_ros.training.batches import draw
 from loger_ros.training.recipe import Clips, Recipe, Validation
 from loger_ros.training.validation import Examiner
@@ -65,10 +65,16 @@ def test_rendering_ends_in_time_and_goes_on(tmp_path, monkeypatch):
 def test_a_bank_is_filled_by_one_run(tmp_path):
     clips = Clips(count=1, frames=2, render_size=(28, 21), image_size=(28, 21))
     other = locked(tmp_path / "lock")
-    with pytest.raises(ValueError, match="by another process already"):
+    with pytest.raises(RunError, match="by another process already"):
         make_bank(clips, "cpu", tmp_path)
     os.close(other)
     assert len(make_bank(clips, "cpu", tmp_path)) == 1
+
+
+def test_a_clip_that_cannot_be_made_is_named():
+    clips = Clips(count=1, frames=2, camera_height=30.0, render_size=(28, 21), image_size=(28, 21))
+    with pytest.raises(RunError, match="clip 0 of the recipe: camera_height must be 0"):
+        make_bank(clips, "cpu")
 
 
 def test_every_kind_of_clip_has_every_effect():

@@ -23,6 +23,7 @@ from loger_ros.files import locked
 from loger_ros.model import CheckpointError, load_model
 from loger_ros.model.carried import Carried
 from loger_ros.training import bank, trainer
+from loger_ros.training.bank import RunError
 from loger_ros.training.logbook import Logbook, Pending
 from loger_ros.training.recipe import Recipe
 from loger_ros.training.student import Student
@@ -55,6 +56,13 @@ def command(recipe: Path, out: Path, dies_at: int = 0) -> list[str]:
 
 def environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(loger_ros.__file__).parents[1])}
+
+
+def arguments(recipe: Path, out: Path, **changes) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    given = parser.parse_args([str(recipe), "--out", str(out), "--device", "cpu"])
+    return argparse.Namespace(**{**vars(given), **changes})
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +99,7 @@ def test_a_run_has_one_trainer(recipe_file, tmp_path):
     recipe = Recipe.from_yaml(recipe_file)
     run = Trainer(recipe, tmp_path, say=lambda line: None)
     other = locked(tmp_path / "lock")
-    with pytest.raises(ValueError, match="by another process already"):
+    with pytest.raises(RunError, match="by another process already"):
         run.run()
     os.close(other)
 
@@ -107,7 +115,7 @@ def test_steps_without_a_finite_gradient_change_nothing_and_end_it(recipe_file, 
 
     monkeypatch.setattr(Student, "forward", broken)
     monkeypatch.setattr(trainer, "MOST_USELESS", 4)
-    with pytest.raises(RuntimeError, match="4 steps in a row"):
+    with pytest.raises(RunError, match="4 steps in a row"):
         run.run()
     assert run.step == 3
     assert all(torch.equal(before[name], value) for name, value in run.student.state_dict().items())
@@ -134,9 +142,7 @@ def test_a_step_clips_the_gradient_and_moves_the_averaged_weights_a_little(recip
 def test_time_over_leaves_curves_and_a_run_to_go_on_with(recipe_file, tmp_path, monkeypatch, capsys):
     """A start that takes longer than the time there is must not be all that ever happens."""
     pytest.importorskip("matplotlib")
-    words = argparse.Namespace(
-        recipe=recipe_file, variant="", out=tmp_path, device="cpu", start=None, minutes=0.0
-    )
+    words = arguments(recipe_file, tmp_path, minutes=0.0)
     monkeypatch.setattr(bank, "_BLOCK", 2)
     monkeypatch.delattr(trainer, "Examiner")  # no examination is due, so no films are rendered
     assert train.run(words) == 0
@@ -146,6 +152,24 @@ def test_time_over_leaves_curves_and_a_run_to_go_on_with(recipe_file, tmp_path, 
     assert train.run(words) == 0
     assert "stopped, the same command goes on: 16 frames" in capsys.readouterr().out
     assert (tmp_path / "curves.png").exists()
+
+
+def test_what_a_user_can_mend_is_a_message_and_the_rest_a_traceback(
+    recipe_file, tmp_path, monkeypatch, capsys
+):
+    for device in ("gpu", "cuda:99"):
+        assert train.run(arguments(recipe_file, tmp_path, device=device)) == 1
+        assert "loger train: device: " in capsys.readouterr().out
+    assert train.run(arguments(recipe_file, tmp_path, start="nowhere.safetensors")) == 1
+    assert "nowhere.safetensors does not exist" in capsys.readouterr().out
+    for error in (ValueError, RuntimeError):
+
+        def mistaken(*_, error=error, **__):
+            raise error("a mistake of ours")
+
+        monkeypatch.setattr(trainer, "Trainer", mistaken)
+        with pytest.raises(error, match="a mistake of ours"):
+            train.run(arguments(recipe_file, tmp_path))
 
 
 def test_what_only_some_steps_tell_is_a_mean_of_these(tmp_path):
@@ -188,14 +212,11 @@ def test_another_recipe_or_number_of_processes_is_refused_before_anything_is_ren
     shutil.copytree(uninterrupted, tmp_path / "run", ignore=shutil.ignore_patterns("cache"))
     other = tmp_path / "other.yaml"
     other.write_text(RECIPE.replace("seed: 3", "seed: 4").replace("count: 3", "count: 4"))
-    words = argparse.Namespace(
-        recipe=other, variant="", out=tmp_path / "run", device="cpu", start=None, minutes=9.0
-    )
-    assert train.run(words) == 1
+    assert train.run(arguments(other, tmp_path / "run")) == 1
     assert "another recipe" in capsys.readouterr().out
     monkeypatch.setattr(trainer, "_rank_and_world", lambda: (0, 2))
     monkeypatch.setattr(trainer.dist, "is_initialized", lambda: True)
-    with pytest.raises(ValueError, match="trained by 1 processes"):
+    with pytest.raises(RunError, match="trained by 1 processes"):
         Trainer(Recipe.from_text(RECIPE), tmp_path / "run")
     assert not (tmp_path / "run" / "cache").exists()
 

@@ -7,8 +7,6 @@ import logging
 import math
 from pathlib import Path
 
-import torch
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", type=Path, help="a YAML file such as config/training/tiny.yaml")
@@ -27,23 +25,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="stop after this time, rendering included, to go on later",
     )
     parser.add_argument("--variant", default="", help="section of the recipe's variants to use, such as gpu")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or such as cuda:1")
 
 
 def run(args: argparse.Namespace) -> int:
-    from loger_ros.training.bank import OutOfTime
+    from loger_ros.model import CheckpointError
+    from loger_ros.model.weights import device_name
+    from loger_ros.training.bank import OutOfTime, RunError
     from loger_ros.training.recipe import Recipe, RecipeError
     from loger_ros.training.trainer import Trainer
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
+        device = device_name(args.device)
+    except ValueError as error:
+        print(f"loger train: {error}")
+        return 1
+    try:
         recipe = Recipe.from_yaml(args.recipe, args.variant)
-        trainer = Trainer(recipe, args.out, device=args.device, start=args.start, minutes=args.minutes)
+        trainer = Trainer(recipe, args.out, device=device, start=args.start, minutes=args.minutes)
         finished = trainer.run()
     except OutOfTime:
         print("stopped, the same command goes on: some clips are still to be rendered")
         return 0
-    except (RecipeError, ValueError, RuntimeError) as error:
+    except (CheckpointError, RecipeError, RunError) as error:
         print(f"loger train: {error}")
         return 1
     print(

@@ -55,6 +55,10 @@ class Bank:
         return clips
 
 
+class RunError(RuntimeError):
+    """A run that cannot go on as it is; the message says what can be done."""
+
+
 class OutOfTime(Exception):
     """Clips are missing; what is rendered is kept."""
 
@@ -111,7 +115,9 @@ def _locked(cache: Path) -> int:
     try:
         return locked(cache / "lock")
     except BlockingIOError:
-        raise ValueError(f"{cache} is filled by another process already") from None
+        raise RunError(
+            f"{cache} is filled by another process already: wait for it, or train into another folder"
+        ) from None
 
 
 def _wait(world: int) -> None:
@@ -163,22 +169,10 @@ def _render(clips: Clips, which: range, device: torch.device | str) -> Bank:
 
 
 def _render_clip(clips: Clips, index: int, device: torch.device | str) -> tuple[Tensor, ...]:
-    spec = SequenceSpec(
-        place=clips.places[index % len(clips.places)],
-        motion=clips.motion_of(index),
-        frames=clips.frames,
-        split="train",
-        effects=PRESETS[
-            clips.effects[index // (len(clips.places) * len(clips.motions)) % len(clips.effects)]
-        ],
-        width=clips.render_size[0],
-        height=clips.render_size[1],
-        hfov=clips.hfov,
-        camera_height=clips.height_of(clips.seed, index),
-        camera_pitch=clips.camera_pitch,
-        camera_forward=clips.forward_of(clips.seed, index),
-    )
-    sequence = generate(spec, clips.seed, index)
+    try:
+        sequence = generate(_spec(clips, index), clips.seed, index)
+    except ValueError as error:
+        raise RunError(f"clip {index} of the recipe: {error}") from error
     clip = sequence.render(device=device)
     width, height = clips.image_size
     factor = clips.render_size[0] // width
@@ -196,5 +190,23 @@ def _render_clip(clips: Clips, index: int, device: torch.device | str) -> tuple[
         poses.float().to(device),
         torch.tensor([camera.fx, camera.fy, camera.cx, camera.cy], device=device),
         torch.tensor(sequence.mount.height if sequence.mount else 0.0, device=device),
-        torch.tensor(MOTIONS.index(spec.motion), device=device),
+        torch.tensor(MOTIONS.index(sequence.spec.motion), device=device),
+    )
+
+
+def _spec(clips: Clips, index: int) -> SequenceSpec:
+    return SequenceSpec(
+        place=clips.places[index % len(clips.places)],
+        motion=clips.motion_of(index),
+        frames=clips.frames,
+        split="train",
+        effects=PRESETS[
+            clips.effects[index // (len(clips.places) * len(clips.motions)) % len(clips.effects)]
+        ],
+        width=clips.render_size[0],
+        height=clips.render_size[1],
+        hfov=clips.hfov,
+        camera_height=clips.height_of(clips.seed, index),
+        camera_pitch=clips.camera_pitch,
+        camera_forward=clips.forward_of(clips.seed, index),
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from loger_ros.training.bank import RunError
 from loger_ros.training.recipe import Recipe
 
 STATE = "state.pt"
@@ -26,12 +27,12 @@ def recipe_of(state: dict[str, Any], recipe: Recipe, world: int, folder: Path) -
     path = folder / STATE
     before = Recipe.from_text(state["recipe"], path, state["variant"])
     if not before.same_until(recipe, min(state["stage"] + 1, len(before.stages))):
-        raise ValueError(
+        raise RunError(
             f"{path} was trained by another recipe: train into another folder, or give the recipe it had "
             "(stages that have not begun may differ)"
         )
     if state.get("world", world) != world:
-        raise ValueError(
+        raise RunError(
             f"{path} was trained by {state['world']} processes, which its steps are counted by, not by "
             f"{world}: go on with as many, or begin another run with --from"
         )

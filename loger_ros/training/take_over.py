@@ -11,6 +11,7 @@ from torch.nn.functional import interpolate
 
 from loger_ros.model import LoGeR
 from loger_ros.model.layers import LayerScale, Linear
+from loger_ros.training.recipe import RecipeError
 
 _WIDTHS = ("encoder.dim", "encoder.num_heads", "decoder.dim", "decoder.num_heads")
 _DEPTHS = ("decoder.depth", "ttt_insert_after", "attn_insert_after")
@@ -52,7 +53,7 @@ def take_over(model: LoGeR, trained: LoGeR, generator: torch.Generator) -> None:
                 ": pairs of blocks come in before the last pair, and memories of the last pair move with it, "
                 "so their places become larger by as many"
             )
-        raise ValueError(f"the model to start from does not fit the recipe: {min(differing)} differs{cure}")
+        raise RecipeError(f"the model to start from does not fit the recipe: {min(differing)} differs{cure}")
     silent = range(trained.config.decoder.depth - _PAIR, model.config.decoder.depth - _PAIR)
     for block in silent:
         for scale in (model.decoder[block].ls1, model.decoder[block].ls2):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from loger_ros.files import appearing_whole, locked
 from loger_ros.model import LoGeR, build_model, load_model
 from loger_ros.model.checkpoint import save_checkpoint
-from loger_ros.training.bank import Bank, make_bank
+from loger_ros.training.bank import Bank, RunError, make_bank
 from loger_ros.training.batches import draw
 from loger_ros.training.initialise import initialise, open_memory, shut_memory
 from loger_ros.training.logbook import Logbook, Pending
@@ -106,7 +106,9 @@ class Trainer:
         try:
             lock = locked(self.folder / "lock")
         except BlockingIOError:
-            raise ValueError(f"{self.folder} is trained by another process already") from None
+            raise RunError(
+                f"{self.folder} is trained by another process already: wait for it, or train into another one"
+            ) from None
         try:
             return self._train()
         finally:
@@ -207,7 +209,7 @@ class Trainer:
         else:
             self._useless += 1
             if self._useless >= MOST_USELESS:
-                raise RuntimeError(
+                raise RunError(
                     f"{MOST_USELESS} steps in a row had no finite gradient: lower learning_rate and "
                     f"muon_rate; {self.folder} has the state of before"
                 )
