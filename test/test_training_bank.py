@@ -51,6 +51,22 @@ def test_a_bank_that_was_killed_goes_on_from_its_last_block(tmp_path, monkeypatc
         assert torch.equal(a, c)
 
 
+@pytest.mark.parametrize("damaged", ["a block", "all"])
+def test_clips_of_a_damaged_file_are_rendered_anew(tmp_path, monkeypatch, caplog, damaged):
+    clips = Clips(count=3, frames=2, render_size=(28, 21), image_size=(28, 21))
+    monkeypatch.setattr(bank_module, "_BLOCK", 2)
+    if damaged == "a block":
+        with pytest.raises(OutOfTime):
+            make_bank(clips, "cpu", tmp_path, until=0.0)
+    else:
+        make_bank(clips, "cpu", tmp_path)
+    (file,) = tmp_path.glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:1000])
+    there, new = make_bank(clips, "cpu", tmp_path), make_bank(clips, "cpu")
+    assert torch.equal(there.rgb, new.rgb)
+    assert f"{file} is damaged" in caplog.text
+
+
 def test_rendering_ends_in_time_and_goes_on(tmp_path, monkeypatch):
     clips = Clips(count=5, frames=2, render_size=(28, 21), image_size=(28, 21))
     monkeypatch.setattr(bank_module, "_BLOCK", 2)

@@ -6,6 +6,7 @@ import argparse
 import csv
 import dataclasses
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -93,6 +94,60 @@ def test_killed_and_resumed_is_the_same_run(recipe_file, uninterrupted, tmp_path
         for folder in (tmp_path, uninterrupted)
     )
     assert ours == theirs
+
+
+@pytest.mark.parametrize("content", [b"", b"junk" * 99, None], ids=["empty", "junk", "cut"])
+def test_a_damaged_state_gives_way_to_the_one_before(recipe_file, uninterrupted, tmp_path, content):
+    said: list[str] = []
+    shutil.copytree(uninterrupted / "cache", tmp_path / "cache")
+    run = Trainer(Recipe.from_yaml(recipe_file), tmp_path, minutes=0.0, say=lambda line: None)
+    run.run()
+    run.save()  # the same again
+    state = tmp_path / "state.pt"
+    state.write_bytes(state.read_bytes()[:-999] if content is None else content)
+    again = Trainer(Recipe.from_yaml(recipe_file), tmp_path, minutes=0.0, say=said.append)
+    assert again.step == 1
+    assert "state.pt is damaged: going on from" in said[0]
+    again.run()
+    assert Trainer(Recipe.from_yaml(recipe_file), tmp_path).step == 2
+    for file in ("state.pt", "state.before.pt"):
+        (tmp_path / file).write_bytes(b"")
+    with pytest.raises(RunError, match=r"no earlier one is whole.*--from .*model.safetensors"):
+        Trainer(Recipe.from_yaml(recipe_file), tmp_path)
+
+
+def test_a_state_that_wants_to_call_something_does_not(recipe_file, tmp_path):
+    (tmp_path / "state.pt").write_bytes(pickle.dumps(Caller(tmp_path / "called"), protocol=2))
+    with pytest.raises(RunError, match="damaged"):
+        Trainer(Recipe.from_yaml(recipe_file), tmp_path)
+    assert not (tmp_path / "called").exists()
+
+
+def test_a_full_disk_is_a_message_and_leaves_the_state_of_before(recipe_file, uninterrupted, tmp_path):
+    """Files may have 100 kB here, then 1 MB: too little for the weights, then for the state."""
+    shutil.copytree(uninterrupted / "cache", tmp_path / "cache")
+    run = Trainer(Recipe.from_yaml(recipe_file), tmp_path, minutes=0.0, say=lambda line: None)
+    run.run()
+    for most in (100_000, 1_000_000):
+        call = command(recipe_file, tmp_path)
+        call[2] = (
+            "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+            f"resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {most}))\n{call[2]}"
+        )
+        told = subprocess.run(
+            [*call, "--minutes", "0"], env=environment(), capture_output=True, text=True, timeout=300
+        )
+        assert told.returncode == 1, told.stderr
+        assert "the same command goes on" in told.stdout
+    assert Trainer(Recipe.from_yaml(recipe_file), tmp_path, say=lambda line: None).step == 1
+
+
+class Caller:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
 
 
 def test_a_run_has_one_trainer(recipe_file, tmp_path):

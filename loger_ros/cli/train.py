@@ -51,6 +51,9 @@ def run(args: argparse.Namespace) -> int:
     except (CheckpointError, RecipeError, RunError) as error:
         print(f"loger train: {error}")
         return 1
+    except OSError as error:
+        print(f"loger train: {args.out}: {error}. Once that is mended, the same command goes on")
+        return 1
     print(
         f"{'finished' if finished else 'stopped, the same command goes on'}: {trainer.frames:,} frames, "
         f"checkpoint {args.out / 'model.safetensors'}"

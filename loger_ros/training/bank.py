@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
@@ -89,8 +89,8 @@ def make_bank(
     cache.mkdir(parents=True, exist_ok=True)
     lock = _locked(cache) if rank == 0 else None
     try:
-        if not file.exists():
-            missing = [block for block in list(blocks)[rank::world] if not block.exists()]
+        if not _whole(file):
+            missing = [block for block in list(blocks)[rank::world] if not _whole(block)]
             for block in missing:
                 if block is missing[0] or time.monotonic() < until:
                     _save(_render(clips, blocks[block], device), block)
@@ -126,9 +126,25 @@ def _wait(world: int) -> None:
         dist.barrier()
 
 
+def _whole(file: Path) -> bool:
+    """What is damaged goes, to be rendered anew."""
+    try:
+        with safe_open(file, "pt"):
+            return True
+    except FileNotFoundError:
+        return False
+    except SafetensorError as error:
+        _log.warning("%s is damaged (%s): its clips are rendered anew", file, error)
+        file.unlink(missing_ok=True)
+        return False
+
+
 def _save(bank: Bank, file: Path) -> None:
     part = file.with_suffix(".part")  # of a process that was killed: written over
-    save_file({field.name: getattr(bank, field.name).cpu() for field in dataclasses.fields(Bank)}, part)
+    try:
+        save_file({field.name: getattr(bank, field.name).cpu() for field in dataclasses.fields(Bank)}, part)
+    except SafetensorError as error:  # such as a full disk
+        raise OSError(f"{part} cannot be written: {error}") from error
     with part.open("rb") as written:  # before the blocks that it was made of go
         os.fsync(written.fileno())
     part.replace(file)

@@ -2,24 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from loger_ros.files import appearing_whole
+from loger_ros.model.checkpoint import first_line
 from loger_ros.training.bank import RunError
 from loger_ros.training.recipe import Recipe
 
-STATE = "state.pt"
+STATE, BEFORE = "state.pt", "state.before.pt"
 
 
-def read_state(folder: Path) -> dict[str, Any] | None:
-    """None: a new run."""
+def write_state(state: dict[str, Any], folder: Path) -> None:
+    """Whole or not at all; the one before is kept."""
     path = folder / STATE
-    if not path.exists():
+    try:
+        with appearing_whole(path) as file:
+            torch.save(state, file)
+            if path.exists():
+                path.replace(folder / BEFORE)
+    except RuntimeError as error:  # torch's own, where the disk is full
+        raise OSError(f"{path} cannot be written: {first_line(error)}") from error
+
+
+def read_state(folder: Path, say: Callable[[str], object]) -> dict[str, Any] | None:
+    """The last one, or the one before where that is damaged or missing. None: a new run."""
+    path, earlier = folder / STATE, folder / BEFORE
+    if not path.exists() and not earlier.exists():
         return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)  # Adam counts steps there
+    state, reason = _read(path)
+    if state is None:
+        state, _ = _read(earlier)
+        if state is None:
+            raise RunError(
+                f"{path} {reason}, and no earlier one is whole: train into another folder, --from "
+                f"{folder / 'model.safetensors'} to begin with its weights"
+            )
+        say(f"{path} {reason}: going on from {earlier}, which is some minutes older at most")
+        path.unlink(missing_ok=True)  # or it would be kept as the one before
     return state
+
+
+def _read(path: Path) -> tuple[dict[str, Any] | None, str]:
+    """Or why not."""
+    try:
+        # Adam's counts of steps stay on the CPU.
+        return torch.load(path, map_location="cpu", weights_only=True), ""
+    except FileNotFoundError:
+        return None, "is missing"
+    except (OSError, MemoryError):
+        raise
+    except Exception:  # what unpickling a damaged file raises has no bounds, and torch's cure is to trust it
+        return None, "is damaged"
 
 
 def recipe_of(state: dict[str, Any], recipe: Recipe, world: int, folder: Path) -> Recipe:

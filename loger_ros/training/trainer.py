@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from loger_ros.files import appearing_whole, locked
+from loger_ros.files import locked
 from loger_ros.model import LoGeR, build_model, load_model
 from loger_ros.model.checkpoint import save_checkpoint
 from loger_ros.training.bank import Bank, RunError, make_bank
@@ -24,7 +24,7 @@ from loger_ros.training.initialise import initialise, open_memory, shut_memory
 from loger_ros.training.logbook import Logbook, Pending
 from loger_ros.training.optimisers import make_optimisers, set_rates
 from loger_ros.training.recipe import Recipe, Stage
-from loger_ros.training.states import STATE, read_state, recipe_of
+from loger_ros.training.states import read_state, recipe_of, write_state
 from loger_ros.training.student import Student
 from loger_ros.training.take_over import take_over
 from loger_ros.training.validation import Examiner
@@ -63,7 +63,7 @@ class Trainer:
         if self.world > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
         self.start = str(start or "")  # kept with the state
-        state = read_state(folder)
+        state = read_state(folder, say)
         before = recipe_of(state, recipe, self.world, folder) if state is not None else recipe
         if start is not None and state is not None:
             start = None
@@ -154,7 +154,6 @@ class Trainer:
         return True
 
     def save(self) -> None:
-        """Atomic: whatever happens, a complete state lies there."""
         if self.rank:
             return
         state = {
@@ -173,8 +172,7 @@ class Trainer:
         }
         # The state last: a run that says it is finished has its model.
         self._write("model.safetensors")
-        with appearing_whole(self.folder / STATE) as file:
-            torch.save(state, file)
+        write_state(state, self.folder)
 
     def _write(self, name: str) -> None:
         recipe = self.recipe
