@@ -1,4 +1,14 @@
-"""A recipe of a few seconds."""
+"""A recipe of a few seconds, and commands that train by it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import loger_ros
+from loger_ros.cli import train
 
 RECIPE = """
 seed: 3
@@ -18,3 +28,31 @@ stages:
   memory: {frames: 240, frames_per_step: 12, chunk_sizes: [2, 3], length: 6, short_tails: 0.5,
            strides: [1, 2], fast_weights: true, sliding_window: true, chained_weight: 0.5}
 """
+
+
+def command(recipe: Path, out: Path, dies_at: int = 0) -> list[str]:
+    """``dies_at``: the process kills itself in that step, some steps after it saved for the last time."""
+    code = (
+        "import os, signal, sys; from loger_ros.cli import main; from loger_ros.training import trainer\n"
+        "learn, save, steps = trainer.Trainer._learn, trainer.Trainer.save, [0]\n"
+        "def mortal(self, *arguments):\n"
+        "    steps[0] += 1\n"
+        f"    if steps[0] == {dies_at}: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return learn(self, *arguments)\n"
+        f"if {dies_at}:\n"
+        "    trainer.Trainer._learn, trainer.SAVE_EVERY = mortal, 0\n"
+        "    trainer.Trainer.save = lambda self: save(self) if self.step % 7 == 0 else None\n"
+        "sys.exit(main())"
+    )
+    return [sys.executable, "-c", code, "train", str(recipe), "--out", str(out), "--device", "cpu"]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(loger_ros.__file__).parents[1])}
+
+
+def arguments(recipe: Path, out: Path, **changes) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    given = parser.parse_args([str(recipe), "--out", str(out), "--device", "cpu"])
+    return argparse.Namespace(**{**vars(given), **changes})

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
-import os
-import pickle
 import shutil
 import signal
 import subprocess
@@ -15,19 +13,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from recipes import RECIPE
+from recipes import RECIPE, arguments, command, environment
 from safetensors.torch import load_file
 
-import loger_ros
 from loger_ros.cli import train
-from loger_ros.files import locked
 from loger_ros.model import CheckpointError, load_model
 from loger_ros.model.carried import Carried
 from loger_ros.training import bank, trainer
 from loger_ros.training.bank import RunError
 from loger_ros.training.logbook import Logbook, Pending
 from loger_ros.training.recipe import Recipe
-from loger_ros.training.student import Student
 from loger_ros.training.trainer import Trainer
 
 
@@ -36,34 +31,6 @@ def recipe_file(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
     path.write_text(RECIPE)
     return path
-
-
-def command(recipe: Path, out: Path, dies_at: int = 0) -> list[str]:
-    """``dies_at``: the process kills itself in that step, some steps after it saved for the last time."""
-    code = (
-        "import os, signal, sys; from loger_ros.cli import main; from loger_ros.training import trainer\n"
-        "learn, save, steps = trainer.Trainer._learn, trainer.Trainer.save, [0]\n"
-        "def mortal(self, *arguments):\n"
-        "    steps[0] += 1\n"
-        f"    if steps[0] == {dies_at}: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return learn(self, *arguments)\n"
-        f"if {dies_at}:\n"
-        "    trainer.Trainer._learn, trainer.SAVE_EVERY = mortal, 0\n"
-        "    trainer.Trainer.save = lambda self: save(self) if self.step % 7 == 0 else None\n"
-        "sys.exit(main())"
-    )
-    return [sys.executable, "-c", code, "train", str(recipe), "--out", str(out), "--device", "cpu"]
-
-
-def environment() -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(loger_ros.__file__).parents[1])}
-
-
-def arguments(recipe: Path, out: Path, **changes) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    train.add_arguments(parser)
-    given = parser.parse_args([str(recipe), "--out", str(out), "--device", "cpu"])
-    return argparse.Namespace(**{**vars(given), **changes})
 
 
 @pytest.fixture(scope="module")
@@ -96,84 +63,10 @@ def test_killed_and_resumed_is_the_same_run(recipe_file, uninterrupted, tmp_path
     assert ours == theirs
 
 
-@pytest.mark.parametrize("content", [b"", b"junk" * 99, None], ids=["empty", "junk", "cut"])
-def test_a_damaged_state_gives_way_to_the_one_before(recipe_file, uninterrupted, tmp_path, content):
-    said: list[str] = []
-    shutil.copytree(uninterrupted / "cache", tmp_path / "cache")
-    run = Trainer(Recipe.from_yaml(recipe_file), tmp_path, minutes=0.0, say=lambda line: None)
-    run.run()
-    run.save()  # the same again
-    state = tmp_path / "state.pt"
-    state.write_bytes(state.read_bytes()[:-999] if content is None else content)
-    again = Trainer(Recipe.from_yaml(recipe_file), tmp_path, minutes=0.0, say=said.append)
-    assert again.step == 1
-    assert "state.pt is damaged: going on from" in said[0]
-    again.run()
-    assert Trainer(Recipe.from_yaml(recipe_file), tmp_path).step == 2
-    for file in ("state.pt", "state.before.pt"):
-        (tmp_path / file).write_bytes(b"")
-    with pytest.raises(RunError, match=r"no earlier one is whole.*--from .*model.safetensors"):
-        Trainer(Recipe.from_yaml(recipe_file), tmp_path)
-
-
-def test_a_state_that_wants_to_call_something_does_not(recipe_file, tmp_path):
-    (tmp_path / "state.pt").write_bytes(pickle.dumps(Caller(tmp_path / "called"), protocol=2))
-    with pytest.raises(RunError, match="damaged"):
-        Trainer(Recipe.from_yaml(recipe_file), tmp_path)
-    assert not (tmp_path / "called").exists()
-
-
-def test_a_full_disk_is_a_message_and_leaves_the_state_of_before(recipe_file, uninterrupted, tmp_path):
-    """Files may have 100 kB here, then 1 MB: too little for the weights, then for the state."""
-    shutil.copytree(uninterrupted / "cache", tmp_path / "cache")
-    run = Trainer(Recipe.from_yaml(recipe_file), tmp_path, minutes=0.0, say=lambda line: None)
-    run.run()
-    for most in (100_000, 1_000_000):
-        call = command(recipe_file, tmp_path)
-        call[2] = (
-            "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-            f"resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {most}))\n{call[2]}"
-        )
-        told = subprocess.run(
-            [*call, "--minutes", "0"], env=environment(), capture_output=True, text=True, timeout=300
-        )
-        assert told.returncode == 1, told.stderr
-        assert "the same command goes on" in told.stdout
-    assert Trainer(Recipe.from_yaml(recipe_file), tmp_path, say=lambda line: None).step == 1
-
-
-class Caller:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple:
-        return Path.touch, (self.path,)
-
-
-def test_a_run_has_one_trainer(recipe_file, tmp_path):
-    recipe = Recipe.from_yaml(recipe_file)
-    run = Trainer(recipe, tmp_path, say=lambda line: None)
-    other = locked(tmp_path / "lock")
-    with pytest.raises(RunError, match="by another process already"):
-        run.run()
-    os.close(other)
-
-
-def test_steps_without_a_finite_gradient_change_nothing_and_end_it(recipe_file, tmp_path, monkeypatch):
-    run = Trainer(Recipe.from_yaml(recipe_file), tmp_path, say=lambda line: None)
-    before = {name: value.clone() for name, value in run.student.state_dict().items()}
-    forward = Student.forward
-
-    def broken(self, *arguments):
-        report = forward(self, *arguments)
-        return dataclasses.replace(report, loss=report.loss * float("nan"))
-
-    monkeypatch.setattr(Student, "forward", broken)
-    monkeypatch.setattr(trainer, "MOST_USELESS", 4)
-    with pytest.raises(RunError, match="4 steps in a row"):
-        run.run()
-    assert run.step == 3
-    assert all(torch.equal(before[name], value) for name, value in run.student.state_dict().items())
+def test_what_a_finished_stage_was_trained_with_stays(uninterrupted):
+    recipe = Recipe.from_text(RECIPE.replace("chunk_sizes: [2, 3]", "muon_rate: 0.1, chunk_sizes: [2, 3]"))
+    with pytest.raises(RunError, match="another recipe"):
+        Trainer(recipe, uninterrupted)
 
 
 def test_a_step_clips_the_gradient_and_moves_the_averaged_weights_a_little(recipe_file, tmp_path):
@@ -209,24 +102,6 @@ def test_time_over_leaves_curves_and_a_run_to_go_on_with(recipe_file, tmp_path, 
     assert (tmp_path / "curves.png").exists()
 
 
-def test_what_a_user_can_mend_is_a_message_and_the_rest_a_traceback(
-    recipe_file, tmp_path, monkeypatch, capsys
-):
-    for device in ("gpu", "cuda:99"):
-        assert train.run(arguments(recipe_file, tmp_path, device=device)) == 1
-        assert "loger train: device: " in capsys.readouterr().out
-    assert train.run(arguments(recipe_file, tmp_path, start="nowhere.safetensors")) == 1
-    assert "nowhere.safetensors does not exist" in capsys.readouterr().out
-    for error in (ValueError, RuntimeError):
-
-        def mistaken(*_, error=error, **__):
-            raise error("a mistake of ours")
-
-        monkeypatch.setattr(trainer, "Trainer", mistaken)
-        with pytest.raises(error, match="a mistake of ours"):
-            train.run(arguments(recipe_file, tmp_path))
-
-
 def test_what_only_some_steps_tell_is_a_mean_of_these(tmp_path):
     logbook = Logbook(tmp_path / "log.csv", 0, Pending())
     logbook.add({"loss": 1.0, "chained": 2.0}, 10)
@@ -259,21 +134,6 @@ def test_what_comes_out_is_a_checkpoint(uninterrupted):
     assert torch.isfinite(prediction.camera_poses).all()
     opened = [float(gate.bias.abs()) for gate in (*model.ttt_gate_projs, *model.swa_gate_projs)]
     assert min(opened) > 0.05, "a memory was never opened"
-
-
-def test_another_recipe_or_number_of_processes_is_refused_before_anything_is_rendered(
-    uninterrupted, tmp_path, monkeypatch, capsys
-):
-    shutil.copytree(uninterrupted, tmp_path / "run", ignore=shutil.ignore_patterns("cache"))
-    other = tmp_path / "other.yaml"
-    other.write_text(RECIPE.replace("seed: 3", "seed: 4").replace("count: 3", "count: 4"))
-    assert train.run(arguments(other, tmp_path / "run")) == 1
-    assert "another recipe" in capsys.readouterr().out
-    monkeypatch.setattr(trainer, "_rank_and_world", lambda: (0, 2))
-    monkeypatch.setattr(trainer.dist, "is_initialized", lambda: True)
-    with pytest.raises(RunError, match="trained by 1 processes"):
-        Trainer(Recipe.from_text(RECIPE), tmp_path / "run")
-    assert not (tmp_path / "run" / "cache").exists()
 
 
 def test_stages_to_come_may_be_changed(uninterrupted, tmp_path, recipe_file):

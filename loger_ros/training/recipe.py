@@ -270,13 +270,36 @@ class Recipe:
             "recipe",
         )
 
-    def same_until(self, other: Recipe, begun: int) -> bool:
-        """Whether nothing differs that the first stages, as many as have ``begun``, depend on."""
-        a, b = (
-            dataclasses.replace(r, stages=r.stages[:begun], stream={}, carried=Carried(), validation=None)
-            for r in (self, other)
-        )
-        return a == b
+    def same_until(self, other: Recipe, done: int) -> bool:
+        """Whether nothing differs that the first stages, as many as are ``done``, depend on, nor anything of
+        the one that is under way but how far it steps.
+        """
+        count = min(done + 1, len(self.stages))
+
+        def fixed(recipe: Recipe) -> Recipe:
+            stages = [
+                stage if number < done else dataclasses.replace(stage, learning_rate=0.0, muon_rate=0.0)
+                for number, stage in enumerate(recipe.stages[:count])
+            ]
+            return dataclasses.replace(
+                recipe,
+                stages=tuple(stages),
+                stream={},
+                carried=Carried(),
+                validation=None,
+                clip_gradient=0.0,
+            )
+
+        return fixed(self) == fixed(other)
+
+    def steps_of(self, number: int) -> dict[str, float]:
+        """How far a stage steps."""
+        stage = self.stages[number]
+        return {
+            "learning_rate": stage.learning_rate,
+            "muon_rate": stage.muon_rate,
+            "clip_gradient": self.clip_gradient,
+        }
 
 
 def _laid_over(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,18 +59,26 @@ def _read(path: Path) -> tuple[dict[str, Any] | None, str]:
         return None, "is damaged"
 
 
-def recipe_of(state: dict[str, Any], recipe: Recipe, world: int, folder: Path) -> Recipe:
+def recipe_of(
+    state: dict[str, Any], recipe: Recipe, world: int, folder: Path, say: Callable[[str], object]
+) -> Recipe:
     """The one it was trained by; refused where it cannot go on by ``recipe`` and with ``world`` processes."""
-    path = folder / STATE
+    path, done = folder / STATE, state["stage"]
     before = Recipe.from_text(state["recipe"], path, state["variant"])
-    if not before.same_until(recipe, min(state["stage"] + 1, len(before.stages))):
+    if not before.same_until(recipe, done):
         raise RunError(
             f"{path} was trained by another recipe: train into another folder, or give the recipe it had "
-            "(stages that have not begun may differ)"
+            "(stages that have not begun may differ, and of the one that has, learning_rate, muon_rate and "
+            "clip_gradient)"
         )
     if state.get("world", world) != world:
         raise RunError(
             f"{path} was trained by {state['world']} processes, which its steps are counted by, not by "
             f"{world}: go on with as many, or begin another run with --from"
         )
+    if done < len(before.stages):
+        was = before.steps_of(done)
+        for name, value in recipe.steps_of(done).items():
+            if value != was[name]:
+                say(f"{recipe.stages[done].name} goes on with {name} {value:g}, which was {was[name]:g}")
     return before

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from loger_ros.files import locked
 from loger_ros.model import LoGeR, build_model, load_model
-from loger_ros.model.checkpoint import save_checkpoint
+from loger_ros.model.checkpoint import first_line, save_checkpoint
+from loger_ros.stream.inference import is_out_of_memory
 from loger_ros.training.bank import Bank, RunError, make_bank
 from loger_ros.training.batches import draw
 from loger_ros.training.initialise import initialise, open_memory, shut_memory
@@ -64,7 +65,7 @@ class Trainer:
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
         self.start = str(start or "")  # kept with the state
         state = read_state(folder, say)
-        before = recipe_of(state, recipe, self.world, folder) if state is not None else recipe
+        before = recipe_of(state, recipe, self.world, folder, say) if state is not None else recipe
         if start is not None and state is not None:
             start = None
             say(f"{folder} goes on from its own state, not from the start")
@@ -133,7 +134,16 @@ class Trainer:
                     if logbook:
                         logbook.plot(self.folder / "curves.png")
                     return False
-                values, count = self._learn(learner, stage, self.step / total)
+                try:
+                    values, count = self._learn(learner, stage, self.step / total)
+                except (RuntimeError, MemoryError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    raise RunError(
+                        f"out of memory ({first_line(error)}): stages.{stage.name} needs a lower "
+                        "frames_per_step; once it has begun, in another folder, --from "
+                        f"{self.folder / 'model.safetensors'}"
+                    ) from error
                 self.step, steps = self.step + 1, steps + 1
                 self.frames += count * self.world
                 if logbook:
@@ -208,8 +218,9 @@ class Trainer:
             self._useless += 1
             if self._useless >= MOST_USELESS:
                 raise RunError(
-                    f"{MOST_USELESS} steps in a row had no finite gradient: lower learning_rate and "
-                    f"muon_rate; {self.folder} has the state of before"
+                    f"{MOST_USELESS} steps in a row without a finite gradient: lower the rates of "
+                    f"stages.{stage.name} (learning_rate, muon_rate) or clip_gradient, then the same command "
+                    "goes on from before them"
                 )
         return values, batch.images.shape[0] * length
 
