@@ -11,16 +11,12 @@ import pytest
 import torch
 
 from loger_ros.files import locked
-from loger_ros.share import share_file
 from loger_ros.training import bank as bank_module
-from loger_ros.training import validation as validation_module
 from loger_ros.training.bank import OutOfTime, RunError, make_bank
 from loger_ros.training.batches import draw
-from loger_ros.training.recipe import Clips, Recipe, Validation
-from loger_ros.training.validation import Examiner
+from loger_ros.training.recipe import Clips
 from loger_ros.world import SequenceSpec, generate
 from loger_ros.world.generate import ATTEMPTS
-from loger_ros.world.sequences import Sequence
 
 
 def test_a_bank_that_was_killed_goes_on_from_its_last_block(tmp_path, monkeypatch):
@@ -173,34 +169,3 @@ def test_clips_of_robots_have_the_heights_of_the_recipe():
     clips = Clips(count=3, frames=2, camera_heights=(0.3, 0.5), render_size=(16, 12), image_size=(16, 12))
     made = make_bank(clips, "cpu")
     assert made.unit.tolist() == pytest.approx([clips.height_of(1, index) for index in range(3)])
-
-
-def test_validation_sees_the_heights_of_the_recipe_and_textures_of_its_own(monkeypatch):
-    asked = []
-
-    def sought(spec, seed, index):
-        assert spec.split == "validation"
-        asked.append(spec.camera_height)
-        return generate(spec, seed, index)
-
-    monkeypatch.setattr(validation_module, "generate", sought)
-    recipe = Recipe.from_yaml(share_file("config/training/tiny.yaml"))
-    clips = dataclasses.replace(recipe.clips, camera_heights=(1.3, 1.5), motions=("robot",))
-    looks = Validation(every=1, sequences=3, frames=2)
-    Examiner(dataclasses.replace(recipe, clips=clips, stages=(), validation=looks))
-    assert len(set(asked)) == 3
-    assert 1.3 <= min(asked) <= max(asked) <= 1.5
-
-
-def test_films_of_the_validation_are_rendered_where_it_trains(monkeypatch):
-    asked = []
-
-    def noted(sequence, device="cpu"):
-        asked.append(str(device))
-        return iter(())
-
-    monkeypatch.setattr(Sequence, "frames", noted)
-    recipe = Recipe.from_yaml(share_file("config/training/tiny.yaml"))
-    looks = Validation(every=1, sequences=1, frames=2)
-    Examiner(dataclasses.replace(recipe, validation=looks), torch.device("cuda"))
-    assert asked == ["cuda"] * 2, "one for each motion"

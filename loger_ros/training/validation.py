@@ -25,7 +25,7 @@ class _Way:
     frames: list[Frame]
     camera: Camera
     truth: np.ndarray  # (N, 4, 4)
-    unit: float  # metres, 0 where nothing tells the scale
+    unit: float  # metres; 0 where nothing tells the scale, or the network is not to know it
 
 
 class Examiner:
@@ -54,6 +54,7 @@ class Examiner:
                 ),
                 validation.seed,
                 i,
+                recipe.metric,
                 device,
             )
             for motion in dict.fromkeys(clips.motions)
@@ -86,7 +87,7 @@ class Examiner:
         return stream.result().camera_poses.double().cpu().numpy()
 
 
-def _render(spec: SequenceSpec, seed: int, index: int, device: torch.device | str) -> _Way:
+def _render(spec: SequenceSpec, seed: int, index: int, metric: bool, device: torch.device | str) -> _Way:
     sequence = generate(spec, seed, index)
     pinhole = sequence.camera
     mounted = sequence.mount.transform() if sequence.mount else None
@@ -94,5 +95,5 @@ def _render(spec: SequenceSpec, seed: int, index: int, device: torch.device | st
         list(sequence.frames(device)),
         Camera(spec.width, spec.height, pinhole.matrix(), T_base_camera=mounted),
         sequence.T_world_camera,
-        sequence.mount.height if sequence.mount else 0.0,
+        sequence.mount.height if metric and sequence.mount else 0.0,
     )
