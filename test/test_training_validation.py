@@ -11,6 +11,7 @@ from recipes import RECIPE
 from loger_ros.model import build_model
 from loger_ros.share import share_file
 from loger_ros.training import validation as validation_module
+from loger_ros.training.bank import RunError
 from loger_ros.training.recipe import Recipe, Validation
 from loger_ros.training.validation import Examiner
 from loger_ros.world import generate
@@ -65,6 +66,28 @@ def test_validation_sees_the_heights_of_the_recipe(asked):
     heights = [spec.camera_height for spec in asked]
     assert len(set(heights)) == 3
     assert 1.3 <= min(heights) <= max(heights) <= 1.5
+
+
+def test_validation_has_the_cameras_that_training_imitates(asked):
+    recipe = tiny(3, motions=("robot",))
+    narrow = dataclasses.replace(recipe, views=(30.0, 40.0), tilts=(-4.0, 5.0))
+    for _ in range(2):
+        Examiner(narrow)
+    angles, pitches = [spec.hfov for spec in asked], [spec.camera_pitch for spec in asked]
+    assert (angles[:3], pitches[:3]) == (angles[3:], pitches[3:])
+    assert len(set(angles)) == len(set(pitches)) == 3
+    assert 30 <= min(angles) <= max(angles) <= 40
+    assert 10 - 4 <= min(pitches) <= max(pitches) <= 10 + 5
+    for views, cameras in ((None, {(70, 10)}), (recipe.views, {(None, None)})):
+        asked.clear()
+        Examiner(dataclasses.replace(recipe, views=views))
+        assert {(spec.hfov, spec.camera_pitch) for spec in asked} == cameras
+
+
+def test_a_film_that_cannot_be_made_is_named():
+    steep = dataclasses.replace(tiny(), tilts=(80.0, 90.0))
+    with pytest.raises(RunError, match="film 0 of the recipe's validation: camera_pitch must be"):
+        Examiner(steep)
 
 
 def test_films_are_rendered_where_it_trains(monkeypatch):

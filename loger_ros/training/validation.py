@@ -11,11 +11,12 @@ from loger_ros.config import StreamConfig
 from loger_ros.evaluation.trajectory import absolute_error, path_length, step_errors
 from loger_ros.model import LoGeR
 from loger_ros.stream import Reconstructor
-from loger_ros.training.recipe import Recipe
+from loger_ros.training.bank import RunError
+from loger_ros.training.recipe import Recipe, Validation
 from loger_ros.types import Camera, Frame
 from loger_ros.world.effects import PRESETS
 from loger_ros.world.generate import generate
-from loger_ros.world.sequences import SequenceSpec
+from loger_ros.world.sequences import ANGLES, PITCHES, SequenceSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,27 +39,9 @@ class Examiner:
         width, height = clips.image_size
         self._stream = replace(StreamConfig(**recipe.stream), resolution=f"{width}x{height}")
         self._ways = [
-            _render(
-                SequenceSpec(
-                    place=clips.places[i % len(clips.places)],
-                    motion=motion,
-                    frames=validation.frames,
-                    split="validation",
-                    effects=PRESETS["mild"],
-                    width=clips.render_size[0],
-                    height=clips.render_size[1],
-                    hfov=None if recipe.views else clips.hfov,
-                    camera_height=clips.height_of(validation.seed, i),
-                    camera_pitch=None if recipe.views else clips.camera_pitch,
-                    camera_forward=clips.forward_of(validation.seed, i),
-                ),
-                validation.seed,
-                i,
-                recipe.metric,
-                device,
-            )
+            _render(recipe, motion, validation, number, device)
             for motion in dict.fromkeys(clips.motions)
-            for i in range(validation.sequences)
+            for number in range(validation.sequences)
         ]
 
     def examine(self, model: LoGeR) -> dict[str, float]:
@@ -87,13 +70,48 @@ class Examiner:
         return stream.result().camera_poses.double().cpu().numpy()
 
 
-def _render(spec: SequenceSpec, seed: int, index: int, metric: bool, device: torch.device | str) -> _Way:
-    sequence = generate(spec, seed, index)
+def _render(
+    recipe: Recipe, motion: str, validation: Validation, number: int, device: torch.device | str
+) -> _Way:
+    clips, seed = recipe.clips, validation.seed
+    hfov, pitch = _camera_of(recipe, seed, number)
+    try:
+        spec = SequenceSpec(
+            place=clips.places[number % len(clips.places)],
+            motion=motion,
+            frames=validation.frames,
+            split="validation",
+            effects=PRESETS["mild"],
+            width=clips.render_size[0],
+            height=clips.render_size[1],
+            hfov=hfov,
+            camera_height=clips.height_of(seed, number),
+            camera_pitch=pitch,
+            camera_forward=clips.forward_of(seed, number),
+        )
+        sequence = generate(spec, seed, number)
+    except ValueError as error:
+        raise RunError(f"film {number} of the recipe's validation: {error}") from error
     pinhole = sequence.camera
     mounted = sequence.mount.transform() if sequence.mount else None
     return _Way(
         list(sequence.frames(device)),
         Camera(spec.width, spec.height, pinhole.matrix(), T_base_camera=mounted),
         sequence.T_world_camera,
-        sequence.mount.height if metric and sequence.mount else 0.0,
+        sequence.mount.height if recipe.metric and sequence.mount else 0.0,
     )
+
+
+def _camera_of(recipe: Recipe, seed: int, number: int) -> tuple[float | None, float | None]:
+    """Degrees across, and down on a robot, of a camera as training imitates them. None: the world draws it,
+    as it does by itself from the ranges of the recipes that ship.
+    """
+    clips = recipe.clips
+    if recipe.views is None:
+        return clips.hfov, clips.camera_pitch
+    random = np.random.default_rng([seed, number, 0, 1])
+    hfov = None if recipe.views == ANGLES else random.uniform(*recipe.views)
+    if clips.camera_pitch is None:
+        return hfov, None
+    low, high = (clips.camera_pitch + tilt for tilt in recipe.tilts)
+    return hfov, None if (low, high) == PITCHES else random.uniform(low, high)

@@ -16,7 +16,7 @@ from loger_ros.world.places.layout import Layout
 from loger_ros.world.places.light import light_map
 from loger_ros.world.places.rooms import rooms
 from loger_ros.world.scene import Scene
-from loger_ros.world.sequences import FIRST_STAMP, Sequence, SequenceSpec
+from loger_ros.world.sequences import ANGLES, FIRST_STAMP, PITCHES, Sequence, SequenceSpec
 from loger_ros.world.ways.routes import STEP, curve, walk
 from loger_ros.world.ways.trajectories import Mount, Pace, carry, drive
 
@@ -41,7 +41,7 @@ def generate(spec: SequenceSpec, seed: int, index: int = 0) -> Sequence:
 
 def _attempt(spec: SequenceSpec, seed: int, index: int, attempt: int) -> Sequence | None:
     rng = np.random.default_rng([seed, index, attempt])
-    hfov = spec.hfov if spec.hfov is not None else rng.uniform(60, 100)
+    hfov = spec.hfov if spec.hfov is not None else rng.uniform(*ANGLES)
     camera = Camera.from_fov(spec.width, spec.height, hfov, spec.distortion)
     builder, layout = _build(spec, rng)
     planned = _plan(spec, layout, rng)
@@ -96,7 +96,7 @@ def _plan(
     )
     mount = Mount(
         height=spec.camera_height if spec.camera_height is not None else rng.uniform(0.2, 1.2),
-        pitch=spec.camera_pitch if spec.camera_pitch is not None else rng.uniform(0, 20),
+        pitch=spec.camera_pitch if spec.camera_pitch is not None else rng.uniform(*PITCHES),
         forward=rng.uniform(0, 0.15),
         shake=rng.choice([0.0, rng.uniform(0, 0.3)]),
     )

@@ -30,6 +30,7 @@ FIRST_STAMP = 1_000_000_000  # nanoseconds; a stamp of 0 means "no time" in ROS
 WORLD_FRAME, TRUTH_FRAME = "world", "base_link_truth"
 BASE_FRAME, CAMERA_FRAME = "base_link", "camera_optical_frame"
 MOTIONS = ("robot", "handheld", "flying")
+ANGLES, PITCHES = (60.0, 100.0), (0.0, 20.0)  # degrees across, and down on a robot: what is drawn from
 MOST_FRAMES, MOST_MOVERS = 100_000, 50
 BATCH = 16  # frames rendered at once when a sequence is iterated
 
