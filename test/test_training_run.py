@@ -87,6 +87,19 @@ def test_a_step_clips_the_gradient_and_moves_the_averaged_weights_a_little(recip
     assert any(not torch.equal(mean, run.student.model.get_parameter(name)) for name, mean in before.items())
 
 
+def test_a_sample_that_is_cut_short_keeps_two_frames(tmp_path):
+    """One of a single chunk that shares no frame, too."""
+    recipe = Recipe.from_text(
+        RECIPE.replace("chunk_sizes: [2]", "chunk_sizes: [2], overlap: 0, short_tails: 1, drift_weight: 1")
+    )
+    run = Trainer(recipe, tmp_path, say=lambda line: None)
+    for _ in range(6):
+        values, count = run._learn(run.student, recipe.stages[0], 0.5)
+        assert count == 8, "four pairs"
+        assert values["loss"] == values["loss"]
+        run.step += 1
+
+
 def test_time_over_leaves_curves_and_a_run_to_go_on_with(recipe_file, tmp_path, monkeypatch, capsys):
     """A start that takes longer than the time there is must not be all that ever happens."""
     pytest.importorskip("matplotlib")

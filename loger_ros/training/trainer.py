@@ -196,6 +196,7 @@ class Trainer:
         length = max(stage.length, size)
         if float(torch.rand(1, generator=generator)) < stage.short_tails:
             length -= int(torch.randint(size - stage.overlap, (1,), generator=generator))
+            length = max(2, length)  # of one frame nothing moves; without overlap it could be one
         count = max(1, stage.frames_per_step // length)
         recipe = self.recipe
         batch = draw(
