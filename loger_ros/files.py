@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import os
 import tempfile
@@ -31,6 +32,12 @@ def appearing_whole(path: Path) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def remove_unfinished(path: Path) -> None:
+    """What processes left that were killed in ``appearing_whole``; only for who alone writes ``path``."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'?' * 8}"):  # as mkstemp names them
+        left.unlink(missing_ok=True)
 
 
 def locked(path: Path) -> int:

@@ -102,6 +102,21 @@ def test_a_run_has_one_trainer(begun):
     os.close(other)
 
 
+def test_what_killed_saves_left_goes_but_not_what_others_write(begun):
+    left = [begun / f".{name}.k1ll_ed0" for name in ("state.pt", "model.safetensors", "log.csv")]
+    other = begun / ".notes.k1ll_ed0"
+    for file in (*left, other):
+        file.write_bytes(b"half")
+    run = trainer_in(begun, minutes=0.0)
+    lock = locked(begun / "lock")
+    with pytest.raises(RunError):
+        run.run()
+    assert all(file.exists() for file in left), "they may be of who trains it now"
+    os.close(lock)
+    run.run()
+    assert [file for file in (*left, other) if file.exists()] == [other]
+
+
 def test_steps_without_a_finite_gradient_change_nothing_and_end_it(begun, monkeypatch):
     run = trainer_in(begun)
     before = {name: value.clone() for name, value in run.student.state_dict().items()}
