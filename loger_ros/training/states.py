@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 
@@ -22,7 +23,7 @@ def write_state(state: dict[str, Any], folder: Path) -> None:
     try:
         with appearing_whole(path) as file:
             torch.save(state, file)
-            if path.exists():
+            if is_zipfile(path):  # a damaged one is not worth its place
                 path.replace(folder / BEFORE)
     except RuntimeError as error:  # torch's own, where the disk is full
         raise OSError(f"{path} cannot be written: {first_line(error)}") from error
@@ -42,7 +43,6 @@ def read_state(folder: Path, say: Callable[[str], object]) -> dict[str, Any] | N
                 f"{folder / 'model.safetensors'} to begin with its weights"
             )
         say(f"{path} {reason}: going on from {earlier}, which is some minutes older at most")
-        path.unlink(missing_ok=True)  # or it would be kept as the one before
     return state
 
 
