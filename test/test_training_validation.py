@@ -61,8 +61,9 @@ def test_a_network_that_is_not_to_know_the_unit_is_not_asked_for_it(monkeypatch,
     assert (units == [1.0]) is not metric
 
 
-def test_validation_sees_the_heights_of_the_recipe(asked):
+def test_validation_sees_the_heights_of_the_recipe_and_textures_of_its_own(asked):
     Examiner(tiny(3, camera_heights=(1.3, 1.5), motions=("robot",)))
+    assert {spec.split for spec in asked} == {"validation"}
     heights = [spec.camera_height for spec in asked]
     assert len(set(heights)) == 3
     assert 1.3 <= min(heights) <= max(heights) <= 1.5
