@@ -29,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    import torch.distributed as dist
+
     from loger_ros.model import CheckpointError
     from loger_ros.model.weights import device_name
     from loger_ros.training.bank import OutOfTime, RunError
@@ -54,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         print(f"loger train: {args.out}: {error}. Once that is mended, the same command goes on")
         return 1
+    if dist.is_initialized():  # threads of gloo that are left behind abort the process, now and then
+        dist.destroy_process_group()
     print(
         f"{'finished' if finished else 'stopped, the same command goes on'}: {trainer.frames:,} frames, "
         f"checkpoint {args.out / 'model.safetensors'}"

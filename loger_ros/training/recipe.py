@@ -74,14 +74,14 @@ class Clips:
         """Metres ahead of the turning point; None: the world draws it."""
         if self.camera_forward is None:
             return None
-        return float(_own_stream(seed, number, 1).uniform(*self.camera_forward))
+        return float(own_stream(seed, number, 1).uniform(*self.camera_forward))
 
     def height_of(self, seed: int, index: int) -> float | None:
         """Of the camera of a robot's clip; None: as the world draws it."""
         if self.camera_heights is None:
             return self.camera_height
         low, high = np.log(self.camera_heights)
-        return float(np.exp(_own_stream(seed, index, 2).uniform(low, high)))
+        return float(np.exp(own_stream(seed, index, 2).uniform(low, high)))
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Stage:
             raise ValueError("strides must not be less than 1, nor the second one less than the first")
 
 
-def _own_stream(seed: int, index: int, purpose: int) -> np.random.Generator:
+def own_stream(seed: int, index: int, purpose: int) -> np.random.Generator:
     """None that the world draws from: it has three words, and missing ones count as zeros."""
     return np.random.default_rng([seed, index, 0, purpose])
 

@@ -12,7 +12,7 @@ from loger_ros.evaluation.trajectory import absolute_error, path_length, step_er
 from loger_ros.model import LoGeR
 from loger_ros.stream import Reconstructor
 from loger_ros.training.bank import RunError
-from loger_ros.training.recipe import Recipe, Validation
+from loger_ros.training.recipe import Recipe, Validation, own_stream
 from loger_ros.types import Camera, Frame
 from loger_ros.world.effects import PRESETS
 from loger_ros.world.generate import generate
@@ -109,7 +109,7 @@ def _camera_of(recipe: Recipe, seed: int, number: int) -> tuple[float | None, fl
     clips = recipe.clips
     if recipe.views is None:
         return clips.hfov, clips.camera_pitch
-    random = np.random.default_rng([seed, number, 0, 1])
+    random = own_stream(seed, number, 3)
     hfov = None if recipe.views == ANGLES else random.uniform(*recipe.views)
     if clips.camera_pitch is None:
         return hfov, None
