@@ -204,6 +204,8 @@ def test_a_part_of_a_large_sensor_may_look_past_its_own_middle() -> None:
 )
 def test_what_is_straightened_is_known_by_its_name(topic: str, straight: bool) -> None:
     assert is_rectified(topic) == straight
+    assert is_rectified(topic, "always")
+    assert not is_rectified(topic, "never")
 
 
 def test_straightened_images_are_not_straightened_again() -> None:

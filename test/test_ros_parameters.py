@@ -93,6 +93,12 @@ def test_wrong_parameters_end_it_with_one_line(
     assert len(said.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("asked", ["-h", "--help"])
+def test_who_asks_for_help_gets_no_node(asked: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([asked]) == 0
+    assert "loger parameters yaml" in capsys.readouterr().out
+
+
 def test_a_list_of_mixed_numbers_in_a_file_ends_it_with_the_cure(tmp_path: Path, ros_domain: int) -> None:
     """ROS itself refuses it, before our parameters are asked."""
     file = tmp_path / "mixed.yaml"

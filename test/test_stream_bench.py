@@ -17,3 +17,11 @@ def test_it_says_what_it_compared(capsys, monkeypatch):
     assert re.search(r"time ratio \d+\.\d+ in all.*\(3 chunks, in turn\)", said)
     assert re.search(r"slope [+-]\d+\.\d+ MB per 1,000 frames", said)
     assert "below 1/4 full" in said
+
+
+def test_fewer_frames_than_there_is_something_to_compare_are_refused(capsys):
+    parser = argparse.ArgumentParser()
+    bench_stream.add_arguments(parser)
+    options = ["--frames", "9", "--chunk-size", "6", "--overlap", "2"]
+    assert bench_stream.run(parser.parse_args(options)) == 2
+    assert "--frames 10 at least" in capsys.readouterr().out

@@ -88,6 +88,10 @@ class Measured:
 
 
 def run(args: argparse.Namespace) -> int:
+    least = 2 * args.chunk_size - args.overlap  # the first chunk only warms up
+    if args.frames < least:
+        print(f"{args.frames} frames are less than two chunks: give --frames {least} at least")
+        return 2
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
     model = _model(args.model, device)

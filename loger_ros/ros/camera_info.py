@@ -14,8 +14,10 @@ LONGEST, SHORTEST = 100, 0.05  # focal length in image widths: half a degree of 
 ASIDE = 1.0  # image sizes that the principal point may lie outside, as of a part of a large sensor
 
 
-def is_rectified(image_topic: str) -> bool:
-    """image_rect, image_rect_color: what image_proc has straightened."""
+def is_rectified(image_topic: str, told: str = "auto") -> bool:
+    """image_rect, image_rect_color: what image_proc has straightened. told: as ``input.rectified`` says."""
+    if told != "auto":
+        return told == "always"
     return re.search(r"/image_rect(ified)?(_\w+)?(/|$)", image_topic) is not None
 
 

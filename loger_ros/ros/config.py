@@ -58,6 +58,12 @@ class InputConfig(Section):
     undistort: bool = setting(
         True, "Use camera_info: straighten images, and bring them to the angle of view that the network knows"
     )
+    rectified: str = setting(
+        "auto",
+        "Whether images are straight already, so that camera_info's P counts: always, never, or auto (topics "
+        "called image_rect, image_rect_color and the like)",
+        choices=("auto", "always", "never"),
+    )
     camera_info_timeout: float = setting(
         2.0,
         "So long after the first image, images are dropped until camera_info comes; then it goes without",

@@ -47,7 +47,7 @@ class Inputs:
         self._topic = interface.IMAGE if config.image_transport == "raw" else interface.COMPRESSED_IMAGE
         prefix = f"{camera}/" if camera else ""
         self.topic = node.resolve_topic_name(prefix + self._topic.name)  # as remapped
-        intake.rectified = is_rectified(self.topic)
+        intake.rectified = is_rectified(self.topic, config.rectified)
         self._reader = silent_node(node, f"{node.get_name()}_{camera or 'camera'}")
         self._receiver = Receiver(node.context, "images", self._receiving_failed)
         self.info_topic = node.resolve_topic_name(prefix + interface.CAMERA_INFO.name)

@@ -56,7 +56,8 @@ def told(transition: Transition) -> Transition:
             return transition(self, state)
         except Exception as error:
             self.problem = f"{transition.__name__} failed: {type(error).__name__}: {error}"
-            self.get_logger().error(self.problem)
+            if self.context.ok():  # else a signal has ended it, which is no fault
+                self.get_logger().error(self.problem)
             return FAILURE
 
     return wrapper

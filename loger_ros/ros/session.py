@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from loger_ros.ros.transforms import Mounting, StaticTransforms, mount
 from loger_ros.ros.worker import Worker
 from loger_ros.stream.prepare import Preparation
 
+MOST_TOLD = 16  # different texts of one camera
 HURRY = 3.0  # s: a last chunk that would take longer is given up at the end of the process
 
 
@@ -38,6 +39,7 @@ class Channel:
     statistics: Statistics
     jumps: TimeJumps
     inputs: Inputs | None = None  # while active
+    said: set[str] = field(default_factory=set)  # of the troubles that last
 
 
 class Session:
@@ -122,7 +124,9 @@ class Session:
             rate = channel.statistics.rate("frame")
             fine = "paused" if paused else f"{rate:.1f} images per second" if channel.inputs else "not active"
             if channel.inputs is not None:
-                troubles = [*_of_the_camera(channel.stream, channel.inputs.info_topic), *troubles]
+                lasting = _of_the_camera(channel.stream, channel.inputs.info_topic)
+                self._say_once(channel, lasting)
+                troubles = [*lasting, *troubles]
             outputs = channel.stream.outputs
             troubles = [*channel.health.rivals(outputs.odometry_topic, outputs.rivals), *troubles]
             if channel is self.channels[0]:
@@ -133,6 +137,13 @@ class Session:
             name = f"{self._node.get_name()}: {channel.stream.name or 'stream'}"
             statuses.append(status_message(name, hardware, troubles, fine, values))
         return statuses
+
+    def _say_once(self, channel: Channel, lasting: list[Trouble]) -> None:
+        """In the log, too: nobody may look at the diagnostics."""
+        for trouble in lasting:
+            if trouble.message not in channel.said and len(channel.said) < MOST_TOLD:
+                channel.said.add(trouble.message)
+                self._say(f"{channel.stream.name}: {trouble.message}".removeprefix(": "))
 
     def _two_parents(self) -> list[Trouble]:
         """Of the base, in TF: nobody else would say why the tree is torn."""
