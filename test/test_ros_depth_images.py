@@ -7,9 +7,8 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
-from loger_ros.geometry import exp_rotation
+from loger_ros.geometry import exp_rotation, mount
 from loger_ros.ros.depth_images import as_taken, turned_back
-from loger_ros.ros.transforms import mount
 from loger_ros.stream.lens import turn_between
 from loger_ros.stream.view import View
 from loger_ros.types import Camera

@@ -32,7 +32,7 @@ from rcl_interfaces.srv import DescribeParameters  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2  # noqa: E402
 
 from loger_ros.config import CloudConfig, StreamConfig  # noqa: E402
-from loger_ros.geometry import difference, exp_rotation, inverse, transform  # noqa: E402
+from loger_ros.geometry import difference, exp_rotation, inverse, mount, transform  # noqa: E402
 from loger_ros.mapping.cloud import cloud_of  # noqa: E402
 from loger_ros.mapping.journal import read_journal  # noqa: E402
 from loger_ros.mapping.point_files import read_pcd, read_ply  # noqa: E402
@@ -42,7 +42,6 @@ from loger_ros.ros import interface  # noqa: E402
 from loger_ros.ros.health import AGED  # noqa: E402
 from loger_ros.ros.interface import NODE, PUBLISHED, SERVICES  # noqa: E402
 from loger_ros.ros.reference import entries  # noqa: E402
-from loger_ros.ros.transforms import mount  # noqa: E402
 from loger_ros.stream import Reconstructor  # noqa: E402
 from loger_ros.types import Frame, Update  # noqa: E402
 

@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 from posed_updates import random_pose, update
 
-from loger_ros.geometry import BODY_FROM_OPTICAL, adjoint, difference, exp_rotation, inverse, transform
+from loger_ros.geometry import BODY_FROM_OPTICAL, adjoint, difference, exp_rotation, inverse, mount, transform
 from loger_ros.ros.odometry import UNKNOWN, Odometer
-from loger_ros.ros.transforms import mount
 
 SECOND = 1_000_000_000
 

@@ -80,6 +80,7 @@ def test_a_rate_is_compared_with_the_gap_that_was_given(chooser: Callable[..., A
         ("stream.chunk_sise:=8", "stream.chunk_sise is no setting; did you mean stream.chunk_size?"),
         ("stream.resolution:=abc", "stream.resolution is 'abc'; it must be auto, native or WIDTHxHEIGHT"),
         ("frames.odom:=map", "frames.odom is 'map'; it must differ"),
+        ("frames.camera_rpy:=[0.0, 10.0, 0.0]", "must be radians"),
         ("input.cameras:=[a, a]", "names that differ"),
         ("autostart:=perhaps", "autostart"),
     ],

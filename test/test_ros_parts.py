@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from posed_updates import random_pose
 
-from loger_ros.geometry import BODY_FROM_OPTICAL, exp_rotation, inverse, quaternion
+from loger_ros.geometry import BODY_FROM_OPTICAL, exp_rotation, inverse, mount, quaternion
 from loger_ros.ros.loger_node import LogerNode
-from loger_ros.ros.transforms import StaticTransforms, mount
+from loger_ros.ros.transforms import StaticTransforms
 from loger_ros.ros.worker import MOST_REQUESTS, Answer, Refused, Worker
 
 # ---- transforms ---------------------------------------------------------------------------------------

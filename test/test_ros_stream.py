@@ -18,6 +18,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 from networks import small_model
 
 from loger_ros.config import ConfigError, MapConfig, QueueConfig, StreamConfig
+from loger_ros.geometry import mount
 from loger_ros.mapping.cloud import Cloud
 from loger_ros.mapping.journal import read_journal
 from loger_ros.ros.config import FramesConfig, InputConfig, NodeConfig
@@ -25,7 +26,7 @@ from loger_ros.ros.messages import header, image_message
 from loger_ros.ros.network import WatchedModel
 from loger_ros.ros.odometry import Odometer
 from loger_ros.ros.outputs import Outputs, ThinnedWay, placed
-from loger_ros.ros.transforms import Mounting, mount
+from loger_ros.ros.transforms import Mounting
 from loger_ros.stream import Reconstructor
 from loger_ros.types import Camera, Frame
 

@@ -37,13 +37,13 @@ from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 
 from loger_ros.config import StreamConfig  # noqa: E402
+from loger_ros.geometry import mount  # noqa: E402
 from loger_ros.mapping.journal import read_journal  # noqa: E402
 from loger_ros.model import load_model  # noqa: E402
 from loger_ros.ros import interface  # noqa: E402
 from loger_ros.ros.images import LAYOUTS, rgb_of  # noqa: E402
 from loger_ros.ros.messages import camera_info_message, header, image_message  # noqa: E402
 from loger_ros.ros.odometry import Odometer  # noqa: E402
-from loger_ros.ros.transforms import mount  # noqa: E402
 from loger_ros.stream import Reconstructor  # noqa: E402
 from loger_ros.stream.lens import scaled  # noqa: E402
 from loger_ros.types import Camera, Frame  # noqa: E402

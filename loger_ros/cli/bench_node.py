@@ -20,6 +20,7 @@ import yaml
 
 from loger_ros.cli.arguments import image_size
 from loger_ros.config import StreamConfig
+from loger_ros.geometry import mount
 from loger_ros.ros.config import FramesConfig, NetworkConfig
 from loger_ros.stream import Reconstructor
 from loger_ros.types import Frame
@@ -116,7 +117,6 @@ def _bare(args: argparse.Namespace) -> float:
     """Processor seconds per image of a Reconstructor, without the network."""
     from loger_ros.ros.bench.steady_camera import lens, pictures
     from loger_ros.ros.network import load_network
-    from loger_ros.ros.transforms import mount
 
     model = load_network(NetworkConfig(checkpoint=args.model, threads=1))
     given = (text.partition(":=") for text in args.parameters)

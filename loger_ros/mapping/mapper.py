@@ -18,13 +18,13 @@ class Mapper:
         self,
         config: MapConfig,
         cloud: CloudConfig,
-        events: EventLog,
-        device: torch.device | str,
+        events: EventLog | None = None,
+        device: torch.device | str = "cpu",
         together: int = 1,
     ) -> None:
         """together: so many frames are collected and go in at once, which is hardly more work than one."""
         self._cloud, self._interval, self._together = cloud, config.interval, together
-        self._events = events
+        self._events = events or EventLog()
         self._voxels = VoxelMap(config, device)
         self._pace = Pace(config.interval)
         self._waiting: list[Update] = []  # one frame each

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -128,6 +129,8 @@ class FramesConfig(Section):
                 "must be false where publish_odom_base is: it belongs to our own odom → base_link, and would "
                 "put the robot somewhere else together with that of another node",
             )
+        if any(abs(angle) > 2 * math.pi for angle in self.camera_rpy):
+            raise self.error("camera_rpy", "must be radians, none of them beyond a whole turn")
         if len({self.map, self.odom, self.base}) < 3:
             raise self.error("odom", "must differ from frames.map and frames.base")
 

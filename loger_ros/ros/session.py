@@ -11,6 +11,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
 
 from loger_ros.events import EventLog
+from loger_ros.geometry import mount
 from loger_ros.ros.camera_stream import CameraStream
 from loger_ros.ros.config import NodeConfig
 from loger_ros.ros.health import WARN, CameraHealth, Trouble, status_message
@@ -21,7 +22,7 @@ from loger_ros.ros.recording import inside
 from loger_ros.ros.services import folder_of
 from loger_ros.ros.statistics import Statistics
 from loger_ros.ros.time_jumps import TimeJumps
-from loger_ros.ros.transforms import Mounting, StaticTransforms, mount
+from loger_ros.ros.transforms import Mounting, StaticTransforms
 from loger_ros.ros.worker import Worker
 from loger_ros.stream.prepare import Preparation
 

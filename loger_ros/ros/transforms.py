@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from loger_ros.geometry import BODY_FROM_OPTICAL, inverse, rotation_of, transform
+from loger_ros.geometry import inverse, rotation_of, transform
 
 MOST_FRAMES = 4096  # of /tf_static that are remembered
 MOST_REFUSED = 64  # that are told
@@ -70,19 +70,6 @@ class StaticTransforms:
             way[parent] = T_parent_frame @ way[frame]
             frame = parent
         return way
-
-
-def mount(xyz: tuple[float, ...], rpy: tuple[float, ...]) -> np.ndarray:
-    """T_base_camera, in optical axes, of a camera body at xyz (m), turned by roll, pitch and yaw (rad)."""
-    (cr, cp, cy), (sr, sp, sy) = np.cos(rpy), np.sin(rpy)
-    rotation = np.array(
-        [
-            [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
-            [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
-            [-sp, cp * sr, cp * cr],
-        ]
-    )
-    return transform(rotation, np.array(xyz)) @ BODY_FROM_OPTICAL
 
 
 def pose_of(position: Any, orientation: Any) -> np.ndarray | None:
