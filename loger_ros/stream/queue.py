@@ -136,7 +136,8 @@ class FrameQueue:
             oldest = self._frames.popleft()
             message = (
                 f"{self._config.capacity} frames wait already, the oldest was dropped: the network is "
-                "slower than the camera. Set queue.max_rate, or a smaller stream.resolution"
+                "slower than the camera. Set queue.max_rate, or with a published network a smaller "
+                "stream.resolution"
             )
             self.events.add("queue_full", oldest.stamp, message)
             self.dropped["queue_full"] += 1
