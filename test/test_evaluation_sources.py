@@ -297,6 +297,28 @@ def test_recordings_below_a_folder_are_found(sequence: Sequence, tmp_path: Path)
         open_source(tmp_path / "empty")
 
 
+def test_a_picture_beside_recordings_hides_none_of_them(
+    sequence: Sequence, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_tum_folder(sequence, tmp_path / "desk")
+    (tmp_path / "monday").mkdir()
+    (tmp_path / "monday" / "way.mp4").touch()
+    save(tmp_path, ["plan.png"], pictures(1))
+    found = [path.relative_to(tmp_path).as_posix() for path in find_sources(tmp_path)]
+    assert found == ["desk", "monday/way.mp4"]
+    assert f"images that lie in {tmp_path} itself are ignored" in caplog.text
+    assert "(desk, monday)" in caplog.text
+
+
+def test_images_with_folders_of_their_own_are_a_recording(tmp_path: Path) -> None:
+    save(tmp_path, ["0.png", "1.png"], pictures(2))
+    save(tmp_path / "depth", ["0.png", "1.png"], pictures(2))
+    save(tmp_path / "eval", ["trajectory.png"], pictures(1))
+    (tmp_path / "eval" / "metrics.json").touch()
+    (tmp_path / "notes").mkdir()
+    assert list(find_sources(tmp_path)) == [tmp_path]
+
+
 def test_here_and_above_have_the_names_of_their_folders(
     sequence: Sequence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from loger_ros.evaluation.sources.amended import with_truth
-from loger_ros.evaluation.sources.bag import Bag
+from loger_ros.evaluation.sources.bag import OTHER_IMAGES, Bag
 from loger_ros.evaluation.sources.base import Choice, Source, SourceError
 from loger_ros.evaluation.sources.euroc import Euroc
 from loger_ros.evaluation.sources.images import ImageFolder, Video
@@ -97,7 +98,13 @@ def find_sources(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         looked_at.add(here.resolve())
-        if format_of(here) is not None:
+        found = format_of(here)
+        if found is ImageFolder and (below := _recordings_in(here, folders)):
+            logging.getLogger(__name__).warning(
+                f"the images that lie in {here} itself are ignored, since there are recordings in folders "
+                f"below ({', '.join(below)}); `loger eval {here}` takes those images alone"
+            )
+        elif found is not None:
             folders.clear()
             yield here
             continue
@@ -106,3 +113,21 @@ def find_sources(folder: Path) -> Iterator[Path]:
         for name in sorted(files):
             if format_of(here / name) is not None:
                 yield here / name
+
+
+def _recordings_in(here: Path, folders: Sequence[str]) -> list[str]:
+    """Names of the folders that are a recording or hold the file of one; not depth or masks of the images."""
+    return [
+        name
+        for name in sorted(folders)
+        if not name.startswith(".") and not any(word in name.lower() for word in OTHER_IMAGES)
+        if not (here / name / REPORT).exists()
+        if any(format_of(path) is not None for path in (here / name, *_files_in(here / name)))
+    ]
+
+
+def _files_in(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if path.is_file()]
+    except OSError:
+        return []
