@@ -22,6 +22,19 @@ def inverse(pose: np.ndarray) -> np.ndarray:
     return transform(rotation, -(rotation @ pose[..., :3, 3:])[..., 0])
 
 
+def mount(xyz: tuple[float, ...], rpy: tuple[float, ...]) -> np.ndarray:
+    """T_base_camera, in optical axes, of a camera body at xyz (m), turned by roll, pitch and yaw (rad)."""
+    (cr, cp, cy), (sr, sp, sy) = np.cos(rpy), np.sin(rpy)
+    rotation = np.array(
+        [
+            [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
+            [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
+            [-sp, cp * sr, cp * cr],
+        ]
+    )
+    return transform(rotation, np.array(xyz)) @ BODY_FROM_OPTICAL
+
+
 def nearest_rotation(matrix: np.ndarray) -> np.ndarray:
     """The rotation closest to a 3x3 matrix in the Frobenius norm."""
     u, _, vt = np.linalg.svd(matrix)
@@ -98,16 +111,3 @@ def adjoint(pose: np.ndarray) -> np.ndarray:
     result[..., :3, :3] = result[..., 3:, 3:] = rotation
     result[..., :3, 3:] = cross_matrix(pose[..., :3, 3]) @ rotation
     return result
-
-
-def mount(xyz: tuple[float, ...], rpy: tuple[float, ...]) -> np.ndarray:
-    """T_base_camera, in optical axes, of a camera body at xyz (m), turned by roll, pitch and yaw (rad)."""
-    (cr, cp, cy), (sr, sp, sy) = np.cos(rpy), np.sin(rpy)
-    rotation = np.array(
-        [
-            [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
-            [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
-            [-sp, cp * sr, cp * cr],
-        ]
-    )
-    return transform(rotation, np.array(xyz)) @ BODY_FROM_OPTICAL

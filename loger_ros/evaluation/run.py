@@ -25,6 +25,7 @@ from loger_ros.mapping.cloud import Cloud, world_points
 from loger_ros.mapping.journal import Journal
 from loger_ros.mapping.mapper import Mapper
 from loger_ros.mapping.voxel_map import VoxelMap
+from loger_ros.model.carried import Carried
 from loger_ros.stream import Reconstructor
 from loger_ros.stream.lens import bends, check_lens
 from loger_ros.types import Camera, Frame, Trajectory, Update
@@ -92,8 +93,12 @@ def run_source(
     """tolerance: ns between an image and the true pose that its true depth is placed by."""
     events = quiet_log()
     camera = usable_camera(source, settings, events)
-    mounted = source.camera is not None and source.camera.T_base_camera is not None
-    if settings.stream.pitch != NO_PITCH and not mounted and not source.problems.counts["no_mounting"]:
+    mounted = source.camera.T_base_camera if source.camera else None
+    taught, unit = getattr(model, "carried", Carried()), settings.stream.unit
+    if mounted is not None and (doubts := taught.doubts(unit, mounted, unit != StreamConfig.unit)):
+        events.add("mounted_otherwise", 0, "; ".join(doubts))
+    pitched = settings.stream.pitch != NO_PITCH
+    if pitched and mounted is None and not source.problems.counts["no_mounting"]:
         text = (
             "nothing says how the camera is mounted (such as /tf_static of a bag), so images are not turned "
             "to the pitch that the network was taught; on a vehicle, lengths are off by a factor then"

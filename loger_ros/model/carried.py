@@ -33,6 +33,14 @@ class Carried:
     def to_dict(self) -> dict[str, Any]:
         return {name: list(value) for name, value in dataclasses.asdict(self).items() if value is not None}
 
+    def doubts(self, height: float, T_base_camera: np.ndarray, chosen: bool) -> list[str]:
+        """All that speaks against a camera's mounting, as sentences."""
+        found = {
+            "the camera is mounted as the network has not learnt it": self.unlike(height, T_base_camera),
+            "lengths are hardly metres": self.doubtful(height, T_base_camera, chosen),
+        }
+        return [f"{what}: {reason}" for what, reason in found.items() if reason]
+
     def unlike(self, height: float, T_base_camera: np.ndarray) -> str:
         """What the network has not seen of a camera, as a sentence; empty where nothing is to be said."""
         ahead = T_base_camera[:3, 2]

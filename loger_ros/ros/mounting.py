@@ -56,9 +56,4 @@ class Mounted:
             ]
         if taught is None:
             return []
-        unit, level = stream.unit, mounting.T_level_camera
-        found = {
-            "the camera is mounted as the network has not learnt it": taught.unlike(unit, level),
-            "lengths are hardly metres": taught.doubtful(unit, level, chosen=unit != StreamConfig.unit),
-        }
-        return [f"{what}: {reason}" for what, reason in found.items() if reason]
+        return taught.doubts(stream.unit, mounting.T_level_camera, chosen=stream.unit != StreamConfig.unit)
