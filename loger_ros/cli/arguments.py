@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 LOWEST, HIGHEST = 0.001, 10_000.0  # Hz, of images
 
@@ -24,3 +25,18 @@ def rate(text: str) -> float:
     if not LOWEST <= value <= HIGHEST:  # also of NaN
         raise argparse.ArgumentTypeError(f"{text!r}: expected a rate of {LOWEST:g} to {HIGHEST:g} Hz")
     return value
+
+
+def add_camera(parser: argparse._ActionsContainer) -> None:
+    """What a recording does not tell of its camera."""
+    parser.add_argument(
+        "--camera-info",
+        metavar="FILE",
+        default="",
+        help="its calibration, YAML as of ROS's camera_calibration (default: the recording's own)",
+    )
+
+
+def camera_of(args: argparse.Namespace) -> dict[str, Any]:
+    """→ fields of Choice."""
+    return {"camera_info": args.camera_info}

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from loger_ros.cli.arguments import image_size, rate
+from loger_ros.cli.arguments import add_camera, camera_of, image_size, rate
 from loger_ros.cli.settings import add_settings, chosen_settings
 from loger_ros.config import CloudConfig, ConfigError, MapConfig, StreamConfig, cloud_settings_for
 from loger_ros.evaluation.association import TOLERANCE
@@ -75,6 +75,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the true poses are of, on a bag's tf_static (default: as they say; in a file: the camera)",
     )
     recording.add_argument("--camera", default="", help="which camera of a dataset (default: the first)")
+    add_camera(recording)
     recording.add_argument(
         "--rate", type=rate, default=10.0, help="Hz where images have no stamps (default: 10)"
     )
@@ -91,7 +92,15 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def choice_of(args: argparse.Namespace) -> Choice:
-    return Choice(args.topic, args.truth, args.truth_frame, args.camera, args.size, args.rate)
+    return Choice(
+        args.topic,
+        args.truth,
+        args.truth_frame,
+        args.camera,
+        size=args.size,
+        rate=args.rate,
+        **camera_of(args),
+    )
 
 
 def job_of(args: argparse.Namespace, source: str, folder: Path, recommended: dict[str, Any]) -> Job:

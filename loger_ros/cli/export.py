@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from loger_ros.cli.arguments import image_size
+from loger_ros.cli.arguments import add_camera, camera_of, image_size
 from loger_ros.evaluation.evaluate import choice_of_run, settings_of_run
 from loger_ros.evaluation.export.bags import write_result_bag, write_source_bag
 from loger_ros.evaluation.export.colmap import write_colmap
@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("to", metavar="TO", type=Path, help="a file or folder that does not exist yet")
     parser.add_argument("--topic", default="", help="images in a bag (default: guessed)")
     parser.add_argument("--truth", default="", help="a topic of the bag, or a TUM or KITTI file")
+    add_camera(parser)
     parser.add_argument("--size", type=image_size, default=Choice.size, help="of a synthetic sequence")
 
 
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 def _recording(args: argparse.Namespace, progress: Callable[[int], None]) -> None:
     if args.format in OF_RESULTS:
         raise SourceError(f"{args.source} is no result: {args.format} needs what loger eval makes of it")
-    source = open_source(args.source, Choice(topic=args.topic, truth=args.truth, size=args.size))
+    source = open_source(args.source, Choice(args.topic, args.truth, size=args.size, **camera_of(args)))
     write = {"bag": write_source_bag, "tum": write_tum_source, "kitti": write_kitti_source}[args.format]
     write(source, args.to, progress)
 

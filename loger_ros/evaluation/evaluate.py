@@ -62,7 +62,11 @@ class Job:
         facts = dataclasses.asdict(replace(self, folder=Path(), pictures=True, device=""))
         if os.path.islink(self.source):  # what is behind it may change
             facts["behind"] = os.path.realpath(self.source)
-        facts["files"] = _told(Path(self.choice.truth)) + _descriptions(Path(self.source))
+        facts["files"] = [
+            *_told(Path(self.choice.truth)),
+            *_told(Path(self.choice.camera_info)),
+            *_descriptions(Path(self.source)),
+        ]
         file = find_checkpoint(self.model) if self.model in NAMES else Path(self.model)
         if file is not None and file.is_file():
             size, age = file.stat().st_size, file.stat().st_mtime_ns
@@ -110,9 +114,10 @@ def choice_of_run(metrics: dict[str, Any]) -> Choice:
 
 
 def _as_opened(choice: Choice) -> dict[str, Any]:
-    """A truth that is a file is the same from wherever it is looked at."""
-    truth = os.path.abspath(choice.truth) if os.path.exists(choice.truth) else choice.truth
-    return dataclasses.asdict(replace(choice, truth=truth))
+    """Files are the same from wherever they are looked at."""
+    given = {name: getattr(choice, name) for name in ("truth", "camera_info")}
+    found = {name: os.path.abspath(file) for name, file in given.items() if os.path.exists(file)}
+    return dataclasses.asdict(replace(choice, **found))
 
 
 def settings_of_run(metrics: dict[str, Any]) -> Settings:

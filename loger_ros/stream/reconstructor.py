@@ -95,7 +95,7 @@ class Reconstructor:
             message = (
                 "the intrinsics of the camera are not known, so its images are taken to be "
                 f"{field_of_view:g} degrees wide: turns and lengths come out wrong for any other lens; give "
-                "its camera_info"
+                "its camera_info (of a recording: --camera-info FILE)"
             )
             self.events.add("camera_unknown", 0, message)
         self._preparation = partial(

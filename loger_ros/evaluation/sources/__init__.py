@@ -15,6 +15,7 @@ from loger_ros.evaluation.sources.base import Choice, Source, SourceError
 from loger_ros.evaluation.sources.euroc import Euroc
 from loger_ros.evaluation.sources.images import ImageFolder, Video
 from loger_ros.evaluation.sources.kitti import KittiOdometry
+from loger_ros.evaluation.sources.own_camera import own_camera
 from loger_ros.evaluation.sources.posed_frames import ScanNet, SevenScenes
 from loger_ros.evaluation.sources.spires import OxfordSpires
 from loger_ros.evaluation.sources.synthetic import Synthetic
@@ -45,9 +46,9 @@ def open_source(text: str | Path, choice: Choice | None = None) -> Source:
     """The recording at a path, or the synthetic sequence of that name."""
     choice = choice or Choice()
     file = Path(choice.truth) if choice.truth and Path(choice.truth).is_file() else None
-    if file is None:
-        return _opened(text, choice)
-    return with_truth(_opened(text, replace(choice, truth="")), file, choice.truth_frame)
+    source = _opened(text, replace(choice, truth="") if file else choice)
+    source.camera = own_camera(source.camera, choice)
+    return with_truth(source, file, choice.truth_frame) if file else source
 
 
 def _opened(text: str | Path, choice: Choice) -> Source:

@@ -14,6 +14,7 @@ import numpy as np
 
 from loger_ros.evaluation.sources.bag_truth import BagTruth, mounting
 from loger_ros.evaluation.sources.base import MOST_FRAMES, MOST_PIXELS, Choice, SourceError, quiet_log
+from loger_ros.evaluation.sources.own_camera import own_camera
 from loger_ros.ros.camera_info import camera_of, is_rectified
 from loger_ros.ros.images import ImageError, rgb_of, rgb_of_compressed
 from loger_ros.types import Camera, Frame, Trajectory
@@ -47,7 +48,7 @@ class Bag:
             counts = _counts(reader)
             self.topic = _image_topic(path, types, counts, choice.topic)
             self._count = counts[self.topic]
-            self.camera: Camera | None = self._mounted(self._camera(reader, types), reader)
+            self.camera: Camera | None = self._mounted(self._camera(reader, types, choice), reader)
             self._ros2 = reader.is2
         self.kind = f"{'rosbag2' if self._ros2 else 'ROS 1 bag'}, {self.topic}"
         self._truth = BagTruth(self._opened, types, choice, self.problems, self._camera_frame)
@@ -142,12 +143,15 @@ class Bag:
             return int(logged)
         return stamp
 
-    def _camera(self, reader: Any, types: dict[str, str]) -> Camera | None:
+    def _camera(self, reader: Any, types: dict[str, str], choice: Choice) -> Camera | None:
         """From the camera_info beside the images, or the only one of their frame."""
+        given = own_camera(None, choice)
         self._camera_frame = ""
         topic: str | None = f"the camera_info of {self.topic}"
         try:
             self._camera_frame = _first(reader, self.topic).header.frame_id
+            if given is not None:
+                return given
             topic = self._info_topic(reader, types)
             if topic is None:
                 return None
@@ -171,7 +175,7 @@ class Bag:
         text = (
             f"no camera_info is known to be of {self.topic} (frame {self._camera_frame!r}): "
             f"{', '.join(f'{topic} is of {frame!r}' for topic, frame in frames.items())}. "
-            f"Images are taken as they are; record {beside} with them"
+            f"Images are taken as they are; record {beside} with them, or give --camera-info FILE"
         )
         self.problems.add("no_camera_info", 0, text)
         return None

@@ -45,6 +45,7 @@ class Choice:
     truth: str = ""  # a topic of a bag, or a TUM or KITTI file; "": as the format has it
     truth_frame: str = ""  # what the true poses are of; "": in a bag as they say, in a file the camera
     camera: str = ""  # folder or name of a camera; "": the first one
+    camera_info: str = ""  # file of its calibration; "": as the format has it
     size: tuple[int, int] = (224, 168)  # of a synthetic sequence
     rate: float = 10.0  # frames per second where nothing says when images were taken
 

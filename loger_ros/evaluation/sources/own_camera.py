@@ -1,0 +1,48 @@
+"""A camera that the recording does not tell, or tells wrongly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+from loger_ros.evaluation.sources.base import Choice, SourceError, read_yaml
+from loger_ros.ros.camera_info import camera_of
+from loger_ros.types import Camera
+
+
+def own_camera(camera: Camera | None, choice: Choice) -> Camera | None:
+    """camera: as the recording has it; it stays mounted as it is."""
+    if choice.camera_info:
+        mounted = camera.T_base_camera if camera else None
+        camera = replace(read_camera_info(Path(choice.camera_info)), T_base_camera=mounted)
+    return camera
+
+
+def read_camera_info(file: Path) -> Camera:
+    """As ROS's camera_calibration writes it."""
+    values = read_yaml(file)
+    try:
+        camera = camera_of(
+            SimpleNamespace(
+                width=int(values["image_width"]),
+                height=int(values["image_height"]),
+                k=values["camera_matrix"]["data"],
+                d=values["distortion_coefficients"]["data"],
+                p=[0.0] * 12,
+                distortion_model=values["distortion_model"],
+                roi=SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0),
+                binning_x=0,
+                binning_y=0,
+            )
+        )
+    except KeyError as error:
+        raise SourceError(
+            f"{file} has no {error.args[0]}: a calibration as ROS's camera_calibration writes it has "
+            "image_width, image_height, camera_matrix, distortion_model and distortion_coefficients"
+        ) from error
+    except (TypeError, ValueError, IndexError) as error:
+        raise SourceError(f"{file} is no calibration of a camera: {error}") from error
+    if camera is None:
+        raise SourceError(f"{file} is no calibration of a camera: its size or focal length is 0")
+    return camera

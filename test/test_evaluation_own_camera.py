@@ -1,0 +1,117 @@
+"""Cameras that a recording does not tell, given beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from networks import small_model
+from PIL import Image
+
+from loger_ros.cli import main
+from loger_ros.config import StreamConfig
+from loger_ros.evaluation.evaluate import Job
+from loger_ros.evaluation.run import Settings, run_source
+from loger_ros.evaluation.sources import Choice, SourceError, open_source
+from loger_ros.world import SequenceSpec, generate
+from loger_ros.world.bag import write_bag
+
+SMALL_VIEW = StreamConfig(chunk_size=2, overlap=1, resolution="16x12", field_of_view=60)
+CALIBRATION = {
+    "image_width": 40,
+    "image_height": 30,
+    "camera_name": "narrow_stereo",
+    "camera_matrix": {"rows": 3, "cols": 3, "data": [30.0, 0, 19.5, 0, 31.0, 14.5, 0, 0, 1]},
+    "distortion_model": "plumb_bob",
+    "distortion_coefficients": {"rows": 1, "cols": 5, "data": [-0.1, 0.01, 0, 0, 0]},
+    "projection_matrix": {"rows": 3, "cols": 4, "data": [29.0, 0, 19.5, 0, 0, 29, 14.5, 0, 0, 0, 1, 0]},
+}
+
+
+@pytest.fixture
+def calibration(tmp_path: Path) -> Path:
+    return written(tmp_path, {})
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    (tmp_path / "images").mkdir()
+    for i in range(3):
+        pixels = np.random.default_rng(i).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{i}.png")
+    return tmp_path / "images"
+
+
+def written(folder: Path, changes: dict[str, object]) -> Path:
+    values = {name: value for name, value in (CALIBRATION | changes).items() if value is not None}
+    (folder / "camera.yaml").write_text(yaml.safe_dump(values))
+    return folder / "camera.yaml"
+
+
+def test_own_images_get_the_camera_of_a_calibration(images: Path, calibration: Path) -> None:
+    source = open_source(images, Choice(camera_info=str(calibration)))
+    camera = source.camera
+    assert (camera.width, camera.height, camera.model) == (40, 30, "plumb_bob")
+    np.testing.assert_array_equal(camera.matrix, [[30, 0, 19.5], [0, 31, 14.5], [0, 0, 1]])
+    assert camera.distortion == (-0.1, 0.01, 0, 0, 0)
+    run = run_source(source, small_model().requires_grad_(False), Settings(SMALL_VIEW))
+    assert not run.events.counts
+    assert run.camera_is_known
+
+
+def test_a_camera_that_nobody_tells_names_the_way_to_tell_it(images: Path) -> None:
+    run = run_source(open_source(images), small_model().requires_grad_(False), Settings(SMALL_VIEW))
+    (event,) = run.events.recent
+    assert event.name == "camera_unknown"
+    assert "--camera-info FILE" in event.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"camera_matrix": None}, "has no camera_matrix: a calibration as"),
+        ({"distortion_coefficients": {"rows": 1}}, "has no data"),
+        ({"camera_matrix": {"data": [1, 2]}}, "is no calibration of a camera"),
+        ({"camera_matrix": 5}, "is no calibration of a camera"),
+        ({"camera_matrix": {"data": [0.0] * 9}}, "its size or focal length is 0"),
+        ({"distortion_model": "of the moon"}, "of the moon"),
+        ({"distortion_coefficients": {"data": [float("nan")]}}, "not finite"),
+        ({"image_width": 40_000}, "is K of another image size?"),
+    ],
+)
+def test_a_file_that_is_no_calibration_is_named(
+    changes: dict[str, object], message: str, images: Path, tmp_path: Path
+) -> None:
+    file = written(tmp_path, changes)
+    with pytest.raises(SourceError, match=message) as caught:
+        open_source(images, Choice(camera_info=str(file)))
+    assert str(file) in str(caught.value)
+
+
+def test_a_bag_without_camera_info_keeps_its_mounting(tmp_path: Path, calibration: Path) -> None:
+    pytest.importorskip("rosbags")
+    sequence = generate(SequenceSpec("rooms", frames=2, width=40, height=30), seed=4)
+    write_bag(sequence, tmp_path / "bag")
+    mounted = open_source(tmp_path / "bag").camera.T_base_camera
+    camera = open_source(tmp_path / "bag", Choice(camera_info=str(calibration))).camera
+    assert camera.matrix[0, 0] == 30
+    np.testing.assert_array_equal(camera.T_base_camera, mounted)
+
+
+def test_another_calibration_is_another_job(images: Path, calibration: Path, tmp_path: Path) -> None:
+    job = Job(str(images), tmp_path / "out", "tiny", Settings(), Choice(camera_info=str(calibration)))
+    before = job.fingerprint
+    calibration.write_text(calibration.read_text() + "\n")
+    assert job.fingerprint != before
+
+
+def test_the_option_is_heard_where_recordings_are_opened(
+    images: Path, calibration: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    given = ["--camera-info", str(calibration)]
+    assert main(["export", "tum", str(images), str(tmp_path / "tum"), *given]) == 0
+    assert open_source(tmp_path / "tum").camera.matrix[0, 0] == 30
+    assert main(["eval", str(images), "--camera-info", str(tmp_path / "none.yaml")]) == 2
+    assert "none.yaml cannot be read" in capsys.readouterr().err
