@@ -157,16 +157,18 @@ class StreamConfig(Section):
     )
     field_of_view: float = setting(
         0.0,
-        "Angle of view, from left to right, that the network was taught: where the camera's intrinsics are "
-        "known, its images are brought to it, cut or with black borders; 0: images are only resized",
+        "Of the network, not of your camera: the angle of view, from left to right, that it was taught. "
+        "Where the camera's intrinsics are known, its images are brought to it, cut or with black borders; "
+        "0: images are only resized",
         unit="degrees",
         minimum=0,
         maximum=150,
     )
     pitch: float = setting(
         NO_PITCH,
-        "Angle downwards at which the network was taught to look from a vehicle: where field_of_view is set "
-        "and the mounting of the camera is known, its images are turned to it; -90: never",
+        "Of the network, not of your camera: the angle downwards at which it was taught to look from a "
+        "vehicle. Where field_of_view is set and the mounting of the camera is known, its images are turned "
+        "to it; -90: never",
         unit="degrees",
         minimum=NO_PITCH,
         maximum=90,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,10 @@ from PIL import Image
 
 from loger_ros.cli import main
 from loger_ros.config import StreamConfig
-from loger_ros.evaluation.evaluate import Job
+from loger_ros.evaluation.evaluate import Job, choice_of_run
 from loger_ros.evaluation.run import Settings, run_source
 from loger_ros.evaluation.sources import Choice, SourceError, open_source
+from loger_ros.geometry import mount
 from loger_ros.world import SequenceSpec, generate
 from loger_ros.world.bag import write_bag
 
@@ -98,6 +101,41 @@ def test_a_bag_without_camera_info_keeps_its_mounting(tmp_path: Path, calibratio
     camera = open_source(tmp_path / "bag", Choice(camera_info=str(calibration))).camera
     assert camera.matrix[0, 0] == 30
     np.testing.assert_array_equal(camera.T_base_camera, mounted)
+
+
+def test_a_mounting_that_is_said_counts(images: Path, calibration: Path, tmp_path: Path) -> None:
+    """Metres and radians as the node's parameters; the camera's body looks along x of the base."""
+    choice = Choice(
+        camera_info=str(calibration), camera_xyz=(0.2, 0, 0.5), camera_rpy=(0, np.pi / 6, np.pi / 2)
+    )
+    mounted = open_source(images, choice).camera.T_base_camera
+    np.testing.assert_allclose(mounted[:3, 3], [0.2, 0, 0.5])
+    np.testing.assert_allclose(mounted[:3, 2], [0, np.sqrt(3) / 2, -0.5], atol=1e-12)
+    low = open_source(images, Choice(camera_info=str(calibration), camera_xyz=(0, 0, 0.1))).camera
+    np.testing.assert_array_equal(low.T_base_camera[:3], mount((0, 0, 0.1), (0, 0, 0))[:3])
+    with pytest.raises(SourceError, match="give --camera-info FILE, too"):
+        open_source(images, Choice(camera_xyz=(0, 0, 0.1)))
+    with pytest.raises(SourceError, match="finite"):
+        open_source(images, Choice(camera_info=str(calibration), camera_rpy=(0, float("nan"), 0)))
+
+
+def test_it_replaces_that_of_a_bag_and_goes_into_one(images: Path, calibration: Path, tmp_path: Path) -> None:
+    pytest.importorskip("rosbags")
+    given = ["--camera-xyz", "0.1", "-0.2", "0.3", "--camera-rpy", "0", "-0.1", "0"]
+    command = ["export", "bag", str(images), str(tmp_path / "bag"), "--camera-info", str(calibration)]
+    assert main([*command, *given]) == 0
+    mounted = open_source(tmp_path / "bag").camera.T_base_camera
+    np.testing.assert_allclose(mounted, mount((0.1, -0.2, 0.3), (0, -0.1, 0)), atol=1e-12)
+    other = open_source(tmp_path / "bag", Choice(camera_xyz=(1, 2, 3))).camera
+    np.testing.assert_allclose(other.T_base_camera, mount((1, 2, 3), (0, 0, 0)))
+
+
+def test_a_finished_run_knows_how_its_camera_was_given() -> None:
+    choice = Choice(camera_info="camera.yaml", camera_xyz=(0, 0, 0.5))
+    metrics = json.loads(json.dumps({"choice": dataclasses.asdict(choice)}))
+    assert choice_of_run(metrics) == choice
+    del metrics["choice"]["camera_xyz"]
+    assert choice_of_run(metrics).camera_xyz == (), "of a version before"
 
 
 def test_another_calibration_is_another_job(images: Path, calibration: Path, tmp_path: Path) -> None:

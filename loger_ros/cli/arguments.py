@@ -35,8 +35,24 @@ def add_camera(parser: argparse._ActionsContainer) -> None:
         default="",
         help="its calibration, YAML as of ROS's camera_calibration (default: the recording's own)",
     )
+    for name, axes, what in (
+        ("--camera-xyz", ("X", "Y", "Z"), "m, where it sits on the robot's base (x ahead, z up)"),
+        ("--camera-rpy", ("R", "P", "Y"), "rad, roll, pitch (down is positive) and yaw of the camera's body"),
+    ):
+        parser.add_argument(
+            name,
+            nargs=3,
+            type=float,
+            metavar=axes,
+            default=(),
+            help=f"{what}, as the node's frames.{name[2:].replace('-', '_')} (default: a bag's /tf_static)",
+        )
 
 
 def camera_of(args: argparse.Namespace) -> dict[str, Any]:
     """→ fields of Choice."""
-    return {"camera_info": args.camera_info}
+    return {
+        "camera_info": args.camera_info,
+        "camera_xyz": tuple(args.camera_xyz),
+        "camera_rpy": tuple(args.camera_rpy),
+    }

@@ -67,8 +67,8 @@ def _require_mounting(source: Source, job: Job) -> None:
     if job.settings.stream.motion == "wheels" and (camera is None or camera.T_base_camera is None):
         raise SourceError(
             "--motion wheels needs to know how the camera sits on the vehicle: a recording with camera_info "
-            "(or --camera-info FILE), and /tf_static from base_link to the camera, straightened by it "
-            "(no --no-undistort)"
+            "(or --camera-info FILE), and /tf_static from base_link to the camera (or --camera-xyz and "
+            "--camera-rpy), straightened by it (no --no-undistort)"
         )
 
 

@@ -108,7 +108,8 @@ def choice_of_run(metrics: dict[str, Any]) -> Choice:
     """How the recording of a finished run was opened."""
     try:
         values = dict(metrics["choice"])
-        return Choice(**(values | {"size": tuple(values["size"])}))
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return Choice(**(values | lists))
     except (KeyError, TypeError) as error:
         raise SourceError(f"metrics.json does not say how its recording was opened ({error!r})") from error
 

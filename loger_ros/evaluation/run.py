@@ -100,8 +100,9 @@ def run_source(
     pitched = settings.stream.pitch != NO_PITCH
     if pitched and mounted is None and not source.problems.counts["no_mounting"]:
         text = (
-            "nothing says how the camera is mounted (such as /tf_static of a bag), so images are not turned "
-            "to the pitch that the network was taught; on a vehicle, lengths are off by a factor then"
+            "nothing says how the camera is mounted (such as /tf_static of a bag, or --camera-xyz and "
+            "--camera-rpy), so images are not turned to the pitch that the network was taught; on a vehicle, "
+            "lengths are off by a factor then"
         )
         events.add("no_mounting", 0, text)
     stream = Reconstructor.from_config(

@@ -23,7 +23,8 @@ NEAREST = 0.03  # of the median depth; nearer points would outweigh all others
 POINTS = 512  # of a frame, about, that tell how far away things are
 MOUNTING_UNKNOWN = (
     "stream.motion is wheels, but the vehicle is taken to be free, as where its camera sits is not known: "
-    "publish camera_info and leave input.undistort true; a recording needs /tf_static from base_link to it"
+    "publish camera_info and leave input.undistort true; a recording needs /tf_static from base_link to it "
+    "or --camera-xyz and --camera-rpy"
 )
 
 

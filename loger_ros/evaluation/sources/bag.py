@@ -14,7 +14,7 @@ import numpy as np
 
 from loger_ros.evaluation.sources.bag_truth import BagTruth, mounting
 from loger_ros.evaluation.sources.base import MOST_FRAMES, MOST_PIXELS, Choice, SourceError, quiet_log
-from loger_ros.evaluation.sources.own_camera import own_camera
+from loger_ros.evaluation.sources.own_camera import read_camera_info
 from loger_ros.ros.camera_info import camera_of, is_rectified
 from loger_ros.ros.images import ImageError, rgb_of, rgb_of_compressed
 from loger_ros.types import Camera, Frame, Trajectory
@@ -145,7 +145,7 @@ class Bag:
 
     def _camera(self, reader: Any, types: dict[str, str], choice: Choice) -> Camera | None:
         """From the camera_info beside the images, or the only one of their frame."""
-        given = own_camera(None, choice)
+        given = read_camera_info(Path(choice.camera_info)) if choice.camera_info else None
         self._camera_frame = ""
         topic: str | None = f"the camera_info of {self.topic}"
         try:

@@ -46,6 +46,8 @@ class Choice:
     truth_frame: str = ""  # what the true poses are of; "": in a bag as they say, in a file the camera
     camera: str = ""  # folder or name of a camera; "": the first one
     camera_info: str = ""  # file of its calibration; "": as the format has it
+    camera_xyz: tuple[float, ...] = ()  # metres, where it sits on the base; (): as the recording has it
+    camera_rpy: tuple[float, ...] = ()  # radians, how its body is turned there; pitch down is positive
     size: tuple[int, int] = (224, 168)  # of a synthetic sequence
     rate: float = 10.0  # frames per second where nothing says when images were taken
 

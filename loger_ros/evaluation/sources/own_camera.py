@@ -6,16 +6,29 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
+
 from loger_ros.evaluation.sources.base import Choice, SourceError, read_yaml
+from loger_ros.geometry import mount
 from loger_ros.ros.camera_info import camera_of
 from loger_ros.types import Camera
 
 
 def own_camera(camera: Camera | None, choice: Choice) -> Camera | None:
-    """camera: as the recording has it; it stays mounted as it is."""
+    """camera: as the recording has it; what is not given stays as it is."""
     if choice.camera_info:
         mounted = camera.T_base_camera if camera else None
         camera = replace(read_camera_info(Path(choice.camera_info)), T_base_camera=mounted)
+    if choice.camera_xyz or choice.camera_rpy:
+        if camera is None:
+            raise SourceError(
+                "--camera-xyz and --camera-rpy mount a camera, and the recording does not say which it is: "
+                "give --camera-info FILE, too"
+            )
+        xyz, rpy = choice.camera_xyz or (0.0,) * 3, choice.camera_rpy or (0.0,) * 3
+        if not np.isfinite([xyz, rpy]).all():
+            raise SourceError("--camera-xyz and --camera-rpy take finite numbers")
+        camera = replace(camera, T_base_camera=mount(xyz, rpy))
     return camera
 
 
