@@ -30,6 +30,7 @@ from loger_ros.model import (
 )
 from loger_ros.model.catalog import PACKAGE_FOLDER
 from loger_ros.model.checkpoint import open_checkpoint, save_checkpoint
+from loger_ros.model.weights import recommended_by
 from loger_ros.ros import network
 from loger_ros.ros.config import NetworkConfig
 
@@ -92,6 +93,43 @@ def test_each_published_model_is_run_as_its_publishers_run_it(small_presets, tmp
     assert main(["weights", "convert", str(star), str(tmp_path / "half.safetensors")]) == 0
     assert open_checkpoint(tmp_path / "half.safetensors").stream == {"alignment": "se3"}
     assert load_model(small_checkpoint(own, chunk_size=4)).recommended == {"chunk_size": 4}  # its word counts
+
+
+def test_convert_writes_how_to_run_it(tmp_path, capsys, caplog):
+    """Weights with a config of their own, as others train them: nothing in the file says it."""
+    model = small_model()
+    source, target, settings = (tmp_path / name for name in ("own.pt", "own.safetensors", "stream.yaml"))
+    torch.save(model.state_dict(), source)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(model.config.to_dict()))
+    convert = ["weights", "convert", str(source), str(target), "--config", str(tmp_path / "config.yaml")]
+    assert main(convert) == 0
+    for _ in range(2):
+        assert load_model(target).recommended == recommended_by(target, "cpu", "float32") == {}
+    (told,) = (record.message for record in caplog.records if str(target) in record.message)
+    assert "does not say how to run it" in told
+    assert "(chunk_size 32, resolution auto)" in told
+    assert "convert IN OUT --stream FILE" in told
+    target.unlink()
+    for text, reason in (
+        ("chunk_sise: 8", "stream.chunk_sise is no setting"),
+        ("chunk_size: 2\noverlap: 2", "stream.overlap is 2; it must be less"),
+        ("resolution: wide", "must be auto, native or WIDTHxHEIGHT"),
+        ("- chunk_size", "holds no settings such as chunk_size"),
+        ("[", "is no YAML"),
+    ):
+        settings.write_text(text)
+        assert main([*convert, "--stream", str(settings)]) == 1
+        said = capsys.readouterr().err
+        assert reason in said
+        assert str(settings) in said
+        assert not target.exists()
+    settings.write_text("chunk_size: 8\nresolution: 32x24\n")
+    assert main([*convert, "--stream", str(settings)]) == 0
+    assert load_model(target).recommended == {"chunk_size": 8, "resolution": "32x24"}
+    settings.write_text("chunk_size: 9\n")
+    other = str(tmp_path / "other.safetensors")
+    assert main(["weights", "convert", str(target), other, "--stream", str(settings)]) == 0
+    assert load_model(other).recommended == {"chunk_size": 9, "resolution": "32x24"}
 
 
 def test_the_wrong_name_is_refused_with_the_right_one(small_presets, tmp_path):

@@ -24,7 +24,7 @@ from loger_ros.model.checkpoint import (
     save_checkpoint,
 )
 from loger_ros.model.verify import CheckpointReport, looked_at, verify_checkpoint
-from loger_ros.model.weights import DTYPES, fitted_model, held_dtype, recommended
+from loger_ros.model.weights import DTYPES, fitted_model, held_dtype, recommended, stream_settings
 
 _MAX_BYTES = 16 * 10**9  # three times a full LoGeR checkpoint
 
@@ -52,6 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype", choices=[name for name in DTYPES if name != "float64"], default="bfloat16"
     )
     convert.add_argument("--config", type=Path, help="YAML, for a .pt that is not LoGeR or LoGeR*")
+    convert.add_argument(
+        "--stream", type=Path, metavar="FILE", help="YAML, settings of the stream that it is to be run with"
+    )
     convert.set_defaults(weights_run=_convert)
 
     mean = commands.add_parser("mean", help="the mean of the weights of runs that began with the same model")
@@ -147,6 +150,7 @@ def _convert(args: argparse.Namespace) -> int:
     _check_target(args.target)
     checkpoint = open_checkpoint(args.source)
     model = fitted_model(checkpoint, args.config)
+    stream = stream_settings(args.stream, checkpoint) if args.stream else recommended(checkpoint)
     products, dtype = model.product_weights(), DTYPES[args.dtype]
     shapes = {
         name: (held_dtype(name, products, dtype), tensor.shape) for name, tensor in checkpoint.tensors.items()
@@ -160,7 +164,7 @@ def _convert(args: argparse.Namespace) -> int:
         shapes,
         model.config.to_dict(),
         lambda name: _finite(name, checkpoint.copy(name, shapes[name][0])),
-        recommended(checkpoint),
+        stream,
         checkpoint.carried,
     )
     print(f"{args.target}: {args.target.stat().st_size:,} bytes, was {args.source.stat().st_size:,}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import time
 from collections.abc import Mapping
@@ -68,6 +69,7 @@ def load_model(
         raise ValueError(f"checkpoint: {name_or_path} is a path already; give 'checkpoint' with a name only")
     opened, model = _opened(name_or_path, checkpoint, config)
     _fill(model, opened, chosen_dtype, chosen_device)
+    _tell_what_is_missing(opened)
     model.recommended, model.carried = recommended(opened), carried(opened)
     used = model.eval().requires_grad_(False).set_attention_backend(attention)
     _log.info(
@@ -87,6 +89,7 @@ def recommended_by(name_or_path: str | Path, device: str, dtype: str) -> dict[st
     """Settings of the stream, of a checkpoint that could be loaded so; its weights stay in the file."""
     _dtype(dtype, _device(device))
     opened, _ = _opened(name_or_path)
+    _tell_what_is_missing(opened)
     return recommended(opened)
 
 
@@ -183,17 +186,50 @@ def recommended(checkpoint: Checkpoint) -> dict[str, Any]:
     if not checkpoint.stream:
         preset = matching_preset(checkpoint.tensors)
         return dict(PUBLISHED[preset].stream) if preset else {}
-    known = {entry.name for entry in dataclasses.fields(StreamConfig)}
-    unknown = sorted(checkpoint.stream.keys() - known)
     try:
-        if unknown:
-            raise ConfigError(f"stream.{unknown[0]} is no setting of this version")
-        StreamConfig(**checkpoint.stream)
+        _check_stream(checkpoint.stream)
     except _ODD as error:
         raise CheckpointError(
             f"{checkpoint.path}: the stream settings that it recommends: {error}"
         ) from error
     return dict(checkpoint.stream)
+
+
+def stream_settings(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a checkpoint is to recommend: settings of the stream in a YAML file, else what it does now."""
+    given = _read_yaml(path)
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{path} holds no settings such as chunk_size: 32, one in each line")
+    settings = {**recommended(checkpoint), **given}
+    try:
+        _check_stream(settings)
+    except _ODD as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return settings
+
+
+def _check_stream(settings: Mapping[str, Any]) -> None:
+    known = {entry.name for entry in dataclasses.fields(StreamConfig)}
+    if unknown := sorted(map(str, settings.keys() - known)):
+        raise ConfigError(f"stream.{unknown[0]} is no setting of this version")
+    StreamConfig(**settings)
+
+
+def _tell_what_is_missing(checkpoint: Checkpoint) -> None:
+    if checkpoint.stream or matching_preset(checkpoint.tensors):
+        return
+    _warn_once(
+        f"{checkpoint.path} does not say how to run it, so settings that are not given are those of a "
+        f"full-size LoGeR (chunk_size {StreamConfig.chunk_size}, resolution {StreamConfig.resolution}): "
+        "where it was trained with others, poses are far off. 'loger weights convert IN OUT --stream FILE' "
+        "writes them into it"
+    )
+
+
+@functools.cache
+def _warn_once(warning: str) -> None:
+    """Not again with every load."""
+    _log.warning(warning)
 
 
 def carried(checkpoint: Checkpoint) -> Carried:
@@ -215,28 +251,29 @@ def _embedded(checkpoint: Checkpoint) -> ModelConfig:
 def _config(config: ModelConfig | Mapping[str, Any] | str | Path) -> ModelConfig:
     if isinstance(config, ModelConfig):
         return config
-    return ModelConfig.from_dict(config if isinstance(config, Mapping) else _read_yaml(Path(config)))
+    if not isinstance(config, Mapping):
+        path, config = config, _read_yaml(Path(config))
+        if not isinstance(config, Mapping) or not isinstance(config.get("model", {}), Mapping):
+            raise ConfigError(f"{path} holds no section of model sizes")
+    return ModelConfig.from_dict(config)
 
 
-def _read_yaml(path: Path) -> Mapping[str, Any]:
+def _read_yaml(path: Path) -> Any:
     try:
         with path.open(encoding="utf-8") as file:
             text = file.read(_MAX_YAML + 1)
         if len(text) > _MAX_YAML:
-            raise ConfigError(f"{path} is longer than {_MAX_YAML} characters: it is no model config")
+            raise ConfigError(f"{path} is longer than {_MAX_YAML} characters: no settings are")
         depth = 0
         for event in yaml.parse(text):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent) or depth > _MAX_DEPTH:
-                raise ConfigError(f"{path} uses YAML aliases or deep nesting, which no model config needs")
-        values = yaml.safe_load(text)
+                raise ConfigError(f"{path} uses YAML aliases or deep nesting, which no settings need")
+        return yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is no YAML: {first_line(error)}") from error
-    if not isinstance(values, Mapping) or not isinstance(values.get("model", {}), Mapping):
-        raise ConfigError(f"{path} holds no section of model sizes")
-    return values
 
 
 def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
