@@ -8,13 +8,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 rclpy = pytest.importorskip("rclpy", reason="needs ROS 2")
 
+from lifecycle_msgs.msg import Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState  # noqa: E402
 from node_rig import NODE, SECOND, Tester, end, node_process, pictures, said_by  # noqa: E402
+from rclpy.task import Future  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
 from loger_ros.mapping.journal import read_journal  # noqa: E402
@@ -70,6 +73,13 @@ def inside_the_network(
         tester.close()
 
 
+def asked(tester: Tester, kind: type, service: str, request: Any) -> Future:
+    """Of the node, which need not answer."""
+    client = tester.node.create_client(kind, f"/{NODE}/{service}")
+    tester.wait(client.service_is_ready)
+    return client.call_async(request)
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_it_waits_for_the_chunk_at_hand_and_keeps_its_poses(
     ros_environment: dict[str, str], ros_domain: int, tmp_path: Path, how: signal.Signals
@@ -88,10 +98,8 @@ def test_a_service_is_answered_when_the_chunk_at_hand_is_done_and_nothing_else_w
     ros_environment: dict[str, str], ros_domain: int, tmp_path: Path
 ) -> None:
     with inside_the_network(ros_environment, ros_domain, tmp_path) as (tester, stamps):
-        client = tester.node.create_client(Trigger, f"/{NODE}/reset")
-        tester.wait(client.service_is_ready)
         told = len(tester.heard[interface.DIAGNOSTICS.name])
-        reset = client.call_async(Trigger.Request())
+        reset = asked(tester, Trigger, "reset", Trigger.Request())
         assert tester.state() == "active"
         tester.wait(lambda: len(tester.heard[interface.DIAGNOSTICS.name]) > told)
         assert tester.set("output.map_period", 3.0) == ""
@@ -111,13 +119,11 @@ def test_a_signal_while_the_last_chunk_is_worked_on_in_a_transition_costs_no_pos
         stamps += tester.send_images(pictures(2), stamps[-1] + SECOND // 10)
         tester.wait(lambda: tester.health().get("frames_processed") == str(len(stamps)))
         assert tester.transition("deactivate")
-        client = tester.node.create_client(ChangeState, f"/{NODE}/change_state")
-        tester.wait(client.service_is_ready)
-        cleanup = ChangeState.Request()
-        cleanup.transition.label = "cleanup"
         (tmp_path / GO).unlink()
         (tmp_path / INSIDE).unlink()
-        client.call_async(cleanup)
+        asked(
+            tester, ChangeState, "change_state", ChangeState.Request(transition=Transition(label="cleanup"))
+        )
         tester.wait((tmp_path / INSIDE).exists)
         tester.process.send_signal(signal.SIGINT)
         (tmp_path / GO).touch()
@@ -131,11 +137,8 @@ def test_a_signal_while_a_transition_waits_for_the_chunk_at_hand_costs_no_pose(
     """Before Python 3.13, a join that SIGINT interrupts takes the thread for ended."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with inside_the_network(ros_environment, ros_domain, tmp_path) as (tester, stamps):
-        client = tester.node.create_client(ChangeState, f"/{NODE}/change_state")
-        tester.wait(client.service_is_ready)
-        deactivate = ChangeState.Request()
-        deactivate.transition.label = "deactivate"
-        client.call_async(deactivate)
+        deactivate = ChangeState.Request(transition=Transition(label="deactivate"))
+        asked(tester, ChangeState, "change_state", deactivate)
         tester.wait(lambda: tester.node.count_subscribers("/image") == 0)
         tester.process.send_signal(signal.SIGINT)
         time.sleep(0.5)
@@ -149,9 +152,7 @@ def test_a_file_that_was_asked_for_and_cannot_be_written_any_more_is_named(
     ros_environment: dict[str, str], ros_domain: int, tmp_path: Path
 ) -> None:
     with inside_the_network(ros_environment, ros_domain, tmp_path) as (tester, _):
-        client = tester.node.create_client(Trigger, f"/{NODE}/save_map")
-        tester.wait(client.service_is_ready)
-        saved = client.call_async(Trigger.Request())
+        saved = asked(tester, Trigger, "save_map", Trigger.Request())
         assert tester.state() == "active"  # asked after it, and answered
         assert not saved.done()
         tester.process.send_signal(signal.SIGTERM)
