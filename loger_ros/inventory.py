@@ -13,6 +13,7 @@ from enum import Enum
 from pathlib import Path
 
 OLDEST_TORCH = (2, 4)
+OPENCV_CURE = "pip install opencv-python-headless, or apt install python3-opencv"
 PYTHONS = ((3, 10), (3, 13))  # oldest and newest that are tested
 
 
@@ -101,6 +102,22 @@ def numpy() -> Finding:
         return Finding("NumPy", f"{version}, and cv_bridge works with it")
     cure = "needed for unusual image encodings only; if it was built for NumPy 1: pip install 'numpy<2'"
     return Finding("NumPy", f"{version}, but cv_bridge does not work with it", Verdict.NOTE, cure)
+
+
+def opencv() -> Finding:
+    try:
+        import cv2
+    except Exception as error:  # also of a build for another NumPy, or without a library of the system
+        return Finding("OpenCV", f"does not import: {error}", Verdict.WRONG, OPENCV_CURE)
+    return Finding("OpenCV", cv2.__version__)
+
+
+def optional(name: str, purpose: str) -> Finding:
+    """A package that only some commands need."""
+    try:
+        return Finding(name, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, f"not installed; {purpose} need it", Verdict.NOTE, f"pip install {name}")
 
 
 def flash_attention() -> Finding:

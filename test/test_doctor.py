@@ -29,6 +29,28 @@ def test_the_cure_stands_below_what_is_wrong() -> None:
     assert third.strip() == "→ install it"
 
 
+def test_packages_that_are_missing_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    assert inventory.opencv().verdict is Verdict.WRONG
+    assert "opencv-python-headless" in inventory.opencv().cure
+    found = inventory.optional("no-such-package", "bags")
+    assert (found.verdict, found.cure) == (Verdict.NOTE, "pip install no-such-package")
+    assert "bags need it" in found.value
+    assert inventory.optional("pytest", "tests").value == pytest.__version__
+
+
+@pytest.mark.parametrize("command", ["eval", "replay", "export"])
+def test_a_command_without_opencv_says_how_to_get_it(command: str) -> None:
+    code = (
+        "import sys; sys.modules['cv2'] = None; from loger_ros.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    words = [sys.executable, "-c", code, command, "x"]
+    ran = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert ran.returncode == 2
+    assert ran.stderr.startswith(f"loger {command} needs OpenCV, which is missing: pip install")
+    assert "Traceback" not in ran.stderr
+
+
 @pytest.mark.skipif(not ROS_IS_HERE, reason="needs ROS 2")
 def test_it_finds_this_environment_fit() -> None:
     ran = subprocess.run(
@@ -43,6 +65,9 @@ def test_it_finds_this_environment_fit() -> None:
         "RMW",
         "large messages",
         "NumPy",
+        "OpenCV",
+        "rosbags",
+        "matplotlib",
         "torch",
         "device",
         "checkpoint",

@@ -10,6 +10,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from loger_ros.inventory import OPENCV_CURE
+
 STOPPED = 130  # exit code of what was interrupted
 COMMANDS = {
     "demo": "see it work: a synthetic robot drives, the node says where it is, against the truth",
@@ -41,7 +43,13 @@ def _called(argv: list[str]) -> int:
     for name, summary in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=summary, description=summary)
         if name == called:
-            module = importlib.import_module(f"loger_ros.cli.{name}")
+            try:
+                module = importlib.import_module(f"loger_ros.cli.{name}")
+            except ModuleNotFoundError as error:
+                if error.name != "cv2":
+                    raise
+                print(f"loger {name} needs OpenCV, which is missing: {OPENCV_CURE}", file=sys.stderr)
+                return 2
             module.add_arguments(subparser)
             subparser.set_defaults(run=module.run)
     args = parser.parse_args(argv)
