@@ -1,4 +1,4 @@
-"""Cameras that a recording does not tell, given beside it."""
+"""Cameras that a recording does not tell, given beside it, and those that the network did not learn from."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from PIL import Image
 from loger_ros.cli import main
 from loger_ros.config import StreamConfig
 from loger_ros.evaluation.evaluate import Job, choice_of_run
+from loger_ros.evaluation.report.folder import problems_of
 from loger_ros.evaluation.run import Settings, run_source
 from loger_ros.evaluation.sources import Choice, SourceError, open_source
 from loger_ros.geometry import mount
+from loger_ros.model.carried import Carried
 from loger_ros.world import SequenceSpec, generate
 from loger_ros.world.bag import write_bag
 
@@ -128,6 +130,29 @@ def test_it_replaces_that_of_a_bag_and_goes_into_one(images: Path, calibration: 
     np.testing.assert_allclose(mounted, mount((0.1, -0.2, 0.3), (0, -0.1, 0)), atol=1e-12)
     other = open_source(tmp_path / "bag", Choice(camera_xyz=(1, 2, 3))).camera
     np.testing.assert_allclose(other.T_base_camera, mount((1, 2, 3), (0, 0, 0)))
+
+
+@pytest.mark.parametrize(
+    ("unit", "mounted", "said"),
+    [
+        (0.4, mount((0, 0, 0.4), (0, 0.1, 0)), []),
+        (1.0, mount((0, 0, 0.4), (0, 0.1, 0)), ["lengths are hardly metres"]),
+        (0.4, mount((0, 0, 0.4), (0, -0.5, 0)), ["as the network has not learnt it: it is -28.6 degrees"]),
+        (0.05, mount((0, 0, 0.4), (0, 0.1, 0)), ["as the network has not learnt it", "set stream.unit to"]),
+        (1.0, None, []),
+    ],
+)
+def test_a_mounting_that_the_network_did_not_learn_is_told_once(
+    unit: float, mounted: np.ndarray | None, said: list[str], images: Path, calibration: Path
+) -> None:
+    model = small_model().requires_grad_(False)
+    model.carried = Carried(height=(0.2, 1.2), pitch=(0, 20))
+    source = open_source(images, Choice(camera_info=str(calibration)))
+    source.camera = dataclasses.replace(source.camera, T_base_camera=mounted)
+    run = run_source(source, model, Settings(dataclasses.replace(SMALL_VIEW, unit=unit)))
+    assert run.events.counts == ({"mounted_otherwise": 1} if said else {})
+    for words in said:
+        assert words in problems_of(source, run)[0]["message"]
 
 
 def test_a_finished_run_knows_how_its_camera_was_given() -> None:

@@ -22,15 +22,13 @@ from loger_ros.config import CloudConfig, StreamConfig
 from loger_ros.evaluation.evaluate import SO_FAR, Job, evaluate, judge
 from loger_ros.evaluation.progress import Line, duration
 from loger_ros.evaluation.report.compare import method_labels
-from loger_ros.evaluation.report.folder import MARK, problems_of, read_metrics
+from loger_ros.evaluation.report.folder import MARK, read_metrics
 from loger_ros.evaluation.run import Settings, run_source
 from loger_ros.evaluation.sources import Choice, SourceError, open_source
 from loger_ros.evaluation.sources.base import ImageFiles
-from loger_ros.geometry import mount
 from loger_ros.mapping.journal import read_journal
 from loger_ros.mapping.point_files import read_ply
 from loger_ros.mapping.trajectory_files import read_tum, write_tum
-from loger_ros.model.carried import Carried
 from loger_ros.stream import Reconstructor
 from loger_ros.types import Frame, Trajectory
 from loger_ros.world import SequenceSpec, generate
@@ -102,30 +100,6 @@ def test_faults_on_the_way_cost_only_what_they_hit(folder: Path, monkeypatch: py
     assert len(run.stamps) == 12
     assert run.trajectory.stamps == (*source.stamps[:6], *source.stamps[7:12])
     assert run.events.counts == {"camera_unusable": 1, "frame_failed": 1, "reading_failed": 1}
-
-
-@pytest.mark.parametrize(
-    ("unit", "mounted", "said"),
-    [
-        (0.4, mount((0, 0, 0.4), (0, 0.1, 0)), []),
-        (1.0, mount((0, 0, 0.4), (0, 0.1, 0)), ["lengths are hardly metres"]),
-        (0.4, mount((0, 0, 0.4), (0, -0.5, 0)), ["as the network has not learnt it: it is -28.6 degrees"]),
-        (0.05, mount((0, 0, 0.4), (0, 0.1, 0)), ["as the network has not learnt it", "set stream.unit to"]),
-        (1.0, None, []),
-    ],
-)
-def test_a_mounting_that_the_network_did_not_learn_is_told_once(
-    unit: float, mounted: np.ndarray | None, said: list[str], folder: Path
-) -> None:
-    model = small_model().requires_grad_(False)
-    model.carried = Carried(height=(0.2, 1.2), pitch=(0, 20))
-    source = open_source(folder)
-    source.camera = dataclasses.replace(source.camera, T_base_camera=mounted)
-    stream = dataclasses.replace(STREAM, unit=unit)
-    run = run_source(source, model, Settings(stream, frames=5))
-    assert run.events.counts == ({"mounted_otherwise": 1} if said else {})
-    for words in said:
-        assert words in problems_of(source, run)[0]["message"]
 
 
 def test_a_run_that_is_cut_off_leaves_its_poses(folder: Path, tmp_path: Path) -> None:
