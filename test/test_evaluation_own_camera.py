@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from checkpoints import small_checkpoint
 from networks import small_model
 from PIL import Image
 
@@ -19,7 +21,9 @@ from loger_ros.evaluation.report.folder import problems_of
 from loger_ros.evaluation.run import Settings, run_source
 from loger_ros.evaluation.sources import Choice, SourceError, open_source
 from loger_ros.geometry import mount
+from loger_ros.mapping.trajectory_files import write_tum
 from loger_ros.model.carried import Carried
+from loger_ros.types import Trajectory
 from loger_ros.world import SequenceSpec, generate
 from loger_ros.world.bag import write_bag
 
@@ -178,3 +182,27 @@ def test_the_option_is_heard_where_recordings_are_opened(
     assert open_source(tmp_path / "tum").camera.matrix[0, 0] == 30
     assert main(["eval", str(images), "--camera-info", str(tmp_path / "none.yaml")]) == 2
     assert "none.yaml cannot be read" in capsys.readouterr().err
+
+
+def test_a_replay_ends_with_the_command_that_reports_it(
+    images: Path, calibration: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Of the recording as it was opened."""
+    write_tum(tmp_path / "true poses.txt", Trajectory((10**9,), np.eye(4)[None], (0,)))
+    words = ["replay", str(images), "--core", "--model", str(small_checkpoint(tmp_path / "s.safetensors"))]
+    words += ["--resolution", "16x12", "--out", str(tmp_path / "replays"), "--rate", "5", "--size", "64x48"]
+    words += ["--camera-info", str(calibration), "--camera-xyz", "0", "-0.1", "0.5"]
+    assert main([*words, "--truth", str(tmp_path / "true poses.txt")]) == 0
+    loger, *command = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert loger == "loger"
+    assert main([*command, "--out", str(tmp_path), "--no-pictures"]) == 0, capsys.readouterr().err
+    (report,) = tmp_path.glob("*_trajectory/metrics.json")
+    metrics = json.loads(report.read_text())
+    assert metrics["frames"]["posed"] == 3
+    assert choice_of_run(metrics) == Choice(
+        truth=str(tmp_path / "true poses.txt"),
+        camera_info=str(calibration),
+        camera_xyz=(0, -0.1, 0.5),
+        size=(64, 48),
+        rate=5,
+    )

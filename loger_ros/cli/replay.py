@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from loger_ros.evaluation.evaluate import Job, journal_in, no_poses
 from loger_ros.evaluation.progress import Line
 from loger_ros.evaluation.report.folder import mark, refuse_another
 from loger_ros.evaluation.run import chosen, run_source
-from loger_ros.evaluation.sources import Source, SourceError, open_source
+from loger_ros.evaluation.sources import Choice, Source, SourceError, open_source
 from loger_ros.evaluation.sources.ahead import read_ahead
 from loger_ros.mapping.point_files import write_ply
 from loger_ros.mapping.trajectory_files import read_tum, write_tum
@@ -58,8 +59,25 @@ def run(args: argparse.Namespace) -> int:
     seconds = time.monotonic() - started
     poses = len(read_tum(folder / TRAJECTORY))
     print(f"{poses} poses of {count} images in {seconds:.1f} s, {count / seconds:.1f} images/s")
-    print(f"{folder}: {TRAJECTORY}, cloud.ply")
+    print(f"{folder}: {TRAJECTORY}, cloud.ply. A report of it:")
+    print(
+        shlex.join(["loger", "eval", args.source, "--trajectory", str(folder / TRAJECTORY), *_opened(args)])
+    )
     return 0
+
+
+def _opened(args: argparse.Namespace) -> list[str]:
+    """The words that open the same recording."""
+    words = []
+    for item in dataclasses.fields(Choice):
+        value = getattr(choice_of(args), item.name)
+        if value == item.default:
+            continue
+        if item.name == "size":
+            value = "x".join(map(str, value))
+        parts = value if isinstance(value, tuple) else (value,)
+        words += [f"--{item.name.replace('_', '-')}", *map(str, parts)]
+    return words
 
 
 def _require_mounting(source: Source, job: Job) -> None:
