@@ -173,11 +173,18 @@ def test_a_user_without_home_directory_has_no_cache(monkeypatch, capsys):
     assert "choose a folder with --to" in capsys.readouterr().err
 
 
-def test_a_name_without_file_says_where_it_looked_and_what_to_do(small_presets):
+def test_a_name_is_verified(capsys):
+    assert main(["weights", "verify", "tiny"]) == 0
+    assert capsys.readouterr().out.startswith("A model with its own config")
+
+
+def test_a_name_without_file_says_where_it_looked_and_what_to_do(small_presets, capsys):
     with pytest.raises(CheckpointError, match=r"'loger' was found in .*mine.*loger weights fetch loger"):
         load_model("loger")
-    with pytest.raises(CheckpointError, match="huge does not exist"):
-        load_model("huge")
+    with pytest.raises(CheckpointError, match=r"Loger does not exist; .* by name: loger, loger_star, tiny"):
+        load_model("Loger")
+    assert main(["weights", "verify", "loger"]) == 1
+    assert "loger weights fetch loger" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="no model is called 'huge'; known are loger, loger_star"):
         build_model("huge")
     with pytest.raises(ValueError, match="is a path already"):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from loger_ros.download import DownloadError, Request, download
 from loger_ros.files import sha256_of
-from loger_ros.model.catalog import PUBLISHED, cache_folder
+from loger_ros.model.catalog import NAMES, PUBLISHED, cache_folder
 from loger_ros.model.checkpoint import (
     CheckpointError,
     NotLookedAt,
@@ -24,7 +24,7 @@ from loger_ros.model.checkpoint import (
     save_checkpoint,
 )
 from loger_ros.model.verify import CheckpointReport, looked_at, verify_checkpoint
-from loger_ros.model.weights import DTYPES, fitted_model, held_dtype, recommended, stream_settings
+from loger_ros.model.weights import DTYPES, fitted_model, held_dtype, located, recommended, stream_settings
 
 _MAX_BYTES = 16 * 10**9  # three times a full LoGeR checkpoint
 
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fetch.set_defaults(weights_run=_fetch)
 
     verify = commands.add_parser("verify", help="say what a checkpoint is and whether it is whole")
-    verify.add_argument("path", type=Path)
+    verify.add_argument("source", metavar="FILE", help=f"or {', '.join(NAMES)}")
     verify.set_defaults(weights_run=_verify)
 
     convert = commands.add_parser("convert", help="write a smaller, self-describing safetensors file")
@@ -126,7 +126,7 @@ def _fetch(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    report = verify_checkpoint(args.path)
+    report = verify_checkpoint(located(args.source) if args.source in NAMES else args.source)
     print(report.message, file=sys.stdout if report.ok else sys.stderr)
     if report.kind:
         _describe(report)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -110,7 +111,10 @@ def _opened(
 ) -> tuple[Checkpoint, LoGeR]:
     """The file, and a model on the meta device that it fits."""
     name = str(name_or_path) if str(name_or_path) in NAMES else None
-    opened = open_checkpoint(checkpoint or (_located(name) if name else name_or_path))
+    path = Path(os.path.expanduser(checkpoint or (located(name) if name else name_or_path)))
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist; models that are known by name: {', '.join(NAMES)}")
+    opened = open_checkpoint(path)
     if config is None and name in PRESETS:
         config = PRESETS[name]
     return opened, fitted_model(opened, config, PUBLISHED[name].title if name in PUBLISHED else None)
@@ -167,7 +171,8 @@ def _fill(model: LoGeR, checkpoint: Checkpoint, dtype: torch.dtype, device: torc
     model.load_state_dict(state, assign=True)
 
 
-def _located(name: str) -> Path:
+def located(name: str) -> Path:
+    """The file of a known name."""
     found = find_checkpoint(name)
     if found is None:
         places = ", ".join(map(str, checkpoint_folders()))
