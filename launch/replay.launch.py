@@ -3,9 +3,9 @@
 ros2 launch loger_ros replay.launch.py bag:=/path/of/bag image:=/camera/image_raw
 
 Takes the arguments of loger.launch.py as well, but for use_sim_time and log_level, which it sets. What the
-robot said of itself then, /tf and /diagnostics, is played below /recorded. The bag begins when the node says
-that it listens. The node stays when the bag has ended, so that its map can be looked at and saved; Ctrl+C
-ends it.
+robot said then on what this node publishes, such as /tf, /diagnostics and odometry, is played below
+/recorded. The bag begins when the node says that it listens. The node stays when the bag has ended, so that
+its map can be looked at and saved; Ctrl+C ends it.
 """
 
 from pathlib import Path
@@ -23,9 +23,10 @@ from launch.events.process import ProcessIO
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
-from loger_ros.ros.interface import DIAGNOSTICS, LISTENING, TF, TF_STATIC
+from loger_ros.ros.interface import LISTENING, PUBLISHED, TF_STATIC
 from loger_ros.share import share_file
 
+NAMES = [topic.name for topic in PUBLISHED]
 ARGUMENTS = {
     "rate": ("1.0", "How fast to play; lower it where /diagnostics tells of dropped images."),
     "start": ("0.0", "Seconds of the bag to leave out at its beginning."),
@@ -40,7 +41,9 @@ def play(context: LaunchContext) -> list:
     bag = ["ros2", "bag", "play", str(Path(value("bag")).expanduser())]
     late = float(value("start")) > 0  # 0 is refused by older players
     offset = ["--start-offset", value("start")] if late else []
-    aside = [f"{topic.name}:=/recorded{topic.name}" for topic in (TF, DIAGNOSTICS)]  # ours come on these
+    space = LaunchConfiguration("namespace", default="").perform(context).strip("/")
+    ours = [name if name[0] == "/" else f"/{space}/{name}".replace("//", "/") for name in NAMES]
+    aside = [f"{name}:=/recorded{name}" for name in ours]
     command = [*bag, "--clock", "--rate", value("rate"), *offset, "--remap", *aside]
     player = ExecuteProcess(cmd=command, output="screen")
     if not late:

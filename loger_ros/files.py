@@ -34,6 +34,17 @@ def appearing_whole(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+@contextlib.contextmanager
+def appearing_folder(path: Path) -> Iterator[Path]:
+    """A folder to be made and filled, which gets its name when the block ends well, and is gone otherwise."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(f"{path} is not empty: choose a new folder, or remove its contents first")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as place:
+        yield Path(place) / path.name
+        os.replace(Path(place) / path.name, path)
+
+
 def remove_unfinished(path: Path) -> None:
     """What processes left that were killed in ``appearing_whole``; only for who alone writes ``path``."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.{'?' * 8}"):  # as mkstemp names them

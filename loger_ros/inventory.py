@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 import os
@@ -112,6 +113,14 @@ def opencv() -> Finding:
     return Finding("OpenCV", cv2.__version__)
 
 
+def needed(name: str, module: str) -> Finding:
+    try:
+        importlib.import_module(module)
+        return Finding(name, importlib.metadata.version(name))
+    except Exception as error:
+        return Finding(name, f"does not import: {error}", Verdict.WRONG, f"pip install {name.lower()}")
+
+
 def optional(name: str, purpose: str) -> Finding:
     """A package that only some commands need."""
     try:
@@ -139,9 +148,11 @@ def flash_attention() -> Finding:
 
 def checkpoint() -> Finding:
     """The checkpoints that are found by name; their structure is verified, not every number in them."""
-    from loger_ros.model.catalog import NAMES, checkpoint_folders, find_checkpoint
-    from loger_ros.model.verify import verify_checkpoint
-
+    try:
+        from loger_ros.model.catalog import NAMES, checkpoint_folders, find_checkpoint
+        from loger_ros.model.verify import verify_checkpoint
+    except ImportError as error:  # which has a finding of its own
+        return Finding("checkpoint", f"not looked for ({error})", Verdict.NOTE)
     paths = [path for name in NAMES if (path := find_checkpoint(name))]
     if not paths:
         folders = ", ".join(map(str, checkpoint_folders()))

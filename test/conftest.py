@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import os
 from pathlib import Path
@@ -13,8 +14,18 @@ from loger_ros.ros.installation import this_machine_only
 # Small models are fastest on one thread where the cores are busy; processes that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# rosdep may not bring it: without it these are left out.
+ASK_FOR_IT = [
+    path.name for path in Path(__file__).parent.glob("test_*.py") if "from hypothesis" in path.read_text()
+]
+collect_ignore = [] if importlib.util.find_spec("hypothesis") else ASK_FOR_IT
+
 ROOT = Path(__file__).resolve().parents[1]
 _domains = itertools.count(os.getpid())
+
+
+def pytest_report_header() -> str:
+    return f"hypothesis is not installed: {', '.join(collect_ignore)} are left out" if collect_ignore else ""
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist asks for the groups

@@ -161,11 +161,11 @@ def test_the_command_writes_the_table(tmp_path, capsys):
     assert row.endswith("|  |"), "nothing to compare it with"
     assert not any("The model on each sequence" in line for line in lines)
     assert main(["assess", str(checkpoint), *again, "--frames", "41", *earlier]) == 1
-    assert "no baselines of the same frames" in capsys.readouterr().out
+    assert "no baselines of the same frames" in capsys.readouterr().err
     other = tmp_path / "other.safetensors"
     write_checkpoint(small_model(), other, {"chunk_size": 4, "overlap": 1, "field_of_view": 60})
     assert main(["assess", str(other), *again, *earlier]) == 1, "what they saw was another view"
-    assert "no baselines of the same frames" in capsys.readouterr().out
+    assert "no baselines of the same frames" in capsys.readouterr().err
 
 
 def test_a_robot_is_judged_on_wheels_too(tmp_path):
@@ -190,7 +190,7 @@ def test_a_robot_is_judged_on_wheels_too(tmp_path):
 
 def test_a_model_that_cannot_be_found_is_one_message(tmp_path, capsys):
     assert main(["assess", str(tmp_path / "none.safetensors")]) == 1
-    assert "none.safetensors" in capsys.readouterr().out
+    assert "none.safetensors" in capsys.readouterr().err
 
 
 def test_a_film_is_shown_at_the_angle_that_the_network_was_taught(short):

@@ -200,7 +200,7 @@ def test_what_cannot_be_exported_is_told(
         (["ply", str(recording), str(tmp_path / "x.ply")], "is no result"),
         (["tum", str(result), str(tmp_path / "mine.txt")], "exists"),
         (["kitti", str(recording), str(tmp_path)], "not empty"),
-        (["bag", str(recording), str(tmp_path)], "exists"),
+        (["bag", str(recording), str(tmp_path)], "not empty"),
         (["tum", str(tmp_path / "nowhere"), str(tmp_path / "y")], "does not exist"),
     ):
         assert main(["export", *words]) == 2

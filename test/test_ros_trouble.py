@@ -457,7 +457,8 @@ def test_a_child_ends_when_its_parent_is_killed(
     (child,) = (int(word) for word in children.read_text().split())
     maps, state = Path(f"/proc/{child}/maps"), Path(f"/proc/{child}/stat")
     try:
-        until(lambda: ("libfastdds" if begun else "python") in maps.read_text())
+        loaded = ("libfastdds", "libfastrtps") if begun else ("python",)  # the older name of Jazzy and Humble
+        until(lambda: any(library in maps.read_text() for library in loaded))
         parent.kill()
         parent.wait()
         until(lambda: not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z")

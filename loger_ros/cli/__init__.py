@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
 from loger_ros.inventory import OPENCV_CURE
 
 STOPPED = 130  # exit code of what was interrupted
+UNHEARD = 141  # of what nobody wants to read to its end
 COMMANDS = {
     "demo": "see it work: a synthetic robot drives, the node says where it is, against the truth",
     "doctor": "say what this machine has and whether the node could run",
@@ -30,10 +32,15 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     try:
-        return _called(list(sys.argv[1:] if argv is None else argv))
+        code = _called(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("\nloger: stopped", file=sys.stderr)
         return STOPPED
+    except BrokenPipeError:  # who read has heard enough, as head has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNHEARD
 
 
 def _called(argv: list[str]) -> int:
@@ -46,9 +53,14 @@ def _called(argv: list[str]) -> int:
             try:
                 module = importlib.import_module(f"loger_ros.cli.{name}")
             except ModuleNotFoundError as error:
-                if error.name != "cv2":
+                if (error.name or "").startswith("loger_ros"):
                     raise
-                print(f"loger {name} needs OpenCV, which is missing: {OPENCV_CURE}", file=sys.stderr)
+                what = (
+                    f"OpenCV, which is missing: {OPENCV_CURE}"
+                    if error.name == "cv2"
+                    else f"{error.name}, which is missing: `loger doctor` tells what to do"
+                )
+                print(f"loger {name} needs {what}", file=sys.stderr)
                 return 2
             module.add_arguments(subparser)
             subparser.set_defaults(run=module.run)

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 LOWEST, HIGHEST = 0.001, 10_000.0  # Hz, of images
+MOST = 1e9  # of any amount
 
 
 def image_size(text: str) -> tuple[int, int]:
@@ -24,6 +25,26 @@ def rate(text: str) -> float:
         value = 0.0
     if not LOWEST <= value <= HIGHEST:  # also of NaN
         raise argparse.ArgumentTypeError(f"{text!r}: expected a rate of {LOWEST:g} to {HIGHEST:g} Hz")
+    return value
+
+
+def positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
+    return value
+
+
+def amount(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= MOST:  # also of NaN
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0 and not beyond {MOST:g}")
     return value
 
 

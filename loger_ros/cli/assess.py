@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import platform
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,10 +65,12 @@ def run(args: argparse.Namespace) -> int:
     try:
         if (args.frames or LEAST_FRAMES) < LEAST_FRAMES or args.memory_frames < 100:
             raise ValueError(f"give at least {LEAST_FRAMES} --frames and 100 --memory-frames to judge by")
+        earlier = json.loads(args.baselines_from.read_text()) if args.baselines_from else None
         model = load_model(args.model, device=args.device)
-        Examination(model, args).run()
+        args.out.mkdir(parents=True, exist_ok=True)
+        Examination(model, args, earlier).run()
     except (CheckpointError, ValueError, RuntimeError, OSError) as error:
-        print(f"loger assess: {error}")
+        print(f"loger assess: {error}", file=sys.stderr)
         return 1
     return 0
 
@@ -75,8 +78,9 @@ def run(args: argparse.Namespace) -> int:
 class Examination:
     """Writes what is known after every part, so that nothing is lost when it is interrupted."""
 
-    def __init__(self, model: LoGeR, args: argparse.Namespace) -> None:
-        self.model, self.args = model, args
+    def __init__(self, model: LoGeR, args: argparse.Namespace, earlier: dict[str, Any] | None = None) -> None:
+        """earlier: the table that baselines are taken from."""
+        self.model, self.args, self.earlier = model, args, earlier
         self.size = args.size or _recommended_size(model)
         self.taught = StreamConfig(**model.recommended)
         self.changes = {name: getattr(args, name) for name in ("chunk_size", "overlap", "alignment")}
@@ -123,10 +127,9 @@ class Examination:
         self.say(f"\nwritten to {args.out / 'table.md'} and {args.out / 'table.json'}")
 
     def _known_baselines(self, world: str, films: list[Film]) -> Any:
-        path = self.args.baselines_from
-        if path is None:
+        path, earlier = self.args.baselines_from, self.earlier
+        if earlier is None:
             return None
-        earlier = json.loads(path.read_text())
         found = earlier.get(world, {}).get("baselines", {})
         seen = {(name, row["frames"]) for name, row in found.get("zero motion", {}).get("films", {}).items()}
         alike = all(earlier.get(name) == self.result[name] for name in ("size", "view"))

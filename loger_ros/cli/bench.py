@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import sys
+
+from loger_ros.model import CheckpointError, ConfigError
+from loger_ros.model.weights import device_name
+from loger_ros.training.recipe import RecipeError
 
 BENCHMARKS = {
     "clouds": "points to PointCloud2, against the usual way and a bare copy",
@@ -27,4 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    return int(args.benchmark_run(args))
+    try:
+        if getattr(args, "device", "cpu") != "cpu":
+            args.device = device_name(args.device)
+        return int(args.benchmark_run(args))
+    except ModuleNotFoundError as error:
+        problem = f"{error.name} is missing: `loger doctor` tells what to do"
+    except (CheckpointError, ConfigError, RecipeError, ValueError, OSError) as error:
+        problem = str(error)
+    print(f"loger bench {args.benchmark}: {problem}", file=sys.stderr)
+    return 1

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 
+from loger_ros.cli.arguments import positive
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--points", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--points", type=positive, default=1_000_000)
+    parser.add_argument("--rounds", type=positive, default=25)
 
 
 def run(args: argparse.Namespace) -> int:

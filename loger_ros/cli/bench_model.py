@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import resource
+import math
 import statistics
 import time
 from collections import defaultdict
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from loger_ros.cli.arguments import image_size
+from loger_ros.cli.arguments import image_size, positive
 from loger_ros.model import PRESETS, LoGeR, build_model, load_model
 from loger_ros.model.flops import PARTS, step_flops
 from loger_ros.share import share_file
@@ -56,7 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", type=image_size, help="width x height of the images (default: 504x280; 96x72 on a CPU)"
     )
     parser.add_argument(
-        "--frames", type=int, nargs="+", help="frames per chunk, one table each (default: 32; 4 16 on a CPU)"
+        "--frames",
+        type=positive,
+        nargs="+",
+        help="frames per chunk, one table each (default: 32; 4 16 on a CPU)",
     )
     parser.add_argument("--overlap", type=int, default=3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -67,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="dtype[+flash_attn][+compile][+batchN]; the first is the baseline of the ratios",
     )
     parser.add_argument(
-        "--repeat", type=int, default=5, help="measured chunks per variant, after one warm-up"
+        "--repeat", type=positive, default=5, help="measured chunks per variant, after one warm-up"
     )
 
 
@@ -96,18 +99,21 @@ def _bench_chunk(
     width, height = args.size
     runners = {}
     for variant in variants:
+        others = _allocated(device)
         model = _model(args.model, variant, device)
         images = torch.rand(variant.batch, frames, 3, height, width, device=device)
         runners[variant.text] = Runner(model, images, args.overlap, variant)
         runners[variant.text].chunk()  # the second chunk has a memory: this one makes it and warms up
         runners[variant.text].chunk()
+        runners[variant.text].own = _allocated(device) - others
     seconds: dict[str, list[float]] = defaultdict(list)
     peaks: dict[str, float] = {}
     for _ in range(args.repeat):
         for name, runner in runners.items():
+            others = _allocated(device) - runner.own
             _reset_peak(device)
             seconds[name].append(_timed(runner.chunk, device))
-            peaks[name] = _peak_gib(device)
+            peaks[name] = _peak(device) - others
 
     config = runners[variants[0].text].model.config
     flops = step_flops(config, frames, (height, width), history_frames=frames)
@@ -119,7 +125,7 @@ def _bench_chunk(
         median = statistics.median(seconds[variant.text]) / variant.batch
         print(
             f"{variant.text:28} {median * 1e3:10.2f} {median / frames * 1e3:9.3f} "
-            f"{total / median / 1e12:8.3f} {peaks[variant.text]:9.2f} {median / baseline:7.3f}"
+            f"{total / median / 1e12:8.3f} {_gib(peaks[variant.text])} {median / baseline:7.3f}"
         )
 
     first = runners[variants[0].text]
@@ -138,6 +144,7 @@ class Runner:
     def __init__(self, model: LoGeR, images: Tensor, overlap: int, variant: Variant) -> None:
         self.model, self.images, self.overlap = model, images, overlap
         self.memory = model.initial_memory()
+        self.own = 0.0  # bytes on the GPU that it holds between two chunks
         step: Callable = torch.compile(model.step, dynamic=False) if variant.compiled else model.step
         self._step = step
 
@@ -214,11 +221,17 @@ def _reset_peak(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def _peak_gib(device: torch.device) -> float:
-    """Of the GPU since the last reset; without a GPU, of the process since its start."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+def _peak(device: torch.device) -> float:
+    """Bytes on the GPU since the last reset; a CPU does not tell them apart."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else float("nan")
+
+
+def _allocated(device: torch.device) -> float:
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0.0
+
+
+def _gib(count: float) -> str:
+    return f"{'-':>9}" if math.isnan(count) else f"{count / 2**30:9.2f}"
 
 
 def _device_name(device: torch.device) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from loger_ros.cli.arguments import image_size
+from loger_ros.cli.arguments import amount, image_size, positive
 from loger_ros.config import StreamConfig
 from loger_ros.geometry import mount
 from loger_ros.ros.config import FramesConfig, NetworkConfig
@@ -34,10 +34,10 @@ STEADY = ("frames.extrinsic:=parameters", "frames.camera_xyz:=[0.0, 0.0, 0.0]", 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="tiny", help="name or path of a checkpoint")
     parser.add_argument("--size", type=image_size, default=(640, 480), help="width x height of the images")
-    parser.add_argument("--rate", type=float, default=30.0, help="images per second")
-    parser.add_argument("--seconds", type=float, default=30.0, help="how long to measure")
-    parser.add_argument("--warm-up", type=float, default=5.0, help="seconds before that")
-    parser.add_argument("--frames", type=int, default=300, help="for the bare Reconstructor")
+    parser.add_argument("--rate", type=amount, default=30.0, help="images per second")
+    parser.add_argument("--seconds", type=amount, default=30.0, help="how long to measure")
+    parser.add_argument("--warm-up", type=amount, default=5.0, help="seconds before that")
+    parser.add_argument("--frames", type=positive, default=300, help="for the bare Reconstructor")
     parser.add_argument(
         "-p", dest="parameters", action="append", default=[], metavar="NAME:=VALUE", help="for the node"
     )
@@ -63,7 +63,12 @@ def run(args: argparse.Namespace) -> int:
         f"{args.model}, {width}x{height} rgb8, {ours.seconds:.0f} s: {rate:.1f} of {args.rate:g} images per "
         f"second, dropped {dropped or 'none'}, {ours.heard} odometry messages heard"
     )
-    if rate < 0.95 * args.rate:
+    if rate < 0.95 * args.rate and dropped.get("lost_on_the_way"):
+        print(
+            "images were lost between the processes, so costs per image are too high: `loger doctor` tells "
+            "of large messages"
+        )
+    elif rate < 0.95 * args.rate:
         print("this machine is too busy for that rate: costs per image are too high, try --rate lower")
     bare, least = _bare(args), relay.process / relay.frames
     for name, each in (

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from loger_ros.cli.arguments import image_size
+from loger_ros.cli.arguments import image_size, positive
 from loger_ros.evaluation.export.bags import write_source_bag
 from loger_ros.evaluation.sources import SourceError, open_source
 from loger_ros.evaluation.sources.ahead import read_ahead
@@ -31,11 +31,11 @@ BLOCK = 1 << 20  # bytes
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sources", nargs="*", help="recordings to read (default: made for the purpose)")
-    parser.add_argument("--frames", type=int, default=100)
+    parser.add_argument("--frames", type=positive, default=100)
     parser.add_argument(
         "--size", type=image_size, default=(1241, 376), help="of the made ones (default: KITTI's)"
     )
-    parser.add_argument("--rounds", type=int, default=3, help="the median counts (default: 3)")
+    parser.add_argument("--rounds", type=positive, default=3, help="the median counts (default: 3)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,10 +55,11 @@ def _report(recordings: Sequence[tuple[str, Path]], args: argparse.Namespace) ->
     print(f"median of {args.rounds} rounds, bare and read in turn; at most {args.frames} frames of each")
     print(f"{'':24} frames/s  frames/s ahead  MB/s of file  time / bare bytes")
     for name, path in recordings:
-        size, frames = _bytes(path), 0
+        files = getattr(open_source(path), "files", None) or _files(path)
+        size, frames = sum(file.stat().st_size for file in files), 0
         bare, read, ahead = [], [], []
         for _ in range(args.rounds):
-            bare.append(_timed(partial(_read_bytes, path))[0])
+            bare.append(_timed(partial(_read_bytes, files))[0])
             seconds, frames = _timed(partial(_read, path, args.frames, False))
             read.append(seconds)
             ahead.append(_timed(partial(_read, path, args.frames, True))[0])
@@ -118,13 +119,9 @@ def _files(path: Path) -> list[Path]:
     return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
-def _bytes(path: Path) -> int:
-    return sum(file.stat().st_size for file in _files(path))
-
-
-def _read_bytes(path: Path) -> int:
+def _read_bytes(files: Sequence[Path]) -> int:
     total = 0
-    for file in _files(path):
+    for file in files:
         with file.open("rb") as opened:
             while block := opened.read(BLOCK):
                 total += len(block)

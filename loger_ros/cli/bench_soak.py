@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from loger_ros.cli.arguments import image_size
+from loger_ros.cli.arguments import amount, image_size
 
 NASTY = (
     *("drop:=0.02", "late:=0.02", "late_by:=0.1", "duplicate:=0.02", "pause_every:=300.0", "pause_for:=15.0"),
@@ -28,10 +28,10 @@ EVERY = 10.0  # s between lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--minutes", type=amount, default=60.0)
     parser.add_argument("--model", default="tiny", help="name or path of a checkpoint")
     parser.add_argument("--size", type=image_size, default=(160, 120), help="width x height of the images")
-    parser.add_argument("--rate", type=float, default=30.0, help="images per second")
+    parser.add_argument("--rate", type=amount, default=30.0, help="images per second")
     parser.add_argument("--log", type=Path, default=Path("soak.csv"), help="where the lines go")
     parser.add_argument(
         "-p", dest="parameters", action="append", default=[], metavar="NAME:=VALUE", help="for the node"
@@ -64,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
     ]
     patience = PATIENCE + RENDERING * frames * width * height
     rows = []
+    if args.log.exists():
+        raise ValueError(f"{args.log} exists: choose another --log, or remove it")
     with tempfile.TemporaryDirectory() as folder, args.log.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()

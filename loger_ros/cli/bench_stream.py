@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from loger_ros.cli.arguments import image_size
-from loger_ros.config import ALIGNMENTS, MapConfig
+from loger_ros.cli.arguments import image_size, positive
+from loger_ros.config import ALIGNMENTS, MapConfig, StreamConfig
 from loger_ros.geometry import transform
 from loger_ros.mapping.cloud import Cloud
 from loger_ros.mapping.journal import Journal
@@ -52,15 +52,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="small",
         help=f"with random weights small, {', '.join(PRESETS)}; or a name or path of a checkpoint",
     )
-    parser.add_argument("--size", type=image_size, default=(56, 42), help="width x height of the images")
-    parser.add_argument("--frames", type=int, default=20_000)
-    parser.add_argument("--chunk-size", type=int, default=32)
+    parser.add_argument(
+        "--size",
+        type=image_size,
+        help="width x height of the images (default: the checkpoint's own, or 56x42)",
+    )
+    parser.add_argument("--frames", type=positive, default=20_000)
+    parser.add_argument("--chunk-size", type=positive, default=32)
     parser.add_argument("--overlap", type=int, default=3)
     parser.add_argument("--alignment", choices=ALIGNMENTS, default="sim3")
-    parser.add_argument("--encode-batch", type=int, default=1)
-    parser.add_argument("--compare", type=int, default=60, help="chunks that the bare model runs too")
+    parser.add_argument("--encode-batch", type=positive, default=1)
+    parser.add_argument("--compare", type=positive, default=60, help="chunks that the bare model runs too")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU")
+    parser.add_argument("--threads", type=positive, default=1, help="of torch on the CPU")
 
 
 class Took(NamedTuple):
@@ -95,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
     model = _model(args.model, device)
+    taught = StreamConfig(**model.recommended).size
+    args.size = args.size or (taught if isinstance(taught, tuple) else (56, 42))
     width, height = args.size
     print(
         f"model {args.model}, {width}x{height}, chunks of {args.chunk_size} sharing {args.overlap}, "
@@ -133,7 +139,7 @@ def _stream(model: LoGeR, args: argparse.Namespace, journal: Path) -> Measured:
     bare = _bare(model, pictures, args)
     step = args.chunk_size - args.overlap
     chunks = max((args.frames - args.overlap) // step, 1)
-    compare_every = max(chunks // max(args.compare, 1), 1)
+    compare_every = max((chunks - 1) // args.compare, 1)
     sample_every = max(chunks // SAMPLES, 1)
     measured = Measured()
     pushed = 0

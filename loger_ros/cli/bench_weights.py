@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 from loger_ros.cli import main
+from loger_ros.cli.arguments import positive
 from loger_ros.model import build_model, load_model
 from loger_ros.model.catalog import PUBLISHED
 from loger_ros.model.checkpoint import open_checkpoint
@@ -46,7 +47,7 @@ class _Loaded(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="loger", choices=sorted(PUBLISHED))
     parser.add_argument("--folder", type=Path, help="where 13 GB of files may lie for a while")
-    parser.add_argument("--repeat", type=int, default=2, help="fresh processes for each row")
+    parser.add_argument("--repeat", type=positive, default=2, help="fresh processes for each row")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ import time
 
 import torch
 
-from loger_ros.cli.arguments import image_size
+from loger_ros.cli.arguments import image_size, positive
 from loger_ros.world import PRESETS, Sequence, SequenceSpec, generate, render_batch
 from loger_ros.world.sequences import PLACES
 
@@ -18,10 +18,12 @@ CASES = [(place, motion) for place in PLACES for motion in ("robot", "handheld")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     sizes = [(112, 84), (640, 480)]
     parser.add_argument("--sizes", type=image_size, nargs="+", default=sizes, metavar="WxH")
-    parser.add_argument("--frames", type=int, default=48, help="per sequence; 1/8 of it above 200,000 pixels")
-    parser.add_argument("--sequences", type=int, default=3, help="per kind, each with a seed of its own")
-    parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--frames", type=positive, default=48, help="per sequence; 1/8 of it above 200,000 pixels"
+    )
+    parser.add_argument("--sequences", type=positive, default=3, help="per kind, each with a seed of its own")
+    parser.add_argument("--repeat", type=positive, default=5)
+    parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--effects", choices=PRESETS, default="none")
 

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from loger_ros.cli.arguments import amount
 from loger_ros.evaluation.drive import Drive, picture
 from loger_ros.mapping.journal import read_journal
 from loger_ros.mapping.point_files import read_ply
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--place", choices=PLACES, default="rooms", help="default: rooms")
     parser.add_argument("--seed", type=int, default=0, help="another number, another place (default: 0)")
-    parser.add_argument("--seconds", type=float, default=45.0, help="length of the drive (default: 45)")
+    parser.add_argument("--seconds", type=amount, default=45.0, help="length of the drive (default: 45)")
     parser.add_argument("--rate", type=float, default=10.0, help="images per second (default: 10)")
     parser.add_argument("--checkpoint", default="tiny", help="the network (default: tiny, which ships)")
     parser.add_argument(

@@ -19,6 +19,7 @@ from loger_ros.evaluation.intrinsics import read_camera
 from loger_ros.evaluation.progress import Line
 from loger_ros.evaluation.report.folder import read_metrics
 from loger_ros.evaluation.sources import Choice, SourceError, open_source
+from loger_ros.files import appearing_folder
 from loger_ros.mapping.cloud import Cloud
 from loger_ros.mapping.point_files import read_ply, write_pcd, write_ply
 from loger_ros.mapping.trajectory_files import read_tum, write_kitti, write_tum
@@ -61,7 +62,8 @@ def _recording(args: argparse.Namespace, progress: Callable[[int], None]) -> Non
         raise SourceError(f"{args.source} is no result: {args.format} needs what loger eval makes of it")
     source = open_source(args.source, Choice(args.topic, args.truth, size=args.size, **camera_of(args)))
     write = {"bag": write_source_bag, "tum": write_tum_source, "kitti": write_kitti_source}[args.format]
-    write(source, args.to, progress)
+    with appearing_folder(args.to) as folder:
+        write(source, folder, progress)
 
 
 def _result(
@@ -73,7 +75,8 @@ def _result(
     elif kind == "kitti":
         write_kitti(new_file(to), trajectory)
     elif kind == "bag":
-        write_result_bag(trajectory, _cloud(folder), to)
+        with appearing_folder(to) as made:
+            write_result_bag(trajectory, _cloud(folder), made)
     elif kind == "colmap":
         if not metrics["settings"]:
             raise SourceError(
@@ -82,7 +85,9 @@ def _result(
             )
         source = open_source(metrics["source"]["path"], replace(choice_of_run(metrics), truth=""))
         camera = read_camera(folder / "camera.json")
-        write_colmap(source, settings_of_run(metrics), trajectory, _cloud(folder), camera, to, progress)
+        settings, cloud = settings_of_run(metrics), _cloud(folder)
+        with appearing_folder(to) as made:
+            write_colmap(source, settings, trajectory, cloud, camera, made, progress)
     else:
         cloud = _cloud(folder)
         if cloud is None:

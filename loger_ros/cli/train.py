@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import sys
 from pathlib import Path
 
 
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         device = device_name(args.device)
     except ValueError as error:
-        print(f"loger train: {error}")
+        print(f"loger train: {error}", file=sys.stderr)
         return 1
     try:
         recipe = Recipe.from_yaml(args.recipe, args.variant)
@@ -51,10 +52,13 @@ def run(args: argparse.Namespace) -> int:
         print("stopped, the same command goes on: some clips are still to be rendered")
         return 0
     except (CheckpointError, RecipeError, RunError) as error:
-        print(f"loger train: {error}")
+        print(f"loger train: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"loger train: {args.out}: {error}. Once that is mended, the same command goes on")
+        print(
+            f"loger train: {args.out}: {error}. Once that is mended, the same command goes on",
+            file=sys.stderr,
+        )
         return 1
     if dist.is_initialized():  # threads of gloo that are left behind abort the process, now and then
         dist.destroy_process_group()

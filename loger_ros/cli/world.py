@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from loger_ros.cli.arguments import image_size
+from loger_ros.files import appearing_folder
 from loger_ros.world.bag import STORAGES, write_bag
 from loger_ros.world.effects import PRESETS
 from loger_ros.world.folders import write_kitti_folder, write_tum_folder
@@ -100,12 +101,13 @@ def _export(sequence: Sequence, args: argparse.Namespace) -> int:
     def progress(frames: int) -> None:
         print(f"\r{frames} / {len(sequence)} frames", end="", file=sys.stderr, flush=True)
 
-    if args.format == "tum":
-        write_tum_folder(sequence, args.folder, progress)
-    elif args.format == "kitti":
-        write_kitti_folder(sequence, args.folder, progress)
-    else:
-        write_bag(sequence, args.folder, args.storage, args.compressed, args.with_depth, progress)
+    with appearing_folder(args.folder) as folder:
+        if args.format == "tum":
+            write_tum_folder(sequence, folder, progress)
+        elif args.format == "kitti":
+            write_kitti_folder(sequence, folder, progress)
+        else:
+            write_bag(sequence, folder, args.storage, args.compressed, args.with_depth, progress)
     print(file=sys.stderr)
     print(f"{caption(sequence)}\n{args.folder}")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from types import TracebackType
@@ -21,12 +22,10 @@ class Line:
         now = time.monotonic()
         if self._terminal and now - self._shown >= EVERY:
             self._shown = now
-            print(
-                f"\r{self._what}: {self.text(done, now - self._begun)}\033[K",
-                end="",
-                file=sys.stderr,
-                flush=True,
-            )
+            said = f": {self.text(done, now - self._begun)}"
+            room = max(0, shutil.get_terminal_size().columns - 1 - len(said))  # else its beginning stays
+            what = self._what if len(self._what) <= room else "…" + self._what[len(self._what) - room + 1 :]
+            print(f"\r{what}{said}\033[K", end="", file=sys.stderr, flush=True)
 
     def say(self, text: str) -> None:
         """A line that stays."""

@@ -120,6 +120,11 @@ class ImageFiles:
         return len(self._files)
 
     @property
+    def files(self) -> Sequence[Path]:
+        """Of the images."""
+        return self._files
+
+    @property
     def stamps(self) -> Sequence[int]:
         return self._stamps
 

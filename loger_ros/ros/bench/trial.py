@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from tf2_msgs.msg import TFMessage
@@ -42,6 +42,7 @@ class Trial:
     values: dict[str, str] = field(default_factory=dict)
     at: float = 0.0  # monotonic, of the newest diagnostics
     odometry: int = 0  # messages
+    refused: str = ""  # why the node could not be configured
 
     def wait(self, condition: Callable[[], Any], seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -49,6 +50,8 @@ class Trial:
             for name, process in (("node", self.node), ("camera", self.camera)):
                 if process.poll() is not None:
                     raise Ended(f"the {name} ended with code {process.returncode}: see what it said above")
+            if self.refused:
+                raise Ended(self.refused)
             if time.monotonic() > deadline:
                 raise Ended(f"nothing happened within {seconds:.0f} s: see what the node says above")
             self.spin(0.5)
@@ -90,6 +93,8 @@ def trial(
 
         def look(array: DiagnosticArray) -> None:
             run.values = {value.key: value.value for status in array.status for value in status.values}
+            if run.values.get("state") == "unconfigured":
+                run.refused = next((s.message for s in array.status if s.level == DiagnosticStatus.ERROR), "")
             run.at = time.monotonic()
 
         def count(message: Odometry) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import sys
 import time
@@ -11,7 +12,7 @@ import numpy as np
 
 from loger_ros.geometry import inverse
 
-HEAD = "   time   images   frames   chunks      age       way   drift against the truth, not aligned"
+HEAD = "   time   images   frames   chunks      age       way   drift, not aligned"
 ROW_EVERY = 5.0  # s: a row stays; between two the last one is renewed
 KEPT = 30  # newest ages
 BAR = 24  # characters
@@ -89,6 +90,11 @@ class Table:
         if self._live:
             done = round(BAR * min(1.0, len(progress.truth) / self._images))
             bar = "" if due else f"   [{'#' * done}{'.' * (BAR - done)}]"
-            print(f"\r\x1b[2K{row}{bar}", end="\n" if due else "", flush=True)
+            width = shutil.get_terminal_size().columns - 1  # a longer line would leave its beginning behind
+            print(
+                f"\r\x1b[2K{row[:width]}{bar[: max(0, width - len(row))]}",
+                end="\n" if due else "",
+                flush=True,
+            )
         elif due:
             print(row, flush=True)

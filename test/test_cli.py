@@ -1,0 +1,125 @@
+"""What every command does with odd input, interruptions and readers that go away."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+
+import pytest
+
+from loger_ros.cli import UNHEARD, main
+from loger_ros.cli.arguments import amount, positive
+from loger_ros.evaluation import progress as progress_module
+from loger_ros.evaluation.progress import Line
+from loger_ros.files import appearing_folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        (positive, {"1": 1, "24": 24}, ("0", "-3", "1.5", "many")),
+        (amount, {"0.5": 0.5, "1e3": 1000.0}, ("0", "-1", "nan", "inf", "1e300", "long")),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(kind, good, bad):
+    assert {text: kind(text) for text in good} == good
+    for text in bad:
+        with pytest.raises(argparse.ArgumentTypeError, match="expected"):
+            kind(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["bench", "stream", "--model", "nothing"], "nothing"),
+        (["bench", "stream", "--device", "nope"], "nope"),
+        (["bench", "model", "--model", "nothing"], "nothing"),
+        (["bench", "world", "--device", "nope"], "nope"),
+        (["bench", "soak", "--log", __file__], "exists"),
+        (["train", "nothing.yaml", "--out", "x"], "nothing.yaml"),
+        (["assess", "nothing"], "nothing"),
+    ],
+)
+def test_what_is_not_there_is_told_in_one_line(arguments, reason, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) in (1, 2)
+    said = capsys.readouterr().err
+    assert reason in said
+    assert "Traceback" not in said
+
+
+def test_who_has_heard_enough_ends_a_command_in_peace():
+    command = [sys.executable, "-m", "loger_ros", "parameters", "markdown"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.wait(60) == UNHEARD
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+@pytest.mark.parametrize("how", ["fails", "ends"])
+def test_a_folder_is_there_whole_or_not_at_all(how, tmp_path):
+    folder = tmp_path / "sub" / "export"
+
+    def fill():
+        with appearing_folder(folder) as place:
+            place.mkdir()
+            (place / "half").touch()
+            assert not folder.exists()
+            if how == "fails":
+                raise KeyboardInterrupt
+            (place / "other").touch()
+
+    if how == "fails":
+        with pytest.raises(KeyboardInterrupt):
+            fill()
+    else:
+        fill()
+        with pytest.raises(ValueError, match="is not empty"):
+            fill()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == (
+        ["sub"] if how == "fails" else ["export", "half", "other", "sub"]
+    )
+
+
+def test_a_line_that_lives_is_no_longer_than_the_terminal_is_wide(capsys, monkeypatch):
+    monkeypatch.setattr(progress_module.shutil, "get_terminal_size", lambda: os.terminal_size((60, 24)))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    line = Line("/a/very/long/path" * 10, total=100)
+    line.frames(7)
+    shown = capsys.readouterr().err.strip("\r").removesuffix("\033[K")
+    assert len(shown) < 60
+    assert "7 of 100 frames" in shown
+    assert shown.startswith("…")
+
+
+BLOCKED = """
+import sys
+class Nothing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Nothing())
+from loger_ros.cli import main
+sys.exit(main({arguments!r}))
+"""
+
+
+@pytest.mark.parametrize("missing", ["torch", "safetensors", "yaml", "PIL", "numpy", "cv2"])
+def test_the_doctor_looks_at_all_the_rest_where_something_is_missing(missing):
+    program = BLOCKED.format(blocked=(missing,), arguments=["doctor"])
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "large messages" in done.stdout
+    assert "NO" in done.stdout or "wrong" in done.stdout.lower() or "does not import" in done.stdout
+
+
+def test_another_command_names_what_is_missing():
+    program = BLOCKED.format(blocked=("torch",), arguments=["eval", "x"])
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "loger eval needs torch, which is missing: `loger doctor`" in done.stderr
+    assert "Traceback" not in done.stderr
