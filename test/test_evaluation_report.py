@@ -32,7 +32,7 @@ from loger_ros.mapping.trajectory_files import read_tum, write_tum
 from loger_ros.stream import Reconstructor
 from loger_ros.types import Frame, Trajectory
 from loger_ros.world import SequenceSpec, generate
-from loger_ros.world.folders import write_tum_folder
+from loger_ros.world.folders import write_kitti_folder, write_tum_folder
 
 STREAM = StreamConfig(chunk_size=4, overlap=1, alignment="se3", resolution="32x24")
 SETTINGS = Settings(STREAM, CloudConfig(min_confidence=0.0, edge_tolerance=0.0, stride=1))
@@ -359,6 +359,17 @@ def test_the_command_names_what_is_wrong(folder: Path, tmp_path: Path, capsys: p
         with pytest.raises(SystemExit, match="2"):
             main(["eval", str(folder), "--rate", rate])
         assert "expected a rate of 0.001 to 10000 Hz" in capsys.readouterr().err
+
+
+def test_what_a_recording_lacks_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_kitti_folder(
+        generate(SequenceSpec("rooms", frames=4, width=40, height=30), seed=4), tmp_path / "00"
+    )
+    (tmp_path / "00" / "calib.txt").unlink()
+    checkpoint = small_checkpoint(tmp_path / "small.safetensors", chunk_size=4, resolution="32x24")
+    words = ["eval", str(tmp_path / "00"), "--model", str(checkpoint), "--out", str(tmp_path / "out")]
+    assert main([*words, "--no-pictures"]) == 0
+    assert sum("no_calibration" in record.message for record in caplog.records) == 1
 
 
 def test_the_command_writes_a_report(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

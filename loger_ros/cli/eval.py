@@ -168,11 +168,11 @@ def _one(args: argparse.Namespace) -> int:
         print(job.folder / "report.html")
         return 0
     refuse_another(folder, args.source)  # what is amiss is told before the network is loaded
-    open_source(args.source, choice_of(args))
+    source = open_source(args.source, choice_of(args))
     model = load_model(args.model, device=args.device, dtype=args.dtype)
     job = job_of(args, args.source, folder, model.recommended)
     with Line(args.source) as line:
-        metrics = evaluate(job, model, line.frames)
+        metrics = evaluate(job, model, line.frames, source)
     print(summary(metrics))
     print(folder / "report.html")
     return 0

@@ -131,10 +131,13 @@ def settings_of_run(metrics: dict[str, Any]) -> Settings:
         raise SourceError(f"metrics.json does not hold the settings of its run ({error!r})") from error
 
 
-def evaluate(job: Job, model: Any, progress: Progress = lambda frames: None) -> dict[str, Any]:
-    """→ the metrics, which are also in the folder with the rest of the report."""
+def evaluate(
+    job: Job, model: Any, progress: Progress = lambda frames: None, source: Source | None = None
+) -> dict[str, Any]:
+    """→ the metrics, which are also in the folder with the rest of the report. source: opened already."""
     refuse_another(job.folder, job.source)
-    source = open_source(job.source, job.choice)
+    if source is None:
+        source = open_source(job.source, job.choice)
     metrics = description(source, job.source, job.model, job.settings, job.device)
     metrics["model"]["dtype"] = job.dtype
     metrics |= {"choice": _as_opened(job.choice), "job": job.fingerprint}
