@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from operator import index
 
 import numpy as np
 import torch
@@ -16,6 +17,15 @@ class Frame:
 
     stamp: int  # nanoseconds
     image: np.ndarray  # (H, W, 3) uint8 RGB
+
+    def __post_init__(self) -> None:
+        try:
+            index(self.stamp)
+        except TypeError:
+            raise TypeError(
+                f"a stamp is a whole number of nanoseconds, and {self.stamp!r} is none: make it "
+                "round(seconds * 1e9)"
+            ) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +48,17 @@ class Camera:
     distortion: tuple[float, ...] = ()  # coefficients in OpenCV's order
     model: str = "plumb_bob"  # or rational_polynomial, equidistant
     T_base_camera: np.ndarray | None = None  # (4, 4) how a vehicle (x forward, z up) carries it, if it does
+
+    def __post_init__(self) -> None:
+        """Lists are taken, too."""
+        for name, size in (("matrix", 3), ("T_base_camera", 4)):
+            value = getattr(self, name)
+            if value is None and name == "T_base_camera":
+                continue
+            value = np.asarray(value, dtype=float)
+            if value.shape != (size, size):
+                raise ValueError(f"{name} of a camera is {size}x{size}, this one is of shape {value.shape}")
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True, eq=False)
