@@ -361,15 +361,21 @@ def test_the_command_names_what_is_wrong(folder: Path, tmp_path: Path, capsys: p
         assert "expected a rate of 0.001 to 10000 Hz" in capsys.readouterr().err
 
 
-def test_what_a_recording_lacks_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_recording_lacks_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture
+) -> None:
     write_kitti_folder(
         generate(SequenceSpec("rooms", frames=4, width=40, height=30), seed=4), tmp_path / "00"
     )
     (tmp_path / "00" / "calib.txt").unlink()
     checkpoint = small_checkpoint(tmp_path / "small.safetensors", chunk_size=4, resolution="32x24")
-    words = ["eval", str(tmp_path / "00"), "--model", str(checkpoint), "--out", str(tmp_path / "out")]
-    assert main([*words, "--no-pictures"]) == 0
+    words = ["--model", str(checkpoint), "--out", str(tmp_path / "out"), "--no-pictures"]
+    assert main(["eval", str(tmp_path / "00"), *words]) == 0
     assert sum("no_calibration" in record.message for record in caplog.records) == 1
+    capfd.readouterr()
+    assert main(["eval", "--all", str(tmp_path), *words, "--again"]) == 0
+    assert sum("no_calibration" in record.message for record in caplog.records) == 1
+    assert capfd.readouterr().err.count("no_calibration") == 1, "by the process that runs it"
 
 
 def test_the_command_writes_a_report(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
