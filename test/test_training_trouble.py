@@ -91,7 +91,7 @@ def test_a_full_disk_is_a_message_and_leaves_the_state_of_before(recipe_file, be
             [*call, "--minutes", "0"], env=environment(), capture_output=True, text=True, timeout=300
         )
         assert told.returncode == 1, told.stderr
-        assert "the same command goes on" in told.stdout
+        assert "the same command goes on" in told.stderr
     assert trainer_in(begun).step == 1
 
 
@@ -147,7 +147,7 @@ def test_a_stage_that_has_begun_goes_on_with_other_rates(recipe_file, begun, cap
     assert all(group["lr"] == 0 for optimiser in state["optimisers"] for group in optimiser["param_groups"])
     recipe_file.write_text(first.replace("frames_per_step: 8", "frames_per_step: 4"))
     assert train.run(arguments(recipe_file, begun)) == 1
-    assert "of the one that has, learning_rate" in capsys.readouterr().out
+    assert "of the one that has, learning_rate" in capsys.readouterr().err
 
 
 def test_a_step_without_room_says_what_to_lower(begun, monkeypatch):
@@ -166,9 +166,9 @@ def test_what_a_user_can_mend_is_a_message_and_the_rest_a_traceback(
 ):
     for device in ("gpu", "cuda:99"):
         assert train.run(arguments(recipe_file, tmp_path, device=device)) == 1
-        assert "loger train: device: " in capsys.readouterr().out
+        assert "loger train: device: " in capsys.readouterr().err
     assert train.run(arguments(recipe_file, tmp_path, start="nowhere.safetensors")) == 1
-    assert "nowhere.safetensors does not exist" in capsys.readouterr().out
+    assert "nowhere.safetensors does not exist" in capsys.readouterr().err
     for error in (ValueError, RuntimeError):
 
         def mistaken(*_, error=error, **__):
@@ -185,7 +185,7 @@ def test_another_recipe_or_number_of_processes_is_refused_before_anything_is_ren
     shutil.rmtree(begun / "cache")
     recipe_file.write_text(RECIPE.replace("seed: 3", "seed: 4").replace("count: 3", "count: 4"))
     assert train.run(arguments(recipe_file, begun)) == 1
-    assert "another recipe" in capsys.readouterr().out
+    assert "another recipe" in capsys.readouterr().err
     monkeypatch.setattr(trainer, "_rank_and_world", lambda: (0, 2))
     monkeypatch.setattr(trainer.dist, "is_initialized", lambda: True)
     with pytest.raises(RunError, match="trained by 1 processes"):
