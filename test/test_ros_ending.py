@@ -156,6 +156,7 @@ def test_a_file_that_was_asked_for_and_cannot_be_written_any_more_is_named(
         assert tester.state() == "active"  # asked after it, and answered
         assert not saved.done()
         tester.process.send_signal(signal.SIGTERM)
+        tester.wait(lambda: tester.node.count_subscribers("/image") == 0)  # it ends: nobody answers any more
         (tmp_path / GO).touch()
         assert tester.process.wait(60) == 3
         assert f"{tmp_path / 'map.ply'} was asked for" in said_by(tester.process)
