@@ -96,14 +96,18 @@ class Services:
         return "images are used again"
 
     async def _save_map(self) -> str:
-        said = []
+        said, points = [], 0
         with self._promised("map_file") as files:
             for stream, path, promise in files:
                 cloud = await self._ask(stream, stream.map_cloud)
                 if not len(cloud):
-                    raise NotNow(f"the map is empty, and {path} is left as it is")
+                    said.append(f"the map is empty, and {path} is left as it is")
+                    continue
                 await self._in_background(functools.partial(write_map, path, cloud), promise)
                 said.append(f"{path}: {len(cloud)} points")
+                points += len(cloud)
+        if not points:
+            raise NotNow("; ".join(said))
         return "; ".join(said)
 
     async def _save_trajectory(self) -> str:
