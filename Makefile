@@ -8,7 +8,7 @@ demo:  ## see it work
 	@$(RUN) loger demo
 
 test:  ## every test
-	@$(RUN) python -m pytest -n 2 --dist loadgroup
+	@$(RUN) python -m pytest -n 2
 
 lint:  ## format, style and types
 	@$(RUN) ruff format --check .
