@@ -238,11 +238,16 @@ def test_an_activation_that_fails_half_way_leaves_nothing_behind(
 def test_who_insists_need_not_wait(ros_environment: dict[str, str], ros_domain: int, tmp_path: Path) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # where it is ignored, a child ignores it, too
     with inside_the_network(ros_environment, ros_domain, tmp_path) as (tester, _):
+        asked(tester, Trigger, "save_map", Trigger.Request())
+        tester.rest(1.0)
+        for _ in range(2):  # asked after it, and answered in a later round of the executor
+            assert tester.state() == "active"
         tester.process.send_signal(signal.SIGINT)
         time.sleep(0.5)
         assert tester.process.poll() is None
         tester.process.send_signal(signal.SIGINT)
         ends_without_the_network(tester.process)
+        assert f"{tmp_path / 'map.ply'} was asked for" in said_by(tester.process)
 
 
 def test_a_network_that_hangs_is_told_and_left_behind(

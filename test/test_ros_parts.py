@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ from posed_updates import random_pose
 
 from loger_ros.geometry import BODY_FROM_OPTICAL, exp_rotation, inverse, mount, quaternion
 from loger_ros.ros.loger_node import LogerNode
+from loger_ros.ros.services import Services
 from loger_ros.ros.transforms import StaticTransforms
 from loger_ros.ros.worker import MOST_REQUESTS, Answer, Refused, Worker
 
@@ -182,3 +184,15 @@ def test_a_transition_that_rclpy_raises_about_is_answered() -> None:
     answer = LogerNode._or_refused(node, change)  # type: ignore[arg-type]
     assert answer(None, SimpleNamespace(success=True)).success is False
     assert "no such transition" in said[0]
+
+
+@pytest.mark.parametrize(("ends_by", "owed"), [(RuntimeError, []), (KeyboardInterrupt, [Path("map.ply")])])
+def test_a_file_stays_promised_where_nobody_hears_why_it_is_not_there(
+    ends_by: type[BaseException], owed: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = Services.__new__(Services)
+    services._streams, services._owed, services._writing = [SimpleNamespace()], {}, []  # type: ignore[list-item]
+    monkeypatch.setattr(services, "_file", lambda stream, setting: Path("map.ply"))
+    with pytest.raises(ends_by), services._promised("map_file"):
+        raise ends_by
+    assert services.unwritten(0) == owed

@@ -78,7 +78,7 @@ class LogerNode(LifecycleNode):
         self.loader: Background | None = None  # of the newest network
         self._transforms = StaticTransforms(self.get_logger().warning)
         self.create_subscription(TFMessage, TF_STATIC.name, self._transforms.hear, qos_profile(TF_STATIC))
-        self._clock_watch = ClockWatch(self.get_clock())
+        self._clock_watch, self._clock_told = ClockWatch(self.get_clock()), ""
         self._offers = Services(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, DIAGNOSTICS.name, qos_profile(DIAGNOSTICS))
         # Health has its own clock: simulated time may stand still.
@@ -265,12 +265,21 @@ class LogerNode(LifecycleNode):
         troubles = [Trouble(DiagnosticStatus.ERROR, self.problem)] if self.problem else []
         if self._session is not None and (assumed := self._settings.assumed()):
             troubles.append(Trouble(WARN, assumed))
-        if self.get_parameter("use_sim_time").value and (text := self._clock_watch.trouble()):
+        if text := self._clock_trouble():
             troubles.append(Trouble(WARN, text))
         return [
             status_message(f"{self.get_name()}: node", hardware, troubles, self._state, values),
             *statuses,
         ]
+
+    def _clock_trouble(self) -> str:
+        if not self.get_parameter("use_sim_time").value or self._state == "configuring":  # nobody listens
+            return ""
+        text = self._clock_watch.trouble()
+        if text != self._clock_told and text:
+            self.get_logger().warning(text)
+        self._clock_told = text
+        return text
 
 
 def run(args: list[str] | None = None) -> int:
@@ -295,9 +304,11 @@ def run(args: list[str] | None = None) -> int:
             node.destroy_node()
     if node is not None and node.loader is not None and node.loader.goes_on():
         os._exit(0)  # told to end while it loads: Python cannot end beside a thread in foreign code
-    if not ended:
-        print(f"{NODE}: the process ends without waiting for the network", file=sys.stderr, flush=True)
-        os._exit(3)
     for path in unwritten:
         print(f"{NODE}: {path} was asked for, and the process ends before it is whole", file=sys.stderr)
-    return 3 if unwritten else 0
+    if not ended:
+        print(f"{NODE}: the process ends without waiting for the network", file=sys.stderr)
+    if unwritten or not ended:
+        sys.stderr.flush()
+        os._exit(3)  # as above
+    return 0

@@ -101,6 +101,7 @@ class Services:
             for stream, path, promise in files:
                 cloud = await self._ask(stream, stream.map_cloud)
                 if not len(cloud):
+                    self._owed.pop(promise, None)
                     said.append(f"the map is empty, and {path} is left as it is")
                     continue
                 await self._in_background(functools.partial(write_map, path, cloud), promise)
@@ -120,14 +121,15 @@ class Services:
 
     @contextmanager
     def _promised(self, setting: str) -> Iterator[list[tuple[CameraStream, Path, object]]]:
-        """A file of each stream, owed until it is whole or the caller hears why not."""
+        """A file of each stream, owed until it is whole or the caller hears why not: never after a signal."""
         files = [(stream, self._file(stream, setting), object()) for stream in self._configured()]
         self._owed.update({promise: path for _, path, promise in files})
         try:
             yield files
-        finally:
+        except Exception:
             for _, _, promise in files:
                 self._owed.pop(promise, None)
+            raise
 
     # ---- initialpose ------------------------------------------------------------------------------
 
