@@ -8,6 +8,7 @@ from rclpy.clock import Clock, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 
 STANDS = 5.0  # s without a move of the clock that are worth a word
+LOOKS_AWAY = 3.0  # s between two looks: nobody may have listened to the clock meanwhile
 SLACK = 1_000_000_000  # ns: stamps and clocks are never quite alike
 
 
@@ -55,15 +56,16 @@ class ClockWatch:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._seen = (0, time.monotonic())  # what it said when it moved last, and when that was
+        self._looked = time.monotonic()
 
     def trouble(self) -> str:
         """Of a simulated one; empty while it goes."""
         said, now = self._clock.now().nanoseconds, time.monotonic()
         if not said:
             return "use_sim_time is set and nobody publishes /clock: start the bag with --clock"
-        if said != self._seen[0]:
+        if said != self._seen[0] or now - self._looked > LOOKS_AWAY:
             self._seen = (said, now)
-        stood = now - self._seen[1]
-        if stood < STANDS:
+        self._looked = now
+        if now - self._seen[1] < STANDS:
             return ""
-        return f"/clock has stood still for {stood:.0f} s: is the bag paused, or the simulation?"
+        return f"/clock has stood still for {STANDS:.0f} s and more: is the bag paused, or the simulation?"
