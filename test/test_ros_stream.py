@@ -285,12 +285,16 @@ def test_a_map_of_a_time_that_the_clock_has_left_is_kept_back() -> None:
         left_behind=left.__contains__,
     )
     camera.outputs.map_points = lambda cloud, place, stamp: sent.append(stamp)
+    clouds: list[int] = []
+    collected = camera._map.cloud
+    camera._map.cloud = lambda: [clouds.append(1), collected()][1]
     run(camera, 0, 1, 2)
     camera.outputs.map_due = lambda: True
     left.add(frame(1).stamp)
     camera.step()
     assert camera._map.newest in left
     assert not sent
+    assert not clouds, "made to be thrown away"
     run(camera, 3)
     assert sent == [frame(2).stamp]
 

@@ -33,26 +33,15 @@ class Mapper:
     def add(self, final: Update) -> set[int]:
         """→ the stamps of the frames whose turn it was. A full GPU becomes an event, never an exception."""
         if self._waiting and self._waiting[0].images.shape[1:] != final.images.shape[1:]:
-            self._insert_waiting()
+            self.settle()
         due = self._pace.due(final)
         self._waiting += due
         if len(self._waiting) >= self._together:
-            self._insert_waiting()
+            self.settle()
         return {update.frames[0].stamp for update in due}
 
-    def cloud(self) -> Cloud:
-        """With those that wait for others."""
-        self._insert_waiting()
-        return self._voxels.cloud()
-
-    def clear(self) -> None:
-        self._waiting, self._pace = [], Pace(self._interval)
-        self._voxels.clear()
-
-    def settings_changed(self, cloud: CloudConfig) -> None:
-        self._cloud = cloud
-
-    def _insert_waiting(self) -> None:
+    def settle(self) -> None:
+        """Those that wait for others go in now."""
         if not self._waiting:
             return
         update, self._waiting = Update.joined(self._waiting), []
@@ -70,3 +59,15 @@ class Mapper:
                 "map; raise map.voxel_size"
             )
             self._events.add("map_ends", self.newest, text)
+
+    def cloud(self) -> Cloud:
+        """With those that wait for others."""
+        self.settle()
+        return self._voxels.cloud()
+
+    def clear(self) -> None:
+        self._waiting, self._pace = [], Pace(self._interval)
+        self._voxels.clear()
+
+    def settings_changed(self, cloud: CloudConfig) -> None:
+        self._cloud = cloud

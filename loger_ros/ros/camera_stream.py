@@ -1,6 +1,6 @@
 """One camera: its frames through the network, its poses, map and files.
 
-Lives in the worker's thread but for what says otherwise.
+Lives in the worker's thread but for what says otherwise, and its end, which comes when that thread is done.
 """
 
 from __future__ import annotations
@@ -241,12 +241,12 @@ class CameraStream:
             self.outputs.points(cloud_of(final, self.config.cloud), T_map_world, final.frames[-1].stamp)
 
     def _publish_map(self) -> None:
-        cloud = self._map.cloud()
+        self._map.settle()
         if self._left_behind(self._map.newest):
             return
         T_map_world = self._odometer.T_map_world
         place = np.eye(4) if T_map_world is None else T_map_world  # after a reset: nothing to place
-        self.outputs.map_points(cloud, place, self._map.newest)
+        self.outputs.map_points(self._map.cloud(), place, self._map.newest)
         self._map_changed = False
 
     # ---- what the worker is asked for ---------------------------------------------------------------
