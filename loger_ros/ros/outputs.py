@@ -90,7 +90,7 @@ class Outputs:
     @property
     def rivals(self) -> int:
         """Others who publish this odometry."""
-        return self._node.count_publishers(self._odometry.topic_name) - 1
+        return max(0, self._node.count_publishers(self._odometry.topic_name) - 1)  # ours may not be known yet
 
     @property
     def odometry_topic(self) -> str:

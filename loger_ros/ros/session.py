@@ -49,7 +49,6 @@ class Session:
         # Refuses a size that does not fit the network, before any image comes.
         Preparation(config.stream.size, patch=model.patch_size)
         self.worker: Worker | None = None
-        self._parents_told = False
         self.channels: list[Channel] = []
         try:
             for number, camera in enumerate(config.input.cameras):
@@ -124,14 +123,14 @@ class Session:
             troubles = channel.health.troubles(self._config.health, channel.inputs, busy_for, expecting)
             rate = channel.statistics.rate("frame")
             fine = "paused" if paused else f"{rate:.1f} images per second" if channel.inputs else "not active"
-            if channel.inputs is not None:
-                lasting = _of_the_camera(channel.stream, channel.inputs.info_topic)
-                self._say_once(channel, lasting)
-                troubles = [*lasting, *troubles]
             outputs = channel.stream.outputs
-            troubles = [*channel.health.rivals(outputs.odometry_topic, outputs.rivals), *troubles]
+            lasting = channel.health.rivals(outputs.odometry_topic, outputs.rivals)
+            if channel.inputs is not None:
+                lasting += _of_the_camera(channel.stream, channel.inputs.info_topic)
             if channel is self.channels[0]:
-                troubles = [*self._two_parents(), *troubles]
+                lasting += self._two_parents()
+            self._say_once(channel, lasting)
+            troubles = [*lasting, *troubles]
             troubles.sort(key=lambda trouble: trouble.level, reverse=True)
             values = channel.health.values()
             values["queue"] = f"{len(channel.stream.queue)} of {self._config.queue.capacity}"
@@ -158,9 +157,6 @@ class Session:
             f"{frames.base} hangs below {above[0]} on /tf_static, and below {frames.odom} by this node; TF "
             f"allows one parent: {other}, or frames.publish_odom_base and frames.publish_map_odom to false"
         )
-        if not self._parents_told:
-            self._parents_told = True
-            self._say(text)
         return [Trouble(WARN, text)]
 
     def _channel(self, number: int, camera: str) -> Channel:
