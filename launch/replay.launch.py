@@ -4,8 +4,8 @@ ros2 launch loger_ros replay.launch.py bag:=/path/of/bag image:=/camera/image_ra
 
 Takes the arguments of loger.launch.py as well, but for use_sim_time and log_level, which it sets. What the
 robot said then on what this node publishes, such as /tf, /diagnostics and odometry, is played below
-/recorded. The bag begins when the node says that it listens. The node stays when the bag has ended, so that
-its map can be looked at and saved; Ctrl+C ends it.
+/recorded, but not what is below the names of input.cameras. The bag begins when the node says that it
+listens. The node stays when the bag has ended, so that its map can be looked at and saved; Ctrl+C ends it.
 """
 
 from pathlib import Path
