@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+CAMERA_FRAME = "camera_optical_frame"  # in ROS, of a camera that has no name of its own
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from networks import small_model
+from world_folders import write_tum_folder
 
+from loger_ros.bags import BagMessages
 from loger_ros.config import StreamConfig
 from loger_ros.evaluation.run import Settings, run_source
 from loger_ros.evaluation.sources import Choice, SourceError, find_sources, open_source
@@ -17,8 +19,7 @@ from loger_ros.geometry import exp_rotation, inverse, transform
 from loger_ros.mapping.trajectory_files import write_tum
 from loger_ros.types import Trajectory
 from loger_ros.world import Sequence, SequenceSpec, generate
-from loger_ros.world.bag import BagMessages, write_bag
-from loger_ros.world.folders import write_tum_folder
+from loger_ros.world.bag import write_bag
 
 rosbags = pytest.importorskip("rosbags.highlevel")
 SPEC = SequenceSpec("rooms", frames=8, width=40, height=30)
@@ -116,7 +117,7 @@ def write_own(folder: Path, sequence: Sequence, plugin=None, compression=None, k
             write("/front/image_raw", frame.stamp, messages.rgb(frame.stamp, frame.image))
             if i % 2:
                 write("/rear/image_raw", frame.stamp, messages.rgb(frame.stamp, frame.image[::-1]))
-            odometry = messages.odometry(frame.stamp, sequence.T_world_camera[i], np.zeros(6))
+            odometry = messages.odometry(frame.stamp, "world", "camera", sequence.T_world_camera[i])
             pose = store.types[f"geometry_msgs/msg/{kind}"]
             if kind == "TransformStamped":
                 sent = messages.tf(frame.stamp, "map", "camera_optical_frame", sequence.T_world_camera[i])
@@ -193,7 +194,8 @@ def messages() -> BagMessages:
 
 def test_the_camera_is_that_of_the_node(messages: BagMessages, sequence: Sequence, tmp_path: Path) -> None:
     """Of straightened images the projection counts, and the calibration is that of all pixels."""
-    info = messages.camera_info(0, replace(sequence.camera, distortion=(-0.3, 0.1, 0.0, 0.0, 0.0)))
+    camera = replace(sequence.camera.described(), distortion=(-0.3, 0.1, 0.0, 0.0, 0.0))
+    info = messages.camera_info(0, camera)
     info.p = np.hstack([np.diag([20.0, 20.0, 1.0]), np.zeros((3, 1))]).reshape(-1)
     raw = write_camera(tmp_path / "raw", "/cam/image_raw", info).camera
     assert (raw.matrix[0, 0], raw.distortion[0]) == (sequence.camera.fx, -0.3)
@@ -208,7 +210,7 @@ def test_a_broken_message_is_no_reason_to_lose_others(
     messages: BagMessages, sequence: Sequence, tmp_path: Path
 ) -> None:
     """The first one, from which the frame of the camera is known, and one without a byte."""
-    info = messages.camera_info(0, sequence.camera)
+    info = messages.camera_info(0, sequence.camera.described())
     source = write_camera(tmp_path / "bag", "/cam/image_raw", info, image_0=bytes(16), image_1=b"\0")
     assert source.camera.matrix[0, 0] == sequence.camera.fx
     assert source.stamps[1:] == (2 * 10**9, 3 * 10**9)
@@ -219,7 +221,7 @@ def test_a_broken_message_is_no_reason_to_lose_others(
 def test_a_camera_info_of_another_camera_is_not_taken(
     messages: BagMessages, sequence: Sequence, tmp_path: Path
 ) -> None:
-    info = messages.camera_info(0, sequence.camera)
+    info = messages.camera_info(0, sequence.camera.described())
     elsewhere = write_camera(tmp_path / "same_frame", "/cam/image_raw", info, "/info/camera_info")
     assert elsewhere.camera.matrix[0, 0] == sequence.camera.fx
     info.header.frame_id = "depth"
@@ -282,7 +284,8 @@ def test_a_bag_of_ros_1(sequence: Sequence, tmp_path: Path) -> None:
         poses = writer.add_connection("/vicon/pose", pose_type, typestore=store)
         infos = writer.add_connection("/cam0/camera_info", "sensor_msgs/msg/CameraInfo", typestore=store)
         info = BagMessages(types | {"std_msgs/msg/Header": lambda *head: header(0, *head)})
-        data = store.serialize_ros1(info.camera_info(0, sequence.camera), "sensor_msgs/msg/CameraInfo")
+        told = info.camera_info(0, sequence.camera.described())
+        data = store.serialize_ros1(told, "sensor_msgs/msg/CameraInfo")
         writer.write(infos, int(sequence.stamps[0]), data)
         odometry = BagMessages(get_typestore(Stores.ROS2_HUMBLE).types).odometry
         for i, frame in enumerate(sequence.frames()):
@@ -290,7 +293,7 @@ def test_a_bag_of_ros_1(sequence: Sequence, tmp_path: Path) -> None:
             grey = np.ascontiguousarray(frame.image[..., 0])
             image = types[image_type](head, 30, 40, "mono8", 0, 40, grey.reshape(-1))
             writer.write(images, frame.stamp, store.serialize_ros1(image, image_type))
-            inner = odometry(frame.stamp, sequence.T_world_camera[i], np.zeros(6)).pose.pose
+            inner = odometry(frame.stamp, "world", "camera", sequence.T_world_camera[i]).pose.pose
             message = types[pose_type](head, inner)
             writer.write(poses, frame.stamp, store.serialize_ros1(message, pose_type))
     source = open_source(tmp_path / "old.bag")

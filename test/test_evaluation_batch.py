@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from checkpoints import small_checkpoint
+from world_folders import write_kitti_folder
 
 from loger_ros.cli import main
 from loger_ros.config import StreamConfig
@@ -20,7 +21,6 @@ from loger_ros.evaluation.report.folder import MARK
 from loger_ros.evaluation.run import Settings
 from loger_ros.evaluation.sources import Choice
 from loger_ros.world import SequenceSpec, generate
-from loger_ros.world.folders import write_kitti_folder
 
 SETTINGS = Settings(StreamConfig(chunk_size=4, overlap=1, resolution="32x24"))
 

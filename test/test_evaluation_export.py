@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from networks import small_model
 from PIL import Image
+from world_folders import write_tum_folder
 
 from loger_ros.cli import main
 from loger_ros.config import CloudConfig, StreamConfig
@@ -24,7 +25,6 @@ from loger_ros.mapping.point_files import read_pcd, read_ply
 from loger_ros.mapping.trajectory_files import read_kitti, read_tum
 from loger_ros.world import SequenceSpec, generate
 from loger_ros.world.bag import write_bag
-from loger_ros.world.folders import write_tum_folder
 
 COUNT = 7
 

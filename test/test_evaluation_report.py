@@ -16,6 +16,7 @@ import pytest
 from checkpoints import small_checkpoint
 from networks import small_model
 from PIL import Image
+from world_folders import write_kitti_folder, write_tum_folder
 
 from loger_ros.cli import main
 from loger_ros.config import CloudConfig, StreamConfig
@@ -32,7 +33,6 @@ from loger_ros.mapping.trajectory_files import read_tum, write_tum
 from loger_ros.stream import Reconstructor
 from loger_ros.types import Frame, Trajectory
 from loger_ros.world import SequenceSpec, generate
-from loger_ros.world.folders import write_kitti_folder, write_tum_folder
 
 STREAM = StreamConfig(chunk_size=4, overlap=1, alignment="se3", resolution="32x24")
 SETTINGS = Settings(STREAM, CloudConfig(min_confidence=0.0, edge_tolerance=0.0, stride=1))

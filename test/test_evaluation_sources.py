@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from world_folders import write_kitti_folder, write_tum_folder
 
 from loger_ros.cli.eval import folder_name, sources_of
 from loger_ros.evaluation.sources import Choice, SourceError, find_sources, open_source
 from loger_ros.evaluation.sources.ahead import read_ahead
 from loger_ros.evaluation.sources.base import natural, read_image
 from loger_ros.world import Sequence, SequenceSpec, generate
-from loger_ros.world.folders import write_kitti_folder, write_tum_folder
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from world_folders import write_kitti_folder, write_tum_folder
 
 from loger_ros.cli import main
+from loger_ros.evaluation.export.folders import DEPTH_SCALE
 from loger_ros.geometry import inverse
 from loger_ros.mapping.trajectory_files import read_kitti, read_tum
 from loger_ros.world import PRESETS, Sequence, SequenceSpec, generate
 from loger_ros.world.bag import write_bag
-from loger_ros.world.folders import TUM_DEPTH_SCALE, write_kitti_folder, write_tum_folder
 
 rosbags_highlevel = pytest.importorskip("rosbags.highlevel")
 SPEC = SequenceSpec("street", frames=10, width=40, height=30, effects=PRESETS["mild"])
@@ -91,9 +92,9 @@ def test_a_folder_as_of_tum(sequence: Sequence, tmp_path: Path) -> None:
     assert np.array_equal(picture, clip.rgb[7])
     steps = np.asarray(Image.open(folder / rows["depth"][2 * 7 + 1]))
     assert steps.dtype == np.uint16
-    metres, true = steps / TUM_DEPTH_SCALE, clip.depth[7].numpy()
+    metres, true = steps / DEPTH_SCALE, clip.depth[7].numpy()
     near = true < 13.1
-    assert np.abs(metres - true)[near].max() <= 0.5 / TUM_DEPTH_SCALE + 1e-6
+    assert np.abs(metres - true)[near].max() <= 0.5 / DEPTH_SCALE + 1e-6
     assert (steps[true > 13.2] == 0).all()
     assert near.any()
     assert np.isinf(true).any(), "there is sky in it"

@@ -7,11 +7,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from loger_ros.bags import STORAGES
 from loger_ros.cli.arguments import image_size
+from loger_ros.evaluation.export.folders import write_kitti_source, write_tum_source
+from loger_ros.evaluation.sources.synthetic import Synthetic
 from loger_ros.files import appearing_folder
-from loger_ros.world.bag import STORAGES, write_bag
+from loger_ros.world.bag import write_bag
 from loger_ros.world.effects import PRESETS
-from loger_ros.world.folders import write_kitti_folder, write_tum_folder
 from loger_ros.world.generate import generate
 from loger_ros.world.named_sets import NAMED_SETS, named_sequence
 from loger_ros.world.paint.families import SPLITS
@@ -103,9 +105,9 @@ def _export(sequence: Sequence, args: argparse.Namespace) -> int:
 
     with appearing_folder(args.folder) as folder:
         if args.format == "tum":
-            write_tum_folder(sequence, folder, progress)
+            write_tum_source(Synthetic(sequence), folder, progress)
         elif args.format == "kitti":
-            write_kitti_folder(sequence, folder, progress)
+            write_kitti_source(Synthetic(sequence), folder, progress)
         else:
             write_bag(sequence, folder, args.storage, args.compressed, args.with_depth, progress)
     print(file=sys.stderr)

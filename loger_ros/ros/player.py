@@ -23,10 +23,9 @@ from loger_ros.ros import interface
 from loger_ros.ros.interface import FRAMES, NODE, qos_profile
 from loger_ros.ros.messages import camera_info_message, header, image_message
 from loger_ros.ros.motion_messages import transform_message
-from loger_ros.types import Camera, Frame
+from loger_ros.types import CAMERA_FRAME, Camera, Frame
 
 UNDERWAY = 4  # images that may be on their way at once; fewer than any queue on it holds
-CAMERA_FRAME = "camera_optical_frame"
 LEVEL_FRAME = "level"  # as the camera's mounting says
 SETTLE = 0.5  # s: both sides of a topic know each other
 LOOK_AROUND = 1.5  # s: others on this machine are found

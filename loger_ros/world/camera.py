@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from loger_ros import types
+
 UNDISTORT_STEPS = 20  # of Newton's method, which most lenses need a few of
 CHECKED = 33  # places in each direction at which a lens has to be invertible
 
@@ -66,6 +68,10 @@ class Camera:
             cx=(self.cx + 0.5) * sx - 0.5,
             cy=(self.cy + 0.5) * sy - 0.5,
         )
+
+    def described(self) -> types.Camera:
+        """As ROS and OpenCV do it."""
+        return types.Camera(self.width, self.height, self.matrix(), self.distortion)
 
     def matrix(self) -> np.ndarray:
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1.0]])  # (3, 3)

@@ -28,7 +28,7 @@ PLACES = ("rooms", "corridor", "street")
 FIRST_STAMP = 1_000_000_000  # nanoseconds; a stamp of 0 means "no time" in ROS
 # Frames of ROS. The truth has some of its own, so that it can run beside a node's map → odom → base_link.
 WORLD_FRAME, TRUTH_FRAME = "world", "base_link_truth"
-BASE_FRAME, CAMERA_FRAME = "base_link", "camera_optical_frame"
+BASE_FRAME = "base_link"
 MOTIONS = ("robot", "handheld", "flying")
 ANGLES, PITCHES = (60.0, 100.0), (0.0, 20.0)  # degrees across, and down on a robot: what is drawn from
 MOST_FRAMES, MOST_MOVERS = 100_000, 50

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from loger_ros.evaluation.sources.base import Choice, SourceError, pinhole, quiet_log
+from loger_ros.evaluation.sources.base import Choice, SourceError, quiet_log
 from loger_ros.types import Camera, Frame, Trajectory
 from loger_ros.world.named_sets import NAMED_SETS, named_sequence
 from loger_ros.world.sequences import Sequence as WorldSequence
@@ -38,18 +38,15 @@ class Synthetic:
         except ValueError as error:
             raise SourceError(str(error)) from error
 
-    def __init__(self, sequence: WorldSequence, name: str) -> None:
+    def __init__(self, sequence: WorldSequence, name: str = "synthetic") -> None:
         self.name = name
         self.problems = quiet_log()
         self._sequence = sequence
-        camera = sequence.camera
-        self.camera: Camera | None = pinhole(
-            camera.width, camera.height, (camera.fx, camera.fy, camera.cx, camera.cy), camera.distortion
-        )
+        self.camera: Camera | None = sequence.camera.described()
         if sequence.mount:
             self.camera = replace(self.camera, T_base_camera=sequence.mount.transform())
         self._depth: OrderedDict[int, np.ndarray] = OrderedDict()
-        self._kept = min(KEPT_DEPTH, max(KEPT_PIXELS // (camera.width * camera.height), 1))
+        self._kept = min(KEPT_DEPTH, max(KEPT_PIXELS // (self.camera.width * self.camera.height), 1))
 
     def __len__(self) -> int:
         return len(self._sequence)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from loger_ros.offered_qos import offered
+from loger_ros.bags import offered
 from loger_ros.ros.interface import Topic
 
 

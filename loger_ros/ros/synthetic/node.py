@@ -21,15 +21,10 @@ from loger_ros.ros.messages import camera_info_message, header, image_message
 from loger_ros.ros.process import running_ros
 from loger_ros.ros.synthetic.messages import TransformPublisher, odometry_message, qos
 from loger_ros.ros.synthetic.settings import ABOUT, NODE, Settings, check, make_sequence
-from loger_ros.types import Camera
+from loger_ros.types import CAMERA_FRAME, Camera
 from loger_ros.world.nuisance import Fate, Nuisances, Troublemaker
 from loger_ros.world.playback import Playback, Shot
-from loger_ros.world.sequences import (
-    BASE_FRAME,
-    CAMERA_FRAME,
-    TRUTH_FRAME,
-    WORLD_FRAME,
-)
+from loger_ros.world.sequences import BASE_FRAME, TRUTH_FRAME, WORLD_FRAME
 from loger_ros.world.ways.wheels import WheelOdometry
 
 WHEEL_FRAME = "wheel_odom"

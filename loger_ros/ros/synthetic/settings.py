@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from loger_ros.types import CAMERA_FRAME
 from loger_ros.world.effects import PRESETS
 from loger_ros.world.generate import generate
 from loger_ros.world.named_sets import named_sequence
 from loger_ros.world.playback import AT_END
 from loger_ros.world.sequences import (
     BASE_FRAME,
-    CAMERA_FRAME,
     MOTIONS,
     PLACES,
     TRUTH_FRAME,
@@ -64,7 +64,7 @@ ABOUT = {
     "frames": "length of the sequence",
     "closed": "the sequence ends where it began",
     "at_end": f"one of {', '.join(AT_END)}: play backwards, play again (closed ones), or shut down",
-    "split": "train or test textures",
+    "split": "train, validation or test textures",
     "seed": "of place, way and effects",
     "index": "of the sequence within the seed or the named set",
     "width": "pixels",
