@@ -14,7 +14,7 @@ from world_folders import write_tum_folder
 from loger_ros.bags import BagMessages
 from loger_ros.config import StreamConfig
 from loger_ros.evaluation.run import Settings, run_source
-from loger_ros.evaluation.sources import Choice, SourceError, find_sources, open_source
+from loger_ros.evaluation.sources import Choice, SourceError, bag_truth, find_sources, open_source
 from loger_ros.geometry import exp_rotation, inverse, transform
 from loger_ros.mapping.trajectory_files import write_tum
 from loger_ros.types import Trajectory
@@ -263,6 +263,22 @@ def test_truth_from_tf(bag: Path, sequence: Sequence) -> None:
     nowhere = open_source(bag, Choice(truth="/tf:world:moon"))
     assert nowhere.truth() is None
     assert nowhere.problems.counts == {"no_truth": 1}
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_truth_of_the_base_follows_a_mounting_that_is_said(
+    recorded: bool, bag: Path, sequence: Sequence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not recorded:
+        monkeypatch.setattr(bag_truth, "_static_edges", lambda reader, problems: {})
+    xyz, rpy = (1.0, 2.0, 3.0), (0.0, 0.0, 1.0)
+    for choice in (Choice(camera_xyz=xyz, camera_rpy=rpy), Choice(camera_xyz=xyz)):
+        source = open_source(bag, choice)
+        T_base_camera = source.camera.T_base_camera
+        np.testing.assert_allclose(T_base_camera[:3, 3], xyz)
+        expected = sequence.T_world_base @ T_base_camera
+        np.testing.assert_allclose(source.truth().T_map_camera, expected, atol=1e-9)
+        assert not source.problems.counts
 
 
 def test_a_body_without_a_mount_is_told(bag: Path, sequence: Sequence) -> None:

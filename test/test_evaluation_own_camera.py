@@ -133,7 +133,9 @@ def test_it_replaces_that_of_a_bag_and_goes_into_one(images: Path, calibration: 
     mounted = open_source(tmp_path / "bag").camera.T_base_camera
     np.testing.assert_allclose(mounted, mount((0.1, -0.2, 0.3), (0, -0.1, 0)), atol=1e-12)
     other = open_source(tmp_path / "bag", Choice(camera_xyz=(1, 2, 3))).camera
-    np.testing.assert_allclose(other.T_base_camera, mount((1, 2, 3), (0, 0, 0)))
+    np.testing.assert_allclose(other.T_base_camera, mount((1, 2, 3), (0, -0.1, 0)), err_msg="its turn stays")
+    other = open_source(tmp_path / "bag", Choice(camera_rpy=(0, 0.2, 0))).camera
+    np.testing.assert_allclose(other.T_base_camera, mount((0.1, -0.2, 0.3), (0, 0.2, 0)), atol=1e-12)
 
 
 @pytest.mark.parametrize(

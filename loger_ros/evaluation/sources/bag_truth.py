@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from loger_ros.evaluation.sources.base import MOST_FRAMES, Choice, SourceError
+from loger_ros.evaluation.sources.own_camera import own_mounting
 from loger_ros.events import EventLog
 from loger_ros.geometry import inverse, rotation_of, transform
 from loger_ros.types import Trajectory
@@ -23,9 +24,11 @@ TF_TYPE = "tf2_msgs/msg/TFMessage"
 TRUE_NAMES = ("truth", "gt", "vicon", "mocap", "optitrack", "leica", "qualisys")
 TRUE_ENDINGS = ("_truth", "_gt", "_ground_truth", "_true")  # of frames that stand for others
 BASES = ("base_link", "base_footprint")  # frames that stay level, as REP-105 and REP-120 name them
+_BASES = [base + end for end in ("", *TRUE_ENDINGS) for base in BASES]
 MOST_EDGES = 10_000  # static transforms
 
 Open = Callable[[], AbstractContextManager[Any]]
+Edges = dict[str, dict[str, np.ndarray]]  # frame → its neighbours, with the transform T_frame_neighbour
 
 
 class BagTruth:
@@ -34,7 +37,7 @@ class BagTruth:
     ) -> None:
         self._opened, self._types = opened, types
         self._problems, self._camera_frame = problems, camera_frame
-        self._body = choice.truth_frame
+        self._choice = choice
         self._topic, self._frames = self._chosen(choice.truth)
         self._made: Trajectory | None = None
 
@@ -83,12 +86,15 @@ class BagTruth:
             self._problems.add("no_truth", 0, f"{self._topic} has no poses{_of(self._frames)}")
             return None
         order = np.argsort(np.array(stamps, dtype=np.int64), kind="stable")
-        T_body_camera = self.mount(reader, self._body or body, self._topic)
+        T_body_camera = self.mount(reader, self._choice.truth_frame or body, self._topic)
         placed = np.array(poses)[order] @ T_body_camera
         return Trajectory(tuple(stamps[i] for i in order), placed, (0,) * len(stamps))
 
     def mount(self, reader: Any, body: str, topic: str) -> np.ndarray:
-        """T_body_camera from static transforms; where there are none, the poses are taken as the camera's."""
+        """T_body_camera from static transforms, and from how the camera is said to be mounted.
+
+        Where they do not tell, the poses are taken as the camera's.
+        """
         names = [body, *(body.removesuffix(end) for end in TRUE_ENDINGS if body.endswith(end))]
         camera = self._camera_frame
         if not body:
@@ -102,13 +108,20 @@ class BagTruth:
         if camera in names:
             return np.eye(4)
         edges = _static_edges(reader, self._problems)
+        if self._choice.camera_xyz or self._choice.camera_rpy:
+            T_base_camera = own_mounting(_mounting(edges, camera), self._choice)
+            ways = (_path(edges, name, base) for name in names for base in _BASES)
+            T_body_base = next((way for way in ways if way is not None), None)
+            if T_body_base is not None:
+                return T_body_base @ T_base_camera
         for name in names:
             found = _path(edges, name, camera)
             if found is not None:
                 return found
         text = (
             f"no static transform leads from {body!r} to {camera!r}: the poses of {topic} are taken as "
-            "the camera's. Record /tf_static, or name the body with --truth-frame"
+            "the camera's. Name the body with --truth-frame, or say how base_link carries the camera with "
+            "--camera-xyz and --camera-rpy"
         )
         self._problems.add("truth_not_of_camera", 0, text)
         return np.eye(4)
@@ -116,9 +129,11 @@ class BagTruth:
 
 def mounting(reader: Any, camera_frame: str, problems: EventLog) -> np.ndarray | None:
     """T_base_camera by static transforms, where the recording has a robot's base."""
-    edges = _static_edges(reader, problems)
-    names = (base + end for end in ("", *TRUE_ENDINGS) for base in BASES)
-    found = (_path(edges, name, camera_frame) for name in names)
+    return _mounting(_static_edges(reader, problems), camera_frame)
+
+
+def _mounting(edges: Edges, camera_frame: str) -> np.ndarray | None:
+    found = (_path(edges, name, camera_frame) for name in _BASES)
     return next((pose for pose in found if pose is not None), None)
 
 
@@ -141,9 +156,8 @@ def _poses(message: Any, kind: str, frames: tuple[str, str]) -> list[tuple[int, 
     return [(int(nanoseconds), transform(rotation_of(numbers[3:]), numbers[:3]), child)]
 
 
-def _static_edges(reader: Any, problems: EventLog) -> dict[str, dict[str, np.ndarray]]:
-    """frame → its neighbours, with the transform T_frame_neighbour."""
-    edges: dict[str, dict[str, np.ndarray]] = {}
+def _static_edges(reader: Any, problems: EventLog) -> Edges:
+    edges: Edges = {}
     connections = [c for c in reader.connections if c.topic == "/tf_static" and c.msgtype == TF_TYPE]
     if not connections:
         return edges
@@ -166,7 +180,7 @@ def _static_edges(reader: Any, problems: EventLog) -> dict[str, dict[str, np.nda
     return edges
 
 
-def _path(edges: dict[str, dict[str, np.ndarray]], start: str, goal: str) -> np.ndarray | None:
+def _path(edges: Edges, start: str, goal: str) -> np.ndarray | None:
     """T_start_goal along static transforms."""
     start, goal = start.lstrip("/"), goal.lstrip("/")
     reached = {start: np.eye(4)}

@@ -25,11 +25,21 @@ def own_camera(camera: Camera | None, choice: Choice) -> Camera | None:
                 "--camera-xyz and --camera-rpy mount a camera, and the recording does not say which it is: "
                 "give --camera-info FILE, too"
             )
-        xyz, rpy = choice.camera_xyz or (0.0,) * 3, choice.camera_rpy or (0.0,) * 3
-        if not np.isfinite([xyz, rpy]).all():
-            raise SourceError("--camera-xyz and --camera-rpy take finite numbers")
-        camera = replace(camera, T_base_camera=mount(xyz, rpy))
+        camera = replace(camera, T_base_camera=own_mounting(camera.T_base_camera, choice))
     return camera
+
+
+def own_mounting(known: np.ndarray | None, choice: Choice) -> np.ndarray:
+    """T_base_camera; where its place or its turn is not given, that of the recording, and else none."""
+    xyz, rpy = choice.camera_xyz or (0.0,) * 3, choice.camera_rpy or (0.0,) * 3
+    if not np.isfinite([xyz, rpy]).all():
+        raise SourceError("--camera-xyz and --camera-rpy take finite numbers")
+    T_base_camera = mount(xyz, rpy)
+    if known is not None and not choice.camera_xyz:
+        T_base_camera[:3, 3] = known[:3, 3]
+    if known is not None and not choice.camera_rpy:
+        T_base_camera[:3, :3] = known[:3, :3]
+    return T_base_camera
 
 
 def read_camera_info(file: Path) -> Camera:
