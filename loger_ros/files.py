@@ -36,13 +36,24 @@ def appearing_whole(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def appearing_folder(path: Path) -> Iterator[Path]:
-    """A folder to be made and filled, which gets its name when the block ends well, and is gone otherwise."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    """A folder to be made and filled, which gets its name when the block ends well, and is gone otherwise.
+
+    One that is there already, and empty, stays what it is, such as a link or a mount, and is filled then.
+    """
+    path = path.resolve()  # also "." has a name
+    there = path.exists()
+    if there and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"{path} is not empty: choose a new folder, or remove its contents first")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as place:
-        yield Path(place) / path.name
-        os.replace(Path(place) / path.name, path)
+    home = path if there else path.parent
+    home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home, prefix=f".{path.name}.") as place:
+        made = Path(place) / path.name
+        yield made
+        if not there:
+            os.replace(made, path)
+            return
+        for part in made.iterdir():
+            os.replace(part, path / part.name)
 
 
 def remove_unfinished(path: Path) -> None:
