@@ -39,12 +39,19 @@ def positive(text: str) -> int:
 
 
 def amount(text: str) -> float:
+    value = amount_or_none(text)
+    if not value:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0")
+    return value
+
+
+def amount_or_none(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        value = 0.0
-    if not 0 < value <= MOST:  # also of NaN
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0 and not beyond {MOST:g}")
+        value = -1.0
+    if not 0 <= value <= MOST:  # also of NaN
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to {MOST:g}")
     return value
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from loger_ros.cli.arguments import amount, image_size, positive
+from loger_ros.cli.arguments import amount, amount_or_none, image_size, positive
 from loger_ros.config import StreamConfig
 from loger_ros.geometry import mount
 from loger_ros.ros.config import FramesConfig, NetworkConfig
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=image_size, default=(640, 480), help="width x height of the images")
     parser.add_argument("--rate", type=amount, default=30.0, help="images per second")
     parser.add_argument("--seconds", type=amount, default=30.0, help="how long to measure")
-    parser.add_argument("--warm-up", type=amount, default=5.0, help="seconds before that")
+    parser.add_argument("--warm-up", type=amount_or_none, default=5.0, help="seconds before that")
     parser.add_argument("--frames", type=positive, default=300, help="for the bare Reconstructor")
     parser.add_argument(
         "-p", dest="parameters", action="append", default=[], metavar="NAME:=VALUE", help="for the node"

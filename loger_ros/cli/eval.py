@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from loger_ros.cli.arguments import add_camera, amount, camera_of, image_size, rate
+from loger_ros.cli.arguments import add_camera, amount, amount_or_none, camera_of, image_size, rate
 from loger_ros.cli.settings import add_settings, chosen_settings
 from loger_ros.config import CloudConfig, ConfigError, MapConfig, StreamConfig, cloud_settings_for
 from loger_ros.evaluation.association import TOLERANCE
@@ -81,7 +81,10 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     recording.add_argument("--size", type=image_size, default=Choice.size, help="of a synthetic sequence")
     recording.add_argument(
-        "--tolerance", type=amount, default=TOLERANCE * 1e-6, help="ms between pose and truth (default: 20)"
+        "--tolerance",
+        type=amount_or_none,
+        default=TOLERANCE * 1e-6,
+        help="ms between pose and truth (default: 20)",
     )
     recording.add_argument(
         "--cloud-threshold", type=amount, default=CLOUD_THRESHOLD, help="m, of the F-score (default: 0.1)"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from loger_ros.cli.arguments import amount
+from loger_ros.cli.arguments import amount_or_none
 from loger_ros.cli.eval import add_run_arguments, choice_of, folder_name, job_of
 from loger_ros.config import ConfigError
 from loger_ros.evaluation.evaluate import Job, journal_in, no_poses
@@ -34,7 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="as of loger eval")
     parser.add_argument("--core", action="store_true", help="without ROS: the reconstruction core alone")
     parser.add_argument(
-        "--speed", type=amount, default=0.0, help="of the recording's own; 0: as fast as it goes"
+        "--speed",
+        type=amount_or_none,
+        default=0.0,
+        help="of the recording's own (default: 0, as fast as it goes)",
     )
     parser.add_argument("--out", type=Path, default=Path("replay"), help="where results go (default: replay)")
     add_run_arguments(parser)
