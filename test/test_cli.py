@@ -6,11 +6,12 @@ import argparse
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from loger_ros.cli import UNHEARD, main
-from loger_ros.cli.arguments import amount, positive
+from loger_ros.cli.arguments import amount, amount_or_none, positive
 from loger_ros.evaluation import progress as progress_module
 from loger_ros.evaluation.progress import Line
 from loger_ros.files import appearing_folder
@@ -21,6 +22,7 @@ from loger_ros.files import appearing_folder
     [
         (positive, {"1": 1, "24": 24}, ("0", "-3", "1.5", "many")),
         (amount, {"0.5": 0.5, "1e3": 1000.0}, ("0", "-1", "nan", "inf", "1e300", "long")),
+        (amount_or_none, {"0": 0.0, "0.5": 0.5}, ("-1", "nan", "inf", "1e300", "long")),
     ],
 )
 def test_numbers_that_cannot_be_are_refused(kind, good, bad):
@@ -57,6 +59,24 @@ def test_who_has_heard_enough_ends_a_command_in_peace():
     assert process.wait(60) == UNHEARD
     assert process.stderr.read() == b""
     process.stderr.close()
+
+
+def test_an_empty_folder_is_filled_and_stays_what_it_is(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    inode = (tmp_path / "elsewhere").stat().st_ino
+    with appearing_folder(tmp_path / "link") as place:
+        place.mkdir()
+        (place / "whole").touch()
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "elsewhere").stat().st_ino == inode
+    assert [part.name for part in (tmp_path / "elsewhere").iterdir()] == ["whole"]
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with appearing_folder(Path()) as place:
+        place.mkdir()
+        (place / "whole").touch()
+    assert [part.name for part in Path().iterdir()] == ["whole"]
 
 
 @pytest.mark.parametrize("how", ["fails", "ends"])

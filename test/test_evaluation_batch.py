@@ -115,7 +115,11 @@ def test_a_truth_or_list_that_changed_is_another_job(data: Path, tmp_path: Path)
     beside.parent.mkdir()
     job = Job(str(sequence), sequence / "eval" / "00", "tiny", SETTINGS, Choice(truth=str(truth)))
     prints = {job.fingerprint}
-    for file in (truth, beside, sequence / "calib.txt", sequence / "mav0" / "cam0" / "data.csv"):
+    (sequence.parent / "calibration").mkdir()
+    of_vbr = [sequence.parent / name for name in ("vbr_calib.yaml", "00_gt.txt")]
+    of_spires = sequence.parent / "calibration" / "cam0.yaml"
+    inside = [sequence / "calib.txt", sequence / "mav0" / "cam0" / "data.csv"]
+    for file in (truth, beside, *of_vbr, of_spires, *inside):
         for content in ("1 0 0 0 0 0 0 1\n", "2 0 0 0 0 0 0 1\n\n"):
             file.write_text(content)
             before = len(prints)

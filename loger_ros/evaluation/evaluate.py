@@ -26,8 +26,7 @@ from loger_ros.evaluation.report.folder import (
     write_report,
 )
 from loger_ros.evaluation.run import Progress, Run, Settings, run_of, run_source
-from loger_ros.evaluation.sources import Choice, Source, SourceError, open_source
-from loger_ros.evaluation.sources.kitti import benchmark_poses
+from loger_ros.evaluation.sources import Choice, Source, SourceError, kitti, open_source, spires, vbr
 from loger_ros.events import EventLog
 from loger_ros.files import sha256_of
 from loger_ros.mapping.journal import Journal
@@ -75,8 +74,9 @@ class Job:
 
 
 def _descriptions(recording: Path) -> list[list[Any]]:
-    """A recording that is a file, or what lies beside its images."""
-    found = _told(recording) + _told(benchmark_poses(recording))
+    """A recording that is a file, or what lies beside its images and beside its folder."""
+    beside = [kitti.benchmark_poses(recording), *vbr.files_beside(recording), *spires.files_beside(recording)]
+    found = [told for file in (recording, *beside) for told in _told(file)]
     for place, folders, names in os.walk(recording):
         if {METRICS, MARK, SO_FAR} & set(names):  # of a run
             folders.clear()

@@ -56,12 +56,18 @@ def _folder(path: Path, name: str) -> Path | None:
     return next((path / place / name for place in IMAGES if (path / place / name).is_dir()), None)
 
 
+def files_beside(path: Path) -> list[Path]:
+    """Calibrations outside of the recording's folder."""
+    return [file for folder in _calibrations(path)[1:] for file in sorted(folder.glob("*.yaml"))]
+
+
+def _calibrations(path: Path) -> list[Path]:
+    return [parent / "calibration" for parent in (path, *path.resolve().parents[:2])]
+
+
 def _calibration(path: Path, name: str, problems: EventLog) -> tuple[Camera | None, np.ndarray]:
     """From calibration/ of the sequence, or of the data set that it is in."""
-    parents = (path, path.resolve().parent, path.resolve().parent.parent)
-    folder = next(
-        (p / "calibration" for p in parents if (p / "calibration" / f"{name}.yaml").is_file()), None
-    )
+    folder = next((place for place in _calibrations(path) if (place / f"{name}.yaml").is_file()), None)
     if folder is None:
         problems.add(
             "no_calibration", 0, f"{path} has no calibration folder; poses are taken as the camera's"

@@ -78,6 +78,16 @@ def _nanoseconds(text: str) -> int:
     return stamp_of(text)
 
 
+def files_beside(path: Path) -> list[Path]:
+    """Calibration and truth, where they may lie outside of the recording's folder."""
+    names = (CALIBRATION, _truth_name(path))
+    return [place / name for place in _places(path)[1:] for name in names]
+
+
+def _truth_name(path: Path) -> str:
+    return f"{path.name.removesuffix('_kitti')}_gt.txt"
+
+
 def _places(path: Path) -> list[Path]:
     """Where calibration and truth may lie: here, or in the folder that the conversion was made from."""
     return [path, path.parent, path.parent / path.name.removesuffix("_kitti")]
@@ -104,8 +114,8 @@ def _calibration(places: list[Path], name: str, problems: EventLog) -> tuple[Cam
 
 def _truth(places: list[Path], T_base_camera: np.ndarray, problems: EventLog) -> Trajectory | None:
     """NAME_gt.txt: stamped poses of the base."""
-    name = places[0].name.removesuffix("_kitti")
-    file = next((place / f"{name}_gt.txt" for place in places if (place / f"{name}_gt.txt").is_file()), None)
+    name = _truth_name(places[0])
+    file = next((place / name for place in places if (place / name).is_file()), None)
     if file is None:
         return None
     try:
