@@ -41,9 +41,8 @@ def appearing_folder(path: Path) -> Iterator[Path]:
     One that is there already, and empty, stays what it is, such as a link or a mount, and is filled then.
     """
     path = path.resolve()  # also "." has a name
+    refuse_filled(path)
     there = path.exists()
-    if there and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"{path} is not empty: choose a new folder, or remove its contents first")
     home = path if there else path.parent
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home, prefix=f".{path.name}.") as place:
@@ -54,6 +53,11 @@ def appearing_folder(path: Path) -> Iterator[Path]:
             return
         for part in made.iterdir():
             os.replace(part, path / part.name)
+
+
+def refuse_filled(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is not empty: choose a new folder, or remove its contents first")
 
 
 def remove_unfinished(path: Path) -> None:

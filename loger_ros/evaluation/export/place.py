@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from loger_ros.files import refuse_filled
+
 
 def new_folder(folder: Path) -> Path:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} is not empty: choose a new folder, or remove its contents first")
+    refuse_filled(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
