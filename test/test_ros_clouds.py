@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import pytest
 
-pytest.importorskip("sensor_msgs", reason="needs ROS 2")
+pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField

@@ -8,20 +8,24 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+pytest.importorskip("rclpy", reason="needs ROS 2")
+
 from loger_ros.events import EventLog
 from loger_ros.geometry import transform
+from loger_ros.ros import health as health_module
+from loger_ros.ros import session
 from loger_ros.ros.config import HealthConfig
 from loger_ros.ros.health import CameraHealth
 from loger_ros.ros.inputs import Inputs
+from loger_ros.ros.outputs import ThinnedWay
 from loger_ros.ros.statistics import Statistics
 
 
 def test_health_names_what_hangs_and_forgets_what_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    health_module = pytest.importorskip("loger_ros.ros.health", reason="needs ROS 2")
     now = [100.0]
     monkeypatch.setattr(health_module.time, "monotonic", lambda: now[0])
     events, statistics = EventLog(lambda message: None), Statistics()
-    health = health_module.CameraHealth(events, statistics)
+    health = CameraHealth(events, statistics)
     settings = HealthConfig(step_timeout=5)
     assert not health.troubles(settings, None, 4.0, False)
     (trouble,) = [t for t in health.troubles(settings, None, 6.0, False) if t.level == health_module.ERROR]
@@ -83,19 +87,16 @@ def test_the_log_stays_readable_and_does_not_fall_silent(monkeypatch: pytest.Mon
 
 
 def test_diagnostics_survive_what_they_look_at() -> None:
-    health = pytest.importorskip("loger_ros.ros.health", reason="needs ROS 2")
-
     def look() -> None:
         raise RuntimeError("CUDA error: device-side assert triggered")
 
-    (status,) = health.told_anyway("loger_node: node", "active", look)
-    assert status.level == health.ERROR
+    (status,) = health_module.told_anyway("loger_node: node", "active", look)
+    assert status.level == health_module.ERROR
     assert "device-side assert triggered" in status.message
     assert "restart the node" in status.message
 
 
 def test_the_time_of_a_chunk_is_guessed_before_there_was_one() -> None:
-    session = pytest.importorskip("loger_ros.ros.session", reason="needs ROS 2")
     statistics = Statistics()
     assert session.chunk_time(statistics) == 0
     for seconds in (0.0, 0.0, 27.0):
@@ -118,10 +119,9 @@ def test_rates_are_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_camera_is_not_silent_for_what_was_before_it_was_activated(monkeypatch: pytest.MonkeyPatch) -> None:
-    health_module = pytest.importorskip("loger_ros.ros.health", reason="needs ROS 2")
     now = [100.0]
     monkeypatch.setattr(health_module.time, "monotonic", lambda: now[0])
-    health = health_module.CameraHealth(EventLog(lambda message: None), Statistics())
+    health = CameraHealth(EventLog(lambda message: None), Statistics())
     inputs = SimpleNamespace(why_nothing_comes=lambda: "why", topic="/image")
     now[0] += 60
     assert health.troubles(HealthConfig(image_timeout=5), inputs, 0.0, True)
@@ -141,8 +141,7 @@ def test_ages_are_told_by_percentiles() -> None:
 
 
 def test_a_long_way_is_thinned_out_evenly() -> None:
-    outputs = pytest.importorskip("loger_ros.ros.outputs", reason="needs ROS 2")
-    way = outputs.ThinnedWay(10, "map")
+    way = ThinnedWay(10, "map")
     for i in range(1000):
         way.add(i, transform(np.eye(3), np.array([float(i), 0, 0])))
         if i % 300 == 0:
