@@ -187,8 +187,9 @@ class Tester:
     def send_images(
         self, images: list[np.ndarray], start: int, step: int = SECOND // 10, topic: str = "image"
     ) -> list[int]:
-        """→ their stamps. Slowly enough for a busy machine to lose none."""
+        """→ their stamps. A reliable reader gets all, where they are no more than it holds (10)."""
         publisher = self.image_publisher(topic)
+        self.wait(publisher.get_subscription_count)  # the reader may be a new one
         stamps = [start + i * step for i in range(len(images))]
         for stamp, image in zip(stamps, images, strict=True):
             publisher.publish(image_message(header(stamp, "camera"), image, "rgb8"))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from node_rig import (  # noqa: E402
     node_process,
     pictures,
     pose_of,
+    said_by,
     stamp_of,
     write_checkpoint,
 )
@@ -64,6 +66,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespac
             "model__checkpoint": checkpoint,
             "output__folder": folder / "out",
             "output__map_period": 0.1,
+            "input__reliable": True,
             "input__undistort": False,
             "cloud__min_confidence": 0,
             "cloud__edge_tolerance": 0,
@@ -88,7 +91,11 @@ def node(running: SimpleNamespace) -> SimpleNamespace:
             tester.transition(transition)
     assert tester.trigger("reset").success
     tester.trigger("resume")
-    for kept in tester.heard.values():
+    heard = tester.heard.values()
+    before = -1
+    while before != (before := sum(map(len, heard))):  # what was sent before may still be on its way
+        tester.rest(0.1)
+    for kept in heard:
         kept.clear()
     running.start = next(starts) * SECOND
     return running
@@ -110,6 +117,16 @@ def odometry_after(tester: Tester, count: int) -> list:
     heard = tester.heard["odometry"]
     tester.wait(lambda: len(heard) >= count)
     return heard
+
+
+def send_until(node: SimpleNamespace, condition: Callable[[], Any]) -> list[int]:
+    """Two images at a time, until the node knows of a new listener. → their stamps"""
+    stamps: list[int] = []
+    while not condition():
+        assert len(stamps) < 400, node.tester.summary()
+        stamps += node.tester.send_images(TEN[:2], node.start + len(stamps) * SECOND // 10)
+        odometry_after(node.tester, len(stamps))
+    return stamps
 
 
 def test_it_waits_for_the_place_of_its_camera_and_says_so(running: SimpleNamespace) -> None:
@@ -140,8 +157,6 @@ def test_it_serves_what_the_interface_says(node: SimpleNamespace) -> None:
     services = dict(listener.get_service_names_and_types_by_node(NODE, "/"))
     for name in SERVICES:
         assert services[name.replace("~", f"/{NODE}")] == ["std_srvs/srv/Trigger"]
-    (image,) = listener.get_subscriptions_info_by_topic("/image")
-    assert image.qos_profile.reliability == rclpy.qos.ReliabilityPolicy.BEST_EFFORT
 
 
 def test_poses_are_those_of_the_stream_seen_from_the_robot(node: SimpleNamespace) -> None:
@@ -217,10 +232,11 @@ def test_clouds_and_depth_come_while_someone_listens(node: SimpleNamespace) -> N
     kinds = (PointCloud2, PointCloud2, Image, Image)
     points, whole, depth, confidence = map(tester.hear, topics, kinds)
     infos = tester.hear(interface.DEPTH_INFO, CameraInfo)
-    tester.rest(1.5)  # until the node knows that somebody listens
-    stamps = tester.send_images(TEN, node.start)
-    tester.wait(lambda: points and whole and depth and confidence and infos)
+    earlier = send_until(node, lambda: points and whole and depth and confidence and infos)
+    assert tester.trigger("reset").success
+    stamps = tester.send_images(TEN, earlier[-1] + SECOND)
     tester.wait(lambda: stamp_of(whole[-1]) == stamps[7] and stamp_of(points[-1]) == stamps[7])
+    tester.wait(lambda: {*stamps} & {*map(stamp_of, depth)} & {*map(stamp_of, confidence)})
     updates = expected(node.checkpoint, TEN, stamps)
     T_map_world = MOUNT @ inverse(laid_by(updates).frames[0].T_map_camera)
     last = updates[-1]
@@ -340,14 +356,11 @@ def test_pausing_drops_images_and_reset_begins_at_the_origin(node: SimpleNamespa
 def test_a_bag_that_begins_again_after_a_reset_has_its_depth_again(node: SimpleNamespace) -> None:
     tester = node.tester
     depth = tester.hear(interface.DEPTH_IMAGE, Image)
-    stamps = tester.send_images(TEN[:4], node.start)
-    tester.wait(lambda: stamp_of(depth[-1]) >= stamps[2] if depth else False)
+    stamps = send_until(node, lambda: depth)
     assert tester.trigger("reset").success
-    depth.clear()
     early = tester.send_images(TEN[:4], node.start - 100 * SECOND)
-    assert early[-1] < stamps[-1]
-    tester.wait(lambda: depth)
-    assert all(stamp_of(message) in early for message in depth)
+    tester.wait(lambda: stamp_of(depth[-1]) in early)
+    odometry_after(tester, len(stamps) + 4)
 
 
 def test_initialpose_lays_the_map_around_the_robot(node: SimpleNamespace) -> None:
@@ -360,11 +373,10 @@ def test_initialpose_lays_the_map_around_the_robot(node: SimpleNamespace) -> Non
     message.header.frame_id = "map"
     message.pose.pose.position.x, message.pose.pose.orientation.w = 5.0, 1.0
     publisher.publish(message)
-    tester.rest(1.0)
-    tester.heard["/tf"].clear()
+    tester.wait(lambda: "the map is laid anew" in said_by(node.process))
     tester.send_images(TEN[6:8], stamps[-1] + SECOND // 10)
     heard = odometry_after(tester, 8)
-    tester.wait(lambda: len(edges(tester.heard["/tf"], "odom")) == 2)
+    tester.wait(lambda: stamp_of(heard[6]) in edges(tester.heard["/tf"], "odom"))
     before, after = (pose_of(message.pose.pose) for message in (heard[5], heard[6]))
     correction = edges(tester.heard["/tf"], "odom")[stamp_of(heard[6])]
     wanted = transform(np.eye(3), np.array([5.0, 0, 0])) @ inverse(before) @ after
@@ -398,13 +410,11 @@ def test_deactivating_keeps_the_memory_and_cleaning_up_frees_it(node: SimpleName
     odometry_after(tester, 6)
     assert tester.transition("deactivate")
     assert tester.state() == "inactive"
+    tester.wait(lambda: tester.image_publisher().get_subscription_count() == 0)
     saved = tester.trigger("save_map")
     assert saved.success, saved.message
     assert tester.transition("activate")
     assert not tester.transition(Transition.TRANSITION_CONFIGURE), "it is active"
-    tester.wait(lambda: tester.node.count_subscribers("image") == 1)
-    tester.wait(lambda: tester.image_publisher().get_subscription_count() > 0)
-    tester.rest(0.5)
     stamps += tester.send_images(TEN[6:], stamps[-1] + SECOND // 10)
     tester.wait(lambda: len(tester.heard["pose"]) >= 8)
     updates = expected(node.checkpoint, TEN, stamps)  # as if nothing had been in between
@@ -415,6 +425,7 @@ def test_deactivating_keeps_the_memory_and_cleaning_up_frees_it(node: SimpleName
     assert tester.transition("deactivate")
     assert tester.transition("cleanup")
     assert tester.state() == "unconfigured"
+    tester.wait(lambda: tester.image_publisher().get_subscription_count() == 0)
     tester.wait(lambda: len(tester.heard["pose"]) == 10)  # cleaning up makes the last two final
     assert list(read_journal(node.folder / "out" / "journal.tum").stamps[-10:]) == stamps
     assert not tester.trigger("reset").success
