@@ -24,7 +24,7 @@ from loger_ros.ros.interface import NODE, Topic, qos_profile
 from loger_ros.ros.synthetic.settings import NODE as CAMERA
 from loger_ros.ros.transforms import pose_of
 
-TRUTH = Topic("ground_truth/odometry", "nav_msgs/msg/Odometry", depth=20)
+TRUTH = Topic("ground_truth/odometry", "nav_msgs/msg/Odometry", depth=100)
 NOT_KNOWN_YET = "_NODE_NAME_UNKNOWN_"  # how ROS calls a node between hearing its topics and its name
 KINDS: dict[Topic, Any] = {
     interface.IMAGE: Image,

@@ -47,10 +47,10 @@ class SyntheticCamera(Node):
         self._trouble = Troublemaker(nuisances, settings.seed)
         self._images = self.create_publisher(Image, "image", qos(5, not settings.best_effort))
         self._infos = self.create_publisher(CameraInfo, "camera_info", qos(5, not settings.best_effort))
-        self._truth = self.create_publisher(Odometry, "ground_truth/odometry", qos(20))
+        self._truth = self.create_publisher(Odometry, "ground_truth/odometry", qos(100))
         self._depths = self.create_publisher(Image, "depth/image", qos(2)) if settings.publish_depth else None
         self._wheels = (
-            self.create_publisher(Odometry, "wheel_odometry", qos(20)) if settings.wheel_odometry else None
+            self.create_publisher(Odometry, "wheel_odometry", qos(100)) if settings.wheel_odometry else None
         )
         self._wheel = WheelOdometry(settings.wheel_noise, settings.seed)
         self._tf = TransformPublisher(self) if settings.publish_tf else None
