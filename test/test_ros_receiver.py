@@ -69,8 +69,9 @@ def rig(ros_domain: int) -> Iterator[Rig]:
     rclpy.try_shutdown(context=rig.context)
 
 
-def threads() -> set[str]:
-    return {thread.name for thread in threading.enumerate()}
+def thread_of(name: str) -> threading.Thread:
+    (thread,) = (thread for thread in threading.enumerate() if thread.name == name)
+    return thread
 
 
 def test_what_waits_is_heard_in_the_order_of_the_subscriptions(rig: Rig) -> None:
@@ -121,14 +122,14 @@ def test_it_ends_when_closed_and_when_ros_ends(rig: Rig) -> None:
     rig.receiver.start()
     rig.send("a", "a1")
     rig.wait(lambda: rig.heard == ["a1"])
-    assert "receiver" in threads()
+    thread = thread_of("receiver")
     rig.receiver.close(30)
-    assert "receiver" not in threads()
+    thread.join(30)
+    assert not thread.is_alive()
     other = Receiver(rig.context, "other", rig.failures.append)
     other.start()
-    assert "other" in threads()
+    thread = thread_of("other")
     rclpy.try_shutdown(context=rig.context)
-    (thread,) = (thread for thread in threading.enumerate() if thread.name == "other")
     thread.join(30)
     assert not thread.is_alive()
     assert not rig.failures
