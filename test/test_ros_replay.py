@@ -106,7 +106,7 @@ def test_nobody_elses_node_hears_a_replay(ros_domain: int, tmp_path: Path) -> No
     robots = Child("loger_ros.ros.node", {}, tmp_path / "robot.log")
     try:
         listening(tmp_path / "robot.log")
-        with pytest.raises(PlayerError, match=r"a node called loger.*ROS_DOMAIN_ID"):
+        with pytest.raises(PlayerError, match=r"there is .*ROS_DOMAIN_ID"):
             replay([], None, tmp_path / "out", {})
         assert robots.code is None
     finally:

@@ -177,9 +177,12 @@ class Player:
             self._spin(GLANCE)
 
     def _rest(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+        """A pause of the whole process does not count."""
+        listened = 0.0
+        while listened < seconds:
+            before = time.monotonic()
             self._spin(GLANCE)
+            listened += min(time.monotonic() - before, 2 * GLANCE)
 
     def _spin(self, seconds: float) -> None:
         self._executor.spin_once(timeout_sec=max(min(seconds, GLANCE), 0.0))
