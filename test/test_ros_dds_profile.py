@@ -114,18 +114,17 @@ message = Image(height=480, width=640, encoding="rgb8", step=1920)
 message.data.frombytes(bytes(640 * 480 * 3))
 while not publisher.get_subscription_count():
     time.sleep(0.05)
-for index in range(40):
+for index in range(600):
     message.header.stamp.sec = index
     publisher.publish(message)
     time.sleep(0.05)
-time.sleep(1)
 node.destroy_node()
 rclpy.shutdown()
 """
 
 
 def test_best_effort_images_arrive(ros_environment: dict[str, str], ros_domain: int) -> None:
-    """Without the profile almost none of these do: 0 of 150 were counted at this size."""
+    """Without the profile few of these do: 13 of 600 were counted at this size, at most 5 in a row."""
     rclpy = pytest.importorskip("rclpy", reason="needs ROS 2")
     from rclpy.context import Context
     from rclpy.executors import SingleThreadedExecutor
@@ -145,16 +144,19 @@ def test_best_effort_images_arrive(ros_environment: dict[str, str], ros_domain: 
     node.create_subscription(
         Image, "image", lambda message: received.add(message.header.stamp.sec), qos_profile_sensor_data
     )
+
+    def in_a_row() -> bool:
+        return any(received.issuperset(range(first, first + 20)) for first in received)
+
     sender = subprocess.Popen([sys.executable, "-c", SENDER], env=ros_environment)
     try:
         deadline = time.monotonic() + 120
-        while sender.poll() is None and time.monotonic() < deadline:
+        while not in_a_row() and sender.poll() is None and time.monotonic() < deadline:
             executor.spin_once(timeout_sec=0.1)
-        assert sender.returncode == 0
     finally:
         sender.kill()
         sender.wait()
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown(context=context)
-    assert len(received) >= 20
+    assert in_a_row(), sorted(received)
