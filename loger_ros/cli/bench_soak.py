@@ -39,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.log.exists():
+        raise ValueError(f"{args.log} exists: choose another --log, or remove it")
     from loger_ros.ros.bench.trial import PATIENCE, Ended, Trial, trial
     from loger_ros.world.playback import BYTES, MOST_KEPT
 
@@ -64,8 +66,6 @@ def run(args: argparse.Namespace) -> int:
     ]
     patience = PATIENCE + RENDERING * frames * width * height
     rows = []
-    if args.log.exists():
-        raise ValueError(f"{args.log} exists: choose another --log, or remove it")
     with tempfile.TemporaryDirectory() as folder, args.log.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
