@@ -193,6 +193,17 @@ def test_a_model_that_cannot_be_found_is_one_message(tmp_path, capsys):
     assert "none.safetensors" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("content", ["[1]", "5", "no table", "\xff"])
+def test_baselines_from_what_is_no_table_are_one_message(content, tmp_path, capsys):
+    table = tmp_path / "table.json"
+    table.write_text(content, encoding="latin-1")
+    assert main(["assess", "tiny", "--baselines-from", str(table), "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr()
+    assert said.err.startswith(f"loger assess: {table} is no table of an assessment")
+    assert said.err.count("\n") == 1
+    assert said.out == "", "nothing was rendered"
+
+
 def test_a_film_is_shown_at_the_angle_that_the_network_was_taught(short):
     sequence = generate(SequenceSpec("rooms", "robot", frames=12, width=32, height=24, hfov=60), seed=2)
     plain = film("plain", sequence, (16, 12), fine=True)

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         if (args.frames or LEAST_FRAMES) < LEAST_FRAMES or args.memory_frames < 100:
             raise ValueError(f"give at least {LEAST_FRAMES} --frames and 100 --memory-frames to judge by")
-        earlier = json.loads(args.baselines_from.read_text()) if args.baselines_from else None
+        earlier = _table(args.baselines_from) if args.baselines_from else None
         model = load_model(args.model, device=args.device)
         args.out.mkdir(parents=True, exist_ok=True)
         Examination(model, args, earlier).run()
@@ -213,6 +213,16 @@ class Examination:
             f"metres, other motions up to one scale per sequence. {_machine(args.device)}, "
             f"torch {torch.__version__}, {args.threads} thread(s)."
         )
+
+
+def _table(path: Path) -> dict[str, Any]:
+    try:
+        table = json.loads(path.read_text())
+    except ValueError as error:  # no JSON, or no text at all
+        raise ValueError(f"{path} is no table of an assessment: {error}") from error
+    if not isinstance(table, dict):
+        raise ValueError(f"{path} is no table of an assessment")
+    return table
 
 
 def _recommended_size(model: LoGeR) -> tuple[int, int]:
