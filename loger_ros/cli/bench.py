@@ -6,9 +6,7 @@ import argparse
 import importlib
 import sys
 
-from loger_ros.model import CheckpointError, ConfigError
 from loger_ros.model.weights import device_name
-from loger_ros.training.recipe import RecipeError
 
 BENCHMARKS = {
     "clouds": "points to PointCloud2, against the usual way and a bare copy",
@@ -38,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         return int(args.benchmark_run(args))
     except ModuleNotFoundError as error:
         problem = f"{error.name} is missing: `loger doctor` tells what to do"
-    except (CheckpointError, ConfigError, RecipeError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         problem = str(error)
     print(f"loger bench {args.benchmark}: {problem}", file=sys.stderr)
     return 1
