@@ -89,11 +89,11 @@ def device() -> Finding:
 def numpy() -> Finding:
     """NumPy, and whether an installed cv_bridge can live with it: one built for NumPy 1 cannot with 2."""
     try:
-        version = importlib.metadata.version("numpy")
-    except importlib.metadata.PackageNotFoundError:
-        return Finding(
-            "NumPy", "not installed", Verdict.WRONG, "pip install numpy, or apt install python3-numpy"
-        )
+        import numpy
+    except Exception as error:
+        cure = "pip install numpy, or apt install python3-numpy"
+        return Finding("NumPy", f"does not import: {error}", Verdict.WRONG, cure)
+    version = numpy.__version__
     if importlib.util.find_spec("cv_bridge") is None:
         return Finding("NumPy", f"{version} (no cv_bridge: not needed for the usual image encodings)")
     # In a process of its own: a module built for the other NumPy may end the process.
