@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from recipes import RECIPE
 
 from loger_ros.cli import UNHEARD, main
 from loger_ros.cli.arguments import amount, amount_or_none, positive
@@ -54,11 +57,12 @@ def test_what_is_not_there_is_told_in_one_line(arguments, reason, capsys, tmp_pa
     assert "Traceback" not in said
 
 
-def test_who_has_heard_enough_ends_a_command_in_peace():
-    command = [sys.executable, "-m", "loger_ros", "parameters", "markdown"]
+@pytest.mark.parametrize("arguments", [["parameters", "markdown"], ["weights", "verify", "tiny"]])
+def test_who_has_heard_enough_ends_a_command_in_peace(arguments):
+    command = [sys.executable, "-m", "loger_ros", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
-    assert process.wait(60) == UNHEARD
+    assert process.wait(300) == UNHEARD
     assert process.stderr.read() == b""
     process.stderr.close()
 
@@ -79,6 +83,41 @@ def test_an_empty_folder_is_filled_and_stays_what_it_is(tmp_path, monkeypatch):
         place.mkdir()
         (place / "whole").touch()
     assert [part.name for part in Path().iterdir()] == ["whole"]
+
+
+class Unread(io.StringIO):
+    def __init__(self, file):
+        super().__init__()
+        self.fileno = file.fileno
+
+    def write(self, text):
+        raise BrokenPipeError
+
+
+needs_ros = pytest.mark.skipif(importlib.util.find_spec("rclpy") is None, reason="needs ROS 2")
+SMALL = ["--frames", "2", "--size", "32x24"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["assess", "tiny"],
+        ["bench", "reading", *SMALL],
+        ["bench", "world", *SMALL],
+        pytest.param(["demo", "--out", "demo"], marks=needs_ros),
+        ["eval", "robot_rooms/0", *SMALL, "--device", "cpu", "--no-pictures"],
+        ["train", "recipe.yaml", "--out", "run", "--device", "cpu"],
+        ["weights", "verify", "tiny"],
+        ["world", "preview", *SMALL, "--no-film"],
+    ],
+    ids=lambda arguments: "_".join(arguments[:2]),
+)
+def test_a_reader_that_is_gone_is_no_trouble_of_a_file(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    with (tmp_path / "output").open("w") as file:
+        monkeypatch.setattr(sys, "stdout", Unread(file))
+        assert main(arguments) == UNHEARD
 
 
 @pytest.mark.parametrize("how", ["fails", "ends"])

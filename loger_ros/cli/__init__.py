@@ -1,6 +1,7 @@
 """The ``loger`` command line: one module per command, imported only when its command is called.
 
-A command module offers ``add_arguments(parser)`` and ``run(args) -> int`` (the exit code).
+A command module offers ``add_arguments(parser)`` and ``run(args) -> int`` (the exit code). Where it tells of
+an OSError, it lets BrokenPipeError pass: ``main`` knows what to do.
 """
 
 from __future__ import annotations

@@ -69,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
         model = load_model(args.model, device=args.device)
         args.out.mkdir(parents=True, exist_ok=True)
         Examination(model, args, earlier).run()
+    except BrokenPipeError:
+        raise
     except (CheckpointError, ValueError, RuntimeError, OSError) as error:
         print(f"loger assess: {error}", file=sys.stderr)
         return 1

@@ -36,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
         return int(args.benchmark_run(args))
     except ModuleNotFoundError as error:
         problem = f"{error.name} is missing: `loger doctor` tells what to do"
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:
         problem = str(error)
     print(f"loger bench {args.benchmark}: {problem}", file=sys.stderr)

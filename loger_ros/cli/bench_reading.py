@@ -45,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
             return 0
         with tempfile.TemporaryDirectory() as folder:
             _report(list(_made(Path(folder), args)), args)
+    except BrokenPipeError:
+        raise
     except (SourceError, ValueError, OSError) as error:
         print(f"loger bench reading: {error}", file=sys.stderr)
         return 2

@@ -60,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
         summary = drive.summary()
         scene = drive.scene(read_ply(folder / "map.ply"), 1.5 * VOXEL, CAMERA_HEIGHT)
         picture(scene, summary).save(folder / "picture.png")
+    except BrokenPipeError:
+        raise
     except (DemoFailed, OSError) as failure:  # the second: no place to write to
         print(f"\n{failure}", file=sys.stderr)
         return 1

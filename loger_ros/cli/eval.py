@@ -158,6 +158,8 @@ def run(args: argparse.Namespace) -> int:
         if args.all and not args.again:
             print("\nThe same command goes on where it was.", file=sys.stderr)
         raise
+    except BrokenPipeError:
+        raise
     except (SourceError, ConfigError, ValueError, OSError) as error:
         print(f"loger eval: {error}", file=sys.stderr)
         return 2

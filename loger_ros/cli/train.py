@@ -78,6 +78,8 @@ def train(args: argparse.Namespace) -> int:
     except (CheckpointError, RecipeError, RunError) as error:
         print(f"loger train: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        raise
     except OSError as error:
         print(
             f"loger train: {args.out}: {error}. Once that is mended, the same command goes on",

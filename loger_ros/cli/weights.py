@@ -68,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
         return int(args.weights_run(args))
     except (CheckpointError, DownloadError, ValueError) as error:
         print(f"loger weights: {error}", file=sys.stderr)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         print(f"loger weights: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
     except KeyboardInterrupt:

@@ -62,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         sequence = _sequence(args)
         return _preview(sequence, args) if args.action == "preview" else _export(sequence, args)
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:
         print(f"loger world: {error}", file=sys.stderr)
         return 2
