@@ -43,7 +43,8 @@ def test_shipped_recipes_can_be_cooked(file):
         (("chunk_sizes: [2]", "chunk_sizes: [2], rotation_softness: 0"), "softness must be above 0"),
         (("chunk_sizes: [2]", "chunk_sizes: [1], overlap: 0"), "stages.pairs: a chunk of one frame"),
         (("count: 3", "count: 3, camera_heights: 0.4"), "clips: camera_heights must be two numbers"),
-        (("count: 3", "count: 3, camera_heights: [0, 1]"), "the lower one first"),
+        (("count: 3", "count: 3, camera_heights: [0, 1]"), "clips: camera_heights must be above 0"),
+        (("count: 3", "count: 3, camera_heights: [1, 0.5]"), "the lower one first"),
         (("count: 3", "count: 3, camera_height: 0.4, camera_heights: [0.4, 1]"), "exclude each other"),
         (("count: 3", "count: 3, camera_forward: [0.5]"), "camera_forward must be two numbers"),
         (("strides: [1, 2]", "strides: [2, 1]"), "stages.memory: strides must not"),
@@ -74,6 +75,31 @@ def test_shipped_recipes_can_be_cooked(file):
         (("{frames: 240, frames_per_step: 8, chunk_sizes: [2]}", ""), "stages.pairs: expected a section"),
         (("clips: {", "clips:\nclip: {"), "clips: expected a section"),
         (("stages:", "stages: {}\nvariants:"), "at least one stage"),
+        (("count: 3", "count: 3e1"), "clips: count must be a whole number, got '3e1'"),
+        (("count: 3", "count: 3, hfov: wide"), "clips: hfov must be a finite number, got 'wide'"),
+        (("count: 3", "count: 3, camera_pitch: [10]"), "clips: camera_pitch must be a finite number"),
+        (("count: 3", "count: 3, camera_pitch: true"), "clips: camera_pitch must be a finite number"),
+        (("count: 3", "count: 3, camera_forward: [.nan, 1]"), "camera_forward must be two numbers"),
+        (("count: 3", "count: 3, places: [[rooms]]"), "clips: places must be a list out of rooms"),
+        (("count: 3", "count: 3, seed: -1"), "clips: seed must be at least 0, got -1"),
+        (("chunk_sizes: [2]", "chunk_sizes: [2], learning_rate: fast"), "learning_rate must be a finite"),
+        (("chunk_sizes: [2]", "chunk_sizes: [2], learning_rate: -1"), "learning_rate must be at least 0"),
+        (("chunk_sizes: [2]", "chunk_sizes: [2], muon_rate: -1e-3"), "muon_rate must be at least 0"),
+        (("chunk_sizes: [2]", "chunk_sizes: [2], muon_rate:"), "muon_rate must be a finite number, got None"),
+        (("chunk_sizes: [2]", "chunk_sizes: [2], flow_weight: .inf"), "stages.pairs: flow_weight must be"),
+        (("chunk_sizes: [2]", "chunk_sizes: [2], warm_up: .nan"), "stages.pairs: warm_up must be"),
+        (("chunk_sizes: [2]", "chunk_sizes: [2], length:"), "stages.pairs: length must be a whole number"),
+        (("chunk_sizes: [2]", "chunk_sizes: [2], motions: []"), "stages.pairs: motions must be a list"),
+        (("chunk_sizes: [2]", "chunk_sizes: [2], motions: robot"), "stages.pairs: motions must be a list"),
+        (("fast_weights: true", "fast_weights: 'no'"), "fast_weights must be true or false, got 'no'"),
+        (("every: 100", "every: 100, seed: x"), "validation: seed must be a whole number"),
+        (("seed: 3", "seed: 3.5"), "recipe: seed must be a whole number, got 3.5"),
+        (("seed: 3", "seed: 3\nema: [0.9]"), "recipe: ema must be a finite number"),
+        (("seed: 3", "seed: 3\nclip_gradient: -1"), "recipe: clip_gradient must be at least 0"),
+        (("seed: 3", "seed: 3\nviews: [60]"), "recipe: views must be two numbers"),
+        (("seed: 3", "seed: 3\nviews: [0, 60]"), "recipe: views must be above 0"),
+        (("seed: 3", "seed: 3\nviews: [60, 90]\ntilts: [5, -5]"), "recipe: tilts must be two numbers"),
+        (("seed: 3", "seed: 3\nviews: [60, 90]\ntilts:"), "recipe: tilts must be two numbers"),
     ],
 )
 def test_recipes_that_cannot_be_cooked(tmp_path, change, message):
@@ -81,6 +107,15 @@ def test_recipes_that_cannot_be_cooked(tmp_path, change, message):
     path.write_text(RECIPE.replace(*change))
     with pytest.raises(RecipeError, match=message):
         Recipe.from_yaml(path)
+
+
+def test_numbers_without_a_point_are_numbers():
+    """5e-4 is a text to PyYAML."""
+    text = RECIPE.replace("chunk_sizes: [2]", "chunk_sizes: [2], learning_rate: 5e-4, muon_rate: 1E-3")
+    text = text.replace("count: 3", "count: 3, hfov: 7e1, camera_heights: [2e-1, 1]")
+    recipe = Recipe.from_text(text.replace("seed: 3", "seed: 3\nviews: [6e1, 90]"))
+    assert recipe.steps_of(0) == {"learning_rate": 5e-4, "muon_rate": 1e-3, "clip_gradient": 1.0}
+    assert (recipe.clips.hfov, recipe.clips.camera_heights, recipe.views) == (70, (0.2, 1), (60, 90))
 
 
 def test_a_section_without_validation_is_none():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,12 +42,12 @@ class Clips:
     image_size: tuple[int, int] = (56, 42)
 
     def __post_init__(self) -> None:
-        if not (_whole_numbers((self.count, self.frames)) and self.count >= 1 and self.frames >= 2):
-            raise ValueError("count must be at least 1 and frames at least 2, whole numbers")
+        _check_entries(self)
+        if self.count < 1 or self.frames < 2:
+            raise ValueError("count must be at least 1 and frames at least 2")
+        _check_least(self, 0, "seed")
         for name, known in (("places", PLACES), ("motions", MOTIONS), ("effects", PRESETS)):
-            named = getattr(self, name)
-            if not isinstance(named, tuple) or not named or not set(named) <= set(known):
-                raise ValueError(f"{name} must be a list out of {', '.join(known)}, got {named}")
+            _check_named(name, getattr(self, name), known)
         for name in ("image_size", "render_size"):
             size = getattr(self, name)
             if not (_whole_numbers(size) and len(size) == 2 and min(size) >= 1):
@@ -59,10 +59,8 @@ class Clips:
                 "render_size must be image_size times a whole number, for its pixels to be averaged, "
                 f"such as [{factor * width}, {factor * height}], got {list(self.render_size)}"
             )
-        for name, least in (("camera_heights", 0.0), ("camera_forward", -math.inf)):
-            limits = getattr(self, name)
-            if limits is not None and not (_two_numbers(limits) and least < limits[0] <= limits[1]):
-                raise ValueError(f"{name} must be two numbers, the lower one first, got {limits}")
+        if self.camera_heights is not None and self.camera_heights[0] <= 0:
+            raise ValueError(f"camera_heights must be above 0, got {self.camera_heights}")
         if self.camera_height is not None and self.camera_heights is not None:
             raise ValueError("camera_height and camera_heights exclude each other")
 
@@ -115,6 +113,9 @@ class Stage:
     sliding_window: bool = False
 
     def __post_init__(self) -> None:
+        _check_entries(self)
+        _check_named("motions", self.motions, MOTIONS)
+        _check_least(self, 0, "learning_rate", "muon_rate")
         for wrong, reason in (
             (not _whole_numbers(self.chunk_sizes), "chunk_sizes must be a list of whole numbers"),
             (not _whole_numbers(self.strides) or len(self.strides) != 2, "strides must be two whole numbers"),
@@ -142,12 +143,58 @@ def own_stream(seed: int, index: int, purpose: int) -> np.random.Generator:
     return np.random.default_rng([seed, index, 0, purpose])
 
 
-def _two_numbers(values: Any) -> bool:
-    return isinstance(values, tuple) and len(values) == 2 and all(type(v) in (int, float) for v in values)
+def _check_entries(section: Any) -> None:
+    """Each by itself. A text that is a number becomes one: to PyYAML, 5e-4 is a text."""
+    for item in dataclasses.fields(section):
+        value, kind = getattr(section, item.name), str(item.type).removesuffix(" | None")
+        if kind not in _KINDS or (value is None and kind != item.type):
+            continue
+        if "float" in kind:
+            value = tuple(map(_as_number, value)) if isinstance(value, tuple) else _as_number(value)
+        demand, fits = _KINDS[kind]
+        if not fits(value):
+            raise ValueError(f"{item.name} must be {demand}, got {value!r:.80}")
+        object.__setattr__(section, item.name, value)
+
+
+def _check_least(section: Any, least: int, *names: str) -> None:
+    for name in names:
+        if getattr(section, name) < least:
+            raise ValueError(f"{name} must be at least {least}, got {getattr(section, name)}")
+
+
+def _check_named(name: str, named: Any, known: Iterable[str]) -> None:
+    known = list(known)
+    if not isinstance(named, tuple) or not named or not all(entry in known for entry in named):
+        raise ValueError(f"{name} must be a list out of {', '.join(known)}, got {named!r:.80}")
+
+
+def _as_number(value: Any) -> Any:
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _in_order(values: Any) -> bool:
+    numbers = isinstance(values, tuple) and len(values) == 2 and all(map(_is_number, values))
+    return numbers and values[0] <= values[1]
 
 
 def _whole_numbers(values: Any) -> bool:
     return isinstance(values, tuple) and bool(values) and all(type(value) is int for value in values)
+
+
+_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # by annotation: in words, and whether it is one
+    "bool": ("true or false", lambda value: isinstance(value, bool)),
+    "int": ("a whole number", lambda value: _whole_numbers((value,))),
+    "float": ("a finite number", _is_number),
+    "tuple[float, float]": ("two numbers, the lower one first", _in_order),
+}
 
 
 @dataclass(frozen=True)
@@ -160,9 +207,10 @@ class Validation:
     seed: int = 77
 
     def __post_init__(self) -> None:
-        counts = self.every, self.sequences, self.frames
-        if not (_whole_numbers(counts) and min(counts) >= 1 and self.frames >= 2):
-            raise ValueError("every and sequences must be at least 1 and frames at least 2, whole numbers")
+        _check_entries(self)
+        if min(self.every, self.sequences) < 1 or self.frames < 2:
+            raise ValueError("every and sequences must be at least 1 and frames at least 2")
+        _check_least(self, 0, "seed")
 
 
 @dataclass(frozen=True)
@@ -190,6 +238,10 @@ class Recipe:
     source: str = field(default="", compare=False)  # text of the file, kept with the state of the run
 
     def __post_init__(self) -> None:
+        _check_entries(self)
+        _check_least(self, 0, "weight_decay", "clip_gradient")
+        if self.views is not None and self.views[0] <= 0:
+            raise ValueError(f"views must be above 0, got {self.views}")
         patch, clips = self.model.patch_size, self.clips
         if any(side % patch for side in clips.image_size):
             raise ValueError(
