@@ -28,7 +28,7 @@ from loger_ros.types import CAMERA_FRAME, Camera, Frame
 UNDERWAY = 4  # images that may be on their way at once; fewer than any queue on it holds
 LEVEL_FRAME = "level"  # as the camera's mounting says
 SETTLE = 0.5  # s: both sides of a topic know each other
-LOOK_AROUND = 1.5  # s: others on this machine are found
+LOOK_AROUND = 4.0  # s: others on this machine are found; who was not heard at once says it again after 3
 GLANCE = 0.05  # s
 CLOCK = "/clock"
 PLAYER = "loger_player"  # our node
