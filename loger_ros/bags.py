@@ -6,16 +6,13 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from loger_ros.geometry import quaternion
 from loger_ros.types import CAMERA_FRAME, Camera
-
-if TYPE_CHECKING:
-    from loger_ros.mapping.cloud import Cloud
 
 STORAGES = ("mcap", "sqlite3")
 LATCHED = ("/tf_static", "/map_points")  # late subscribers get the last one
@@ -140,11 +137,12 @@ class BagMessages:
         stamped = self._make("geometry_msgs/TransformStamped", self._header(stamp, parent), child, transform)
         return self._make("tf2_msgs/TFMessage", [stamped])
 
-    def cloud(self, stamp: int, frame: str, cloud: Cloud) -> Any:
-        rows = np.empty(len(cloud), [(axis, "<f4") for axis in "xyz"] + [("rgb", "<u4")])
+    def cloud(self, stamp: int, frame: str, points: np.ndarray, colours: np.ndarray) -> Any:
+        """points: (N, 3) m; colours: (N, 3) uint8."""
+        rows = np.empty(len(points), [(axis, "<f4") for axis in "xyz"] + [("rgb", "<u4")])
         for i, axis in enumerate("xyz"):
-            rows[axis] = cloud.points[:, i].numpy()
-        red, green, blue = cloud.colours.numpy().astype(np.uint32).T
+            rows[axis] = points[:, i]
+        red, green, blue = colours.astype(np.uint32).T
         rows["rgb"] = red << 16 | green << 8 | blue
         kinds = {"x": FLOAT32, "y": FLOAT32, "z": FLOAT32, "rgb": UINT32}
         fields = [

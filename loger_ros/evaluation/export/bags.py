@@ -42,4 +42,5 @@ def write_result_bag(trajectory: Trajectory, cloud: Cloud | None, folder: Path) 
             bag.write("/tf", stamp, messages.tf(stamp, MAP_FRAME, CAMERA_FRAME, pose))
         if cloud is not None and len(trajectory):
             last = trajectory.stamps[-1]
-            bag.write("/map_points", last, messages.cloud(last, MAP_FRAME, cloud))
+            points = messages.cloud(last, MAP_FRAME, cloud.points.numpy(), cloud.colours.numpy())
+            bag.write("/map_points", last, points)
