@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import array
-import contextlib
 import io
 import itertools
-import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,17 +62,23 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(path, carried={"pitch": [0, 10], "height": [0.2, 1.2]})
 
 
+def usual(checkpoint: Path, folder: Path) -> dict[str, Any]:
+    return {
+        "model__checkpoint": checkpoint,
+        "output__folder": folder,
+        "frames__extrinsic": "parameters",
+        "input__undistort": False,
+    }
+
+
 def test_a_kill_loses_no_final_pose_and_the_next_run_continues(
     tester: Tester, ros_environment: dict[str, str], checkpoint: Path, tmp_path: Path
 ) -> None:
     settings = {
-        "model__checkpoint": checkpoint,
-        "output__folder": tmp_path,
-        "frames__extrinsic": "parameters",
+        **usual(checkpoint, tmp_path),
         "frames__camera_rpy": [0.0, 0.3, 0.0],
         "frames__publish_odom_base": False,
         "frames__publish_map_odom": False,
-        "input__undistort": False,
         "input__reliable": True,
     }
     poses, transforms = tester.hear(interface.POSE), tester.hear(interface.TF)
@@ -120,16 +121,15 @@ def test_two_cameras_compressed_in_simulated_time(
     tester: Tester, ros_environment: dict[str, str], checkpoint: Path, tmp_path: Path
 ) -> None:
     settings = {
+        **usual(checkpoint, tmp_path),
         "use_sim_time": True,
-        "model__checkpoint": checkpoint,
-        "output__folder": tmp_path,
         "input__cameras": ["front", "rear"],
         "input__image_transport": "compressed",
         "input__reliable": True,
         "input__camera_info_timeout": 60.0,
-        "frames__extrinsic": "parameters",
         "frames__camera_xyz": [0.0] * 6,
         "frames__camera_rpy": [0.0, 0.3, 0.0, 0.0, 0.1, 3.0],
+        "input__undistort": True,
     }
     odometry = {name: tester.hear(interface.ODOMETRY, prefix=f"{name}/") for name in ("front", "rear")}
     transforms = tester.hear(interface.TF)
@@ -229,11 +229,8 @@ def test_images_of_every_encoding_arrive_as_what_they_show(
 ) -> None:
     """What they show is known by the tests of images; here it is the way through DDS and the node."""
     settings = {
-        "model__checkpoint": checkpoint,
-        "output__folder": tmp_path,
-        "frames__extrinsic": "parameters",
+        **usual(checkpoint, tmp_path),
         "input__reliable": True,
-        "input__undistort": False,
     }
     sent = []
     for number, (encoding, layout) in enumerate([*LAYOUTS.items(), *LAYOUTS.items()]):
@@ -263,12 +260,7 @@ def test_images_of_every_encoding_arrive_as_what_they_show(
 def test_a_best_effort_camera_is_heard_unless_more_is_asked_for(
     tester: Tester, ros_environment: dict[str, str], checkpoint: Path, tmp_path: Path
 ) -> None:
-    settings = {
-        "model__checkpoint": checkpoint,
-        "output__folder": tmp_path,
-        "frames__extrinsic": "parameters",
-        "input__undistort": False,
-    }
+    settings = usual(checkpoint, tmp_path)
     odometry = tester.hear(interface.ODOMETRY)
     stamps = itertools.count(SECOND, SECOND // 10)
     with node_process(ros_environment, **settings) as process:
@@ -285,14 +277,13 @@ def test_on_wheels_it_is_told_where_the_camera_sits(
 ) -> None:
     xyz, rpy = [0.3, 0.1, 0.4], [0.0, 0.1, 0.2]
     settings = {
-        "model__checkpoint": checkpoint,
-        "output__folder": tmp_path,
-        "frames__extrinsic": "parameters",
+        **usual(checkpoint, tmp_path),
         "frames__camera_xyz": xyz,
         "frames__camera_rpy": rpy,
         "input__reliable": True,
         "input__camera_info_timeout": 60.0,
         "stream__motion": "wheels",
+        "input__undistort": True,
     }
     lens = Camera(64, 48, np.array([[60.0, 0, 31.5], [0, 60, 23.5], [0, 0, 1]]))
     odometry = tester.hear(interface.ODOMETRY)
@@ -323,13 +314,10 @@ def test_a_camera_that_is_silent_unheard_or_mistaken_is_told_apart(
     tester: Tester, ros_environment: dict[str, str], checkpoint: Path, tmp_path: Path
 ) -> None:
     settings = {
-        "model__checkpoint": checkpoint,
-        "output__folder": tmp_path,
+        **usual(checkpoint, tmp_path),
         "output__journal": '""',
         "input__reliable": True,
-        "input__undistort": False,
         "health__image_timeout": 0.5,
-        "frames__extrinsic": "parameters",
         "frames__publish_map_odom": False,
         "queue__capacity": 1,
     }
@@ -450,51 +438,3 @@ def test_it_waits_for_the_lifecycle_and_starts_where_home_cannot_be_written(
         end(process, signal.SIGTERM)
         assert "ROS logs go to" in said_by(process)
     assert list((tmp_path / "ros_log").iterdir())
-
-
-def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks into /proc")
-@pytest.mark.parametrize("program", ["node", "synthetic.camera"])
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_it_still_imports_ends_it_quietly(
-    ros_environment: dict[str, str], how: signal.Signals, program: str
-) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # where it is ignored, a child ignores it, too
-    with node_process(ros_environment, python=("-m", f"loger_ros.ros.{program}")) as process:
-        libraries = Path(f"/proc/{process.pid}/maps")
-        until(lambda: "libtorch_cpu" in libraries.read_text())
-        assert "terminate called" not in end(process, how)
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc")
-@pytest.mark.parametrize("begun", [True, False], ids=["begun", "beginning"])
-def test_a_child_ends_when_its_parent_is_killed(
-    ros_environment: dict[str, str], tmp_path: Path, begun: bool
-) -> None:
-    log = tmp_path / "child.log"
-    program = (
-        "import time; from pathlib import Path; from loger_ros.ros.child import Child; "
-        f"Child('loger_ros.ros.node', {{'autostart': False}}, Path({str(log)!r})); time.sleep(600)"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", program], env=ros_environment)
-    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
-    until(lambda: children.read_text().split())
-    (child,) = (int(word) for word in children.read_text().split())
-    maps, state = Path(f"/proc/{child}/maps"), Path(f"/proc/{child}/stat")
-    try:
-        loaded = ("libfastdds", "libfastrtps") if begun else ("python",)  # the older name of Jazzy and Humble
-        until(lambda: any(library in maps.read_text() for library in loaded))
-        parent.kill()
-        parent.wait()
-        until(lambda: not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z")
-    finally:
-        parent.kill()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
-    assert "Traceback" not in log.read_text()
