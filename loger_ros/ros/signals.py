@@ -6,22 +6,24 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
 PARENT = "LOGER_ROS_PARENT"  # environment: the process without which this one has no purpose
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
+ONE_WISH = 1.0  # s from the first signal: launch passes on what the terminal, or systemd, has told us already
 
 _ros_hears = False
+_first_heard: float | None = None
 
 
 @contextmanager
 def ending_quietly() -> Iterator[None]:
     """Until ``ros_hears``, SIGINT and SIGTERM end the process as they end the running node: with code 0."""
-    global _ros_hears
-    _ros_hears = False
+    global _ros_hears, _first_heard
+    _ros_hears, _first_heard = False, None
     before = {}
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -30,9 +32,10 @@ def ending_quietly() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            if handler is not None:  # else it was not set by Python
-                signal.signal(number, handler)
+        if _first_heard is None:  # else the process is at its end, and the same wish may come once more
+            for number, handler in before.items():
+                if handler is not None:  # else it was not set by Python
+                    signal.signal(number, handler)
 
 
 def ros_hears() -> None:
@@ -42,8 +45,13 @@ def ros_hears() -> None:
 
 
 def _heard(number: int, frame: FrameType | None) -> None:
+    global _first_heard
     if not _ros_hears:
         os._exit(0)  # Python cannot end in peace beside the threads of half a library
+    now = time.monotonic()
+    if _first_heard is not None and now - _first_heard < ONE_WISH:
+        return
+    _first_heard = _first_heard or now
     if number == signal.SIGINT:
         raise KeyboardInterrupt
 
