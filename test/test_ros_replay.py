@@ -70,7 +70,9 @@ def test_node_and_core_agree(
         assert not np.allclose(
             read_tum(other / "trajectory.txt").T_map_camera, expected.T_map_camera, atol=1e-3
         )
-    assert "lost" not in (node / "node.log").read_text()
+    log = (node / "node.log").read_text()
+    assert "lost" not in log
+    assert "nobody publishes /clock" not in log
 
 
 def test_without_a_mounting_there_are_no_wheels(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

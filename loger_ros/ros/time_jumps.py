@@ -61,11 +61,11 @@ class ClockWatch:
     def trouble(self) -> str:
         """Of a simulated one; empty while it goes."""
         said, now = self._clock.now().nanoseconds, time.monotonic()
-        if not said:
-            return "use_sim_time is set and nobody publishes /clock: start the bag with --clock"
         if said != self._seen[0] or now - self._looked > LOOKS_AWAY:
             self._seen = (said, now)
         self._looked = now
         if now - self._seen[1] < STANDS:
             return ""
+        if not said:
+            return "use_sim_time is set and nobody publishes /clock: start the bag with --clock"
         return f"/clock has stood still for {STANDS:.0f} s and more: is the bag paused, or the simulation?"
