@@ -27,11 +27,15 @@ CHUNK = 4
 GO, INSIDE = "go", "inside"  # files: the steps wait for the first and make the second
 
 
-def program(folder: Path, patience: float) -> str:
-    """The node, whose network waits for a file; it waits ``patience`` seconds for that to end."""
+def program(folder: Path, patience: float, one_wish: float) -> str:
+    """The node, whose network waits for a file; it waits ``patience`` seconds for that to end.
+
+    Signals within ``one_wish`` seconds are one.
+    """
     return f"""
 import pathlib, sys, time
 import loger_ros.ros.session as session
+import loger_ros.ros.signals as signals
 from loger_ros.ros.network import WatchedModel
 from loger_ros.ros.node import main
 folder, done = pathlib.Path({str(folder)!r}), WatchedModel.step
@@ -42,13 +46,14 @@ def step(*arguments, **options):
     return done(*arguments, **options)
 WatchedModel.step = step
 session.PATIENCE, session.HURRY = {patience}, 1e9
+signals.ONE_WISH = {one_wish}
 sys.exit(main())
 """
 
 
 @contextmanager
 def inside_the_network(
-    environment: dict[str, str], domain: int, folder: Path, patience: float = 60.0
+    environment: dict[str, str], domain: int, folder: Path, patience: float = 60.0, one_wish: float = 60.0
 ) -> Iterator[tuple[Tester, list[int]]]:
     """The node in the middle of its first chunk, and the stamps of that; its watchdog has said so."""
     settings = {
@@ -63,7 +68,9 @@ def inside_the_network(
     tester = Tester(domain)
     tester.hear(interface.DIAGNOSTICS)
     try:
-        with node_process(environment, python=("-c", program(folder, patience)), **settings) as process:
+        with node_process(
+            environment, python=("-c", program(folder, patience, one_wish)), **settings
+        ) as process:
             tester.process = process
             stamps = tester.send_images(pictures(CHUNK), SECOND)
             tester.wait(lambda: "has worked on one image for" in tester.health().get("message", ""))
@@ -189,6 +196,55 @@ def test_a_signal_while_the_network_is_loaded_ends_the_node(
         assert "on_configure failed" not in said
 
 
+SAVES_AND_LOADS_FOR_LONG = """
+import sys, time
+import loger_ros.ros.loger_node as loger_node
+import loger_ros.ros.services as services
+from loger_ros.ros.node import main
+load_network, loads = loger_node.load_network, []
+def load(settings):
+    loads.append(settings)
+    return load_network(settings) if len(loads) == 1 else time.sleep(60)
+loger_node.load_network, loger_node.PATIENCE = load, 1.0
+services.write_map = lambda path, cloud: time.sleep(60)
+sys.exit(main())
+"""
+
+
+def test_a_file_that_is_owed_when_a_signal_ends_the_loading_of_another_network_is_named(
+    ros_environment: dict[str, str], ros_domain: int, tmp_path: Path
+) -> None:
+    settings = {
+        "input__undistort": False,
+        "input__reliable": True,
+        "frames__extrinsic": "parameters",
+        "output__folder": tmp_path,
+    }
+    tester = Tester(ros_domain)
+    try:
+        with node_process(ros_environment, python=("-c", SAVES_AND_LOADS_FOR_LONG), **settings) as process:
+            tester.process = process
+            poses = tester.hear(interface.POSE)
+            tester.send_images(pictures(CHUNK), SECOND)
+            tester.wait(lambda: poses)
+            asked(tester, Trigger, "save_map", Trigger.Request())
+            tester.rest(1.0)
+            assert tester.transition("deactivate")
+            assert tester.transition("cleanup")
+            asked(
+                tester,
+                ChangeState,
+                "change_state",
+                ChangeState.Request(transition=Transition(label="configure")),
+            )
+            tester.wait(lambda: said_by(process).count("loading tiny") == 2)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 3
+            assert f"{tmp_path / 'map.ply'} was asked for" in said_by(process)
+    finally:
+        tester.close()
+
+
 ONE_CAMERA_FAILS = """
 import sys
 import loger_ros.ros.session as session
@@ -234,9 +290,26 @@ def test_an_activation_that_fails_half_way_leaves_nothing_behind(
         tester.close()
 
 
-def test_who_insists_need_not_wait(ros_environment: dict[str, str], ros_domain: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_a_wish_that_two_have_passed_on_is_one(
+    ros_environment: dict[str, str], ros_domain: int, tmp_path: Path, first: signal.Signals
+) -> None:
+    """launch sends SIGINT to what the terminal, or systemd, has told already."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # where it is ignored, a child ignores it, too
-    with inside_the_network(ros_environment, ros_domain, tmp_path) as (tester, _):
+    with inside_the_network(ros_environment, ros_domain, tmp_path) as (tester, stamps):
+        tester.process.send_signal(first)
+        tester.wait(lambda: tester.node.count_subscribers("/image") == 0)
+        tester.process.send_signal(signal.SIGINT)
+        tester.rest(0.5)
+        assert tester.process.poll() is None
+        (tmp_path / GO).touch()
+        assert tester.process.wait(60) == 0
+        assert list(read_journal(tmp_path / "journal.tum").stamps) == stamps
+
+
+def test_who_insists_need_not_wait(ros_environment: dict[str, str], ros_domain: int, tmp_path: Path) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with inside_the_network(ros_environment, ros_domain, tmp_path, one_wish=0.0) as (tester, _):
         asked(tester, Trigger, "save_map", Trigger.Request())
         tester.rest(1.0)
         for _ in range(2):  # asked after it, and answered in a later round of the executor

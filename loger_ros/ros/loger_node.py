@@ -284,7 +284,6 @@ class LogerNode(LifecycleNode):
 
 def run(args: list[str] | None = None) -> int:
     ended, node = True, None  # ended: nothing of it goes on
-    unwritten: list[Path] = []
     with running_ros(args):
         try:
             node = LogerNode()
@@ -298,17 +297,16 @@ def run(args: list[str] | None = None) -> int:
             executor.spin()
         finally:
             ended = False  # also where a second signal cuts this short
-            unwritten = node.unwritten(0)
             ended = node.end_session(in_a_hurry=True)
-            unwritten = node.unwritten(PATIENCE)
+            node.unwritten(PATIENCE)
             node.destroy_node()
-    if node is not None and node.loader is not None and node.loader.goes_on():
-        os._exit(0)  # told to end while it loads: Python cannot end beside a thread in foreign code
+    unwritten = [] if node is None else node.unwritten(0)
     for path in unwritten:
         print(f"{NODE}: {path} was asked for, and the process ends before it is whole", file=sys.stderr)
     if not ended:
         print(f"{NODE}: the process ends without waiting for the network", file=sys.stderr)
-    if unwritten or not ended:
+    code = 3 if unwritten or not ended else 0
+    if code or (node is not None and node.loader is not None and node.loader.goes_on()):
         sys.stderr.flush()
-        os._exit(3)  # as above
+        os._exit(code)  # Python cannot end beside a thread in foreign code
     return 0
