@@ -281,6 +281,18 @@ def test_truth_of_the_base_follows_a_mounting_that_is_said(
         assert not source.problems.counts
 
 
+@pytest.mark.parametrize("body", ["base_footprint", "base_footprint_truth"])
+def test_a_mounting_that_is_said_is_that_of_base_link(
+    body: str, bag: Path, sequence: Sequence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up = transform(np.eye(3), np.array([0.5, 0.0, 0.3]))
+    edges = {"base_footprint": {"base_link": up}, "base_link": {"base_footprint": inverse(up)}}
+    monkeypatch.setattr(bag_truth, "_static_edges", lambda reader, problems: edges)
+    source = open_source(bag, Choice(truth_frame=body, camera_xyz=(1.0, 2.0, 3.0)))
+    expected = sequence.T_world_base @ up @ source.camera.T_base_camera
+    np.testing.assert_allclose(source.truth().T_map_camera, expected, atol=1e-9)
+
+
 def test_a_body_without_a_mount_is_told(bag: Path, sequence: Sequence) -> None:
     source = open_source(bag, Choice(truth_frame="sonar"))
     np.testing.assert_allclose(source.truth().T_map_camera, sequence.T_world_base, atol=1e-9)

@@ -110,7 +110,7 @@ class BagTruth:
         edges = _static_edges(reader, self._problems)
         if self._choice.camera_xyz or self._choice.camera_rpy:
             T_base_camera = own_mounting(_mounting(edges, camera), self._choice)
-            ways = (_path(edges, name, base) for name in names for base in _BASES)
+            ways = (_path(edges, name, base) for base in _BASES for name in names)
             T_body_base = next((way for way in ways if way is not None), None)
             if T_body_base is not None:
                 return T_body_base @ T_base_camera
