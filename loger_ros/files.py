@@ -56,8 +56,14 @@ def appearing_folder(path: Path) -> Iterator[Path]:
 
 
 def refuse_filled(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} is not empty: choose a new folder, or remove its contents first")
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder: choose another name")
+    for inside in folder.iterdir():  # one may be hidden, such as what a killed command left
+        raise ValueError(
+            f"{folder} is not empty, it holds {inside.name}: choose a new folder, or remove what is in it"
+        )
 
 
 def remove_unfinished(path: Path) -> None:
