@@ -24,7 +24,7 @@ ARGUMENTS = {
     "checkpoint": ("tiny", "tiny, loger, loger_star or the path of a checkpoint."),
     "device": ("", "cpu, cuda or cuda:1; empty: cuda if there is one."),
     "namespace": ("", "Namespace of both nodes and their topics."),
-    "rviz": ("true", "Open RViz with our displays too."),
+    "rviz": ("true", "Open RViz with our displays too; false where it is not installed."),
 }
 NUMBERS = ("rate", "camera_height")  # 10 would be a whole number, and refused
 HANDED_ON = ("checkpoint", "device", "namespace", "rviz")  # to the node's launch file, under the same name
@@ -64,4 +64,4 @@ def generate_launch_description() -> LaunchDescription:
         ],
         output="screen",
     )
-    return LaunchDescription([*arguments, *profile, camera, OpaqueFunction(function=start_node)])
+    return LaunchDescription([*arguments, *profile, OpaqueFunction(function=start_node), camera])

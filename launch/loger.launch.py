@@ -79,7 +79,7 @@ ARGUMENTS = {
     ),
     "namespace": ("", "Namespace of the node and its topics."),
     "log_level": ("info", "How much the node says: debug, info, warn or error."),
-    "rviz": ("false", "Open RViz with our displays too."),
+    "rviz": ("false", "true: open RViz with our displays too, where it is installed."),
 }
 
 
@@ -130,7 +130,7 @@ def start(context: LaunchContext) -> list:
         condition=IfCondition(LaunchConfiguration("rviz")),
         output="screen",
     )
-    return [node, rviz]
+    return [rviz, node]  # where there is no RViz launch gives up, and leaves running what it has begun before
 
 
 def generate_launch_description() -> LaunchDescription:

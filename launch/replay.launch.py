@@ -30,7 +30,7 @@ NAMES = [topic.name for topic in PUBLISHED]
 ARGUMENTS = {
     "rate": ("1.0", "How fast to play; lower it where /diagnostics tells of dropped images."),
     "start": ("0.0", "Seconds of the bag to leave out at its beginning."),
-    "rviz": ("true", "Open RViz with our displays too."),
+    "rviz": ("true", "Open RViz with our displays too; false where it is not installed."),
 }
 
 

@@ -137,6 +137,14 @@ def test_rviz_goes_by_the_clock_of_the_node(launch_stand_in: dict) -> None:
         )
 
 
+def test_what_may_be_missing_is_started_first(launch_stand_in: dict) -> None:
+    """launch gives up where RViz is not installed, and leaves running what it has begun before."""
+    started = found(with_nodes(described("loger.launch.py")), launch_stand_in["Node"])
+    assert [node.executable for node in started] == ["rviz2", "loger_node"]
+    kinds = [type(entity).__name__ for entity in described("demo.launch.py")]
+    assert kinds.index("OpaqueFunction") < kinds.index("Node"), "what includes it, before the camera"
+
+
 def test_an_argument_overrides_the_file_with_a_parameter_of_the_node(launch_stand_in: dict) -> None:
     overrides = runpy.run_path(str(share_file("launch/loger.launch.py")))["OVERRIDES"]
     known = {f"{section}.{name}" for section, group in NodeConfig().to_dict().items() for name in group}
