@@ -34,6 +34,19 @@ ARGUMENTS = {
 }
 
 
+def check(context: LaunchContext) -> None:
+    """Before the node has loaded for some seconds."""
+    bag = Path(LaunchConfiguration("bag").perform(context)).expanduser()
+    if not bag.exists():
+        raise FileNotFoundError(f"bag:={bag} does not exist")
+    for name in ("rate", "start"):
+        text = LaunchConfiguration(name).perform(context)
+        try:
+            float(text)
+        except ValueError:
+            raise ValueError(f"{name}:={text} is no number") from None
+
+
 def play(context: LaunchContext) -> list:
     def value(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
@@ -78,4 +91,6 @@ def generate_launch_description() -> LaunchDescription:
         }.items(),
     )
     when_it_listens = OnProcessIO(on_stdout=play_once, on_stderr=play_once)
-    return LaunchDescription([*arguments, RegisterEventHandler(when_it_listens), node])
+    return LaunchDescription(
+        [*arguments, OpaqueFunction(function=check), RegisterEventHandler(when_it_listens), node]
+    )

@@ -71,12 +71,12 @@ def arguments_of(entities: list) -> dict[str, str | None]:
 
 def with_nodes(entities: list, **given: str) -> list:
     """The entities with those that depend on the values of the arguments."""
-    context = {**arguments_of(entities), **given}
+    context = {**arguments_of(entities), "bag": "/", **given}  # a bag must be given, and be there
     made = [
         entity
         for function in entities
         if type(function).__name__ == "OpaqueFunction"
-        for entity in function.function(context)
+        for entity in function.function(context) or []
     ]
     return [*entities, *made]
 
@@ -253,6 +253,23 @@ def played(entities: list, text: str = f"[INFO] [1.2] [loger]: {LISTENING} /imag
     (handler,) = [entity for entity in entities if type(entity).__name__ == "RegisterEventHandler"]
     begun = handler.positional[0].on_stderr(SimpleNamespace(text=text.encode()))
     return [action for made in begun or [] for action in made.function({**arguments_of(entities), **given})]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({"bag": "/none"}, "bag:=/none does not exist"), ({"start": "soon"}, "start:=soon is no number")],
+)
+def test_a_replay_that_cannot_be_is_refused_before_the_node_is_started(
+    launch_stand_in: dict, tmp_path: Path, given: dict[str, str], said: str
+) -> None:
+    first, *_ = found(entities := described("replay.launch.py"), launch_stand_in["OpaqueFunction"])
+    assert entities.index(first) < [type(entity).__name__ for entity in entities].index(
+        "IncludeLaunchDescription"
+    )
+    context = {**arguments_of(entities), "bag": str(tmp_path)}
+    first.function(context)
+    with pytest.raises((FileNotFoundError, ValueError), match=said):
+        first.function({**context, **given})
 
 
 def test_a_replay_begins_once_when_the_node_listens(launch_stand_in: dict) -> None:
