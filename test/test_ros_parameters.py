@@ -11,8 +11,10 @@ import pytest
 rclpy = pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from rclpy.context import Context  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
 
 from loger_ros.config import CloudConfig, ConfigError  # noqa: E402
+from loger_ros.ros.config import NodeConfig  # noqa: E402
 from loger_ros.ros.node import main  # noqa: E402
 from loger_ros.ros.parameters import Parameters  # noqa: E402
 
@@ -71,6 +73,23 @@ def test_a_rate_is_compared_with_the_gap_that_was_given(chooser: Callable[..., A
     assert parameters.recommend({}).queue.max_rate == 0.05
     with pytest.raises(ConfigError, match="every frame a gap"):
         chooser("queue.max_rate:=0.05")
+
+
+def test_a_file_of_all_parameters_can_be_loaded_for_the_sake_of_a_few(chooser: Callable[..., Any]) -> None:
+    node, parameters = chooser("input.cameras:=[front]", "frames.camera_xyz:=[0.1, 0.0, 0.4]")
+    parameters.recommend({})
+    parameters.configured = True
+    names = node.get_parameters_by_prefix("")
+    known = [node.get_parameter(name) for name in names if name.split(".")[0] in NodeConfig().to_dict()]
+    received = [Parameter.from_parameter_msg(one.to_parameter_msg()) for one in known]
+    assert all(result.successful for result in node.set_parameters(received))
+    for name, value in (
+        ("stream.chunk_size", 5),
+        ("input.undistort", 1),
+        ("frames.camera_xyz", [0.1, 0.0, 0.5]),
+    ):
+        (result,) = node.set_parameters([Parameter(name, value=value)])
+        assert f"{name} is read when the node is configured" in result.reason
 
 
 @pytest.mark.parametrize(

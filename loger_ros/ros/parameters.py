@@ -107,6 +107,8 @@ class Parameters:
                 continue
             item = self._items[parameter.name][0]
             if self.configured and not item.metadata["dynamic"]:
+                if _same(parameter, self._node.get_parameter(parameter.name)):
+                    continue  # a file of all parameters may be loaded for the sake of a few
                 reason = (
                     f"{parameter.name} is read when the node is configured: deactivate and clean up the node "
                     "first, or give the parameter at the start"
@@ -206,6 +208,13 @@ def _items() -> list[tuple[str, tuple[dataclasses.Field, Any]]]:
 
 def _parameter(name: str, value: Any, kind: Any) -> Parameter:
     return Parameter(name, TYPES[kind], _plain(value))
+
+
+def _same(one: Parameter, other: Parameter) -> bool:
+    lists = one.type_ in (Parameter.Type.STRING_ARRAY, Parameter.Type.DOUBLE_ARRAY)
+    return one.type_ == other.type_ and (
+        list(one.value) == list(other.value) if lists else one.value == other.value
+    )
 
 
 def _plain(value: Any) -> Any:
