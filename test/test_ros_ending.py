@@ -87,7 +87,7 @@ def asked(tester: Tester, kind: type, service: str, request: Any) -> Future:
     return client.call_async(request)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_it_waits_for_the_chunk_at_hand_and_keeps_its_poses(
     ros_environment: dict[str, str], ros_domain: int, tmp_path: Path, how: signal.Signals
 ) -> None:

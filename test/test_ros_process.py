@@ -27,7 +27,7 @@ def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks into /proc")
 @pytest.mark.parametrize("program", ["node", "synthetic.camera"])
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_it_still_imports_ends_it_quietly(
     ros_environment: dict[str, str], how: signal.Signals, program: str
 ) -> None:

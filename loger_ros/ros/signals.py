@@ -21,11 +21,14 @@ _first_heard: float | None = None
 
 @contextmanager
 def ending_quietly() -> Iterator[None]:
-    """Until ``ros_hears``, SIGINT and SIGTERM end the process as they end the running node: with code 0."""
+    """Until ``ros_hears`` signals end the process as they end the running node: with code 0.
+
+    SIGHUP is one of them: the terminal is closed, or its connection broke.
+    """
     global _ros_hears, _first_heard
     _ros_hears, _first_heard = False, None
     before = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             before[number] = signal.signal(number, _heard)
     end_with_parent()
@@ -52,7 +55,7 @@ def _heard(number: int, frame: FrameType | None) -> None:
     if _first_heard is not None and now - _first_heard < ONE_WISH:
         return
     _first_heard = _first_heard or now
-    if number == signal.SIGINT:
+    if number != signal.SIGTERM:  # by which ROS ends its executors
         raise KeyboardInterrupt
 
 
