@@ -15,7 +15,9 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
-from node_rig import end, node_process
+from node_rig import end, node_process, said_by
+
+from loger_ros.ros.interface import LISTENING
 
 
 def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
@@ -36,6 +38,31 @@ def test_a_signal_while_it_still_imports_ends_it_quietly(
         libraries = Path(f"/proc/{process.pid}/maps")
         until(lambda: "libtorch_cpu" in libraries.read_text())
         assert "terminate called" not in end(process, how)
+
+
+AT_THE_VERY_END = """
+import pathlib, sys, time
+from loger_ros.ros.node import main
+class Late:
+    def __del__(self, touch=pathlib.Path({ended!r}).touch, sleep=time.sleep):
+        touch()
+        sleep(1)
+late = Late()
+sys.exit(main())
+"""
+
+
+def test_signals_while_python_ends_are_no_failure(ros_environment: dict[str, str], tmp_path: Path) -> None:
+    """It takes a while, and nothing is left that could be cut short."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    ended = tmp_path / "ended"
+    program = AT_THE_VERY_END.format(ended=str(ended))
+    with node_process(ros_environment, python=("-c", program), output__folder=tmp_path) as process:
+        until(lambda: LISTENING in said_by(process))
+        process.send_signal(signal.SIGINT)
+        until(ended.exists)
+        process.send_signal(signal.SIGTERM)
+        assert "Traceback" not in end(process, signal.SIGINT)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc")

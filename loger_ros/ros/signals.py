@@ -35,10 +35,11 @@ def ending_quietly() -> Iterator[None]:
     try:
         yield
     finally:
-        if _first_heard is None:  # else the process is at its end, and the same wish may come once more
-            for number, handler in before.items():
-                if handler is not None:  # else it was not set by Python
-                    signal.signal(number, handler)
+        for number, handler in before.items():
+            if _first_heard is not None:  # the process is at its end: nothing is left to be cut short
+                signal.signal(number, signal.SIG_IGN)
+            elif handler is not None:  # else it was not set by Python
+                signal.signal(number, handler)
 
 
 def ros_hears() -> None:
