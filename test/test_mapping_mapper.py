@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from loger_ros.config import CloudConfig, MapConfig
@@ -54,6 +55,25 @@ def test_images_of_another_size_do_not_wait_together() -> None:
     assert len(mixed.cloud()) > 0
     assert mixed.newest == SECOND
     assert not events.counts
+
+
+@pytest.mark.parametrize("where", ["owned", "joined"])
+def test_frames_that_find_no_memory_on_their_way_are_told_and_do_not_pile_up(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError("full")
+
+    short, events = mapper(2)
+    with monkeypatch.context() as patched:
+        patched.setattr(Update, where, full)
+        for second in range(4):
+            short.add(seen(second * SECOND))
+    assert not short._waiting
+    assert events.counts == {"map_failed": 4 if where == "owned" else 2}
+    assert "1 frames" in events.recent[-1].message if where == "owned" else "2 frames"
+    short.add(seen(4 * SECOND))
+    assert len(short.cloud()) > 0
 
 
 def test_what_is_cleared_is_gone_with_what_waits() -> None:

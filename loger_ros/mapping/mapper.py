@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from loger_ros.config import CloudConfig, MapConfig
@@ -10,7 +12,7 @@ from loger_ros.mapping.cloud import Cloud, cloud_of
 from loger_ros.mapping.pace import Pace
 from loger_ros.mapping.voxel_map import VoxelMap
 from loger_ros.stream.inference import is_out_of_memory
-from loger_ros.types import Update
+from loger_ros.types import PosedFrame, Update
 
 
 class Mapper:
@@ -34,7 +36,11 @@ class Mapper:
         """→ the stamps of the frames whose turn it was. A full GPU becomes an event, never an exception."""
         if self._waiting and self._waiting[0].images.shape[1:] != final.images.shape[1:]:
             self.settle()
-        due = self._pace.due(final)
+        try:
+            due = self._pace.due(final)
+        except Exception as error:
+            self._failed(final.frames, error)
+            return set()
         self._waiting += due
         if len(self._waiting) >= self._together:
             self.settle()
@@ -44,14 +50,13 @@ class Mapper:
         """Those that wait for others go in now."""
         if not self._waiting:
             return
-        update, self._waiting = Update.joined(self._waiting), []
-        self.newest = update.frames[-1].stamp
+        waiting, self._waiting = self._waiting, []
+        self.newest = waiting[-1].frames[-1].stamp
         try:
+            update = Update.joined(waiting)
             self._voxels.insert(cloud_of(update, self._cloud), update.frames[-1].T_map_camera)
-        except Exception as error:  # poses and points go on
-            text = f"{len(update.frames)} frames are not in the map ({type(error).__name__}: {error})"
-            cure = "; lower map.max_voxels or stream.resolution, or raise cloud.stride"
-            self._events.add("map_failed", self.newest, text + cure * is_out_of_memory(error))
+        except Exception as error:
+            self._failed([frame for update in waiting for frame in update.frames], error)
             return
         if self._voxels.beyond:
             text = (
@@ -59,6 +64,12 @@ class Mapper:
                 "map; raise map.voxel_size"
             )
             self._events.add("map_ends", self.newest, text)
+
+    def _failed(self, frames: Sequence[PosedFrame], error: Exception) -> None:
+        """Poses and points go on."""
+        text = f"{len(frames)} frames are not in the map ({type(error).__name__}: {error})"
+        cure = "; lower map.max_voxels or stream.resolution, or raise cloud.stride"
+        self._events.add("map_failed", frames[-1].stamp, text + cure * is_out_of_memory(error))
 
     def cloud(self) -> Cloud:
         """With those that wait for others."""

@@ -19,6 +19,6 @@ class Pace:
         chosen = []
         for i, frame in enumerate(update.frames):
             if self._newest is None or not 0 <= frame.stamp - self._newest < self._interval:
+                chosen.append(update[i : i + 1].owned())  # which may find no memory
                 self._newest = frame.stamp
-                chosen.append(update[i : i + 1].owned())
         return chosen
