@@ -20,6 +20,8 @@ os.umask(_UMASK)
 @contextlib.contextmanager
 def appearing_whole(path: Path) -> Iterator[BinaryIO]:
     """A file to write that gets its name when the block ends well, and leaves nothing behind otherwise."""
+    if path.exists() and not path.is_file():  # root could put a file in the place of /dev/null
+        raise FileExistsError(f"{path} is there and is no regular file: choose another name")
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -130,11 +130,11 @@ def test_evo_reads_a_journal(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", ["1 2 3", "a 0 0 0 0 0 0 1", "1 0 0 0 0 0 0 0", "1 0 0 nan 0 0 0 1", "1 0 0 0 0 0 0 1 5"]
+    "line", ["1 2 3", "a 0 0 0 0 0 0 1", "1 0 0 0 0 0 0 0", "1 0 0 nan 0 0 0 1", "1 0 0 0 0 0 0 1 5", ","]
 )
 def test_a_line_that_is_no_pose_is_named(tmp_path, line):
     path = tmp_path / "poses.txt"
-    path.write_text(f"# head\n1.5 0 0 0 0 0 0 1\n{line}\n")
+    path.write_text(f" # head\n1.5 0 0 0 0 0 0 1\n{line}\n")
     with pytest.raises(ValueError, match="line 3"):
         read_tum(path)
     path.write_text("1 2 3\n")
@@ -222,7 +222,8 @@ def test_others_may_empty_or_remove_a_journal_while_it_grows_but_not_unnoticed(t
     journal.rewind(mark)
     journal.append(frames(14, 2))
     assert len(read_journal(journal.path)) == 5 + 2
-    assert [("by something else" in message) for message in said] == [True] * 2  # the third is not said again
+    assert [("by something else" in message) for message in said] == [True] * 3
+    assert "poses recorded since then stay" in said[-1]  # that it was cut is not said again
     assert journal.cuts == 3
     journal.path.write_text("mine" * 400)
     journal.append(frames(12, 2))
@@ -302,6 +303,17 @@ def test_a_journal_that_is_taken_back_to_its_beginning_is_as_it_was(tmp_path):
     assert journal.path.read_bytes() == once
 
 
+def test_a_journal_that_was_emptied_since_the_mark_is_not_taken_back_in_the_middle_of_a_line(tmp_path):
+    journal = Journal(tmp_path / "journal.txt", EventLog(lambda message: None))
+    journal.append(frames(0, 2))
+    mark = journal.mark()
+    os.truncate(journal.path, 0)  # as logrotate does
+    journal.append(frames(2, 9))
+    journal.rewind(mark)
+    journal.append(frames(11, 2))
+    assert len(read_journal(journal.path)) == 9 + 2
+
+
 def test_a_file_that_is_no_journal_is_left_alone(tmp_path):
     path = tmp_path / "photo.png"
     path.write_bytes(b"\x89PNG and more")
@@ -339,6 +351,17 @@ def test_no_torn_or_foreign_file_crashes_a_reader(tmp_path, write, read):
                 read(path)
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_regular_file_is_not_replaced(tmp_path, make):
+    path = tmp_path / "there"
+    make(path)
+    before = path.stat().st_mode
+    with pytest.raises(FileExistsError, match="no regular file"):
+        write_ply(path, cloud(3))
+    assert path.stat().st_mode == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_full_disk_leaves_the_older_file(tmp_path, monkeypatch):
     path = tmp_path / "cloud.ply"
     write_ply(path, cloud(3))
@@ -362,6 +385,9 @@ def test_a_ply_file_with_something_before_the_vertices_is_refused(tmp_path):
     other = b"element camera 1\nproperty float x\nelement vertex"
     path.write_bytes(path.read_bytes().replace(b"element vertex", other))
     with pytest.raises(ValueError, match="'element camera 1' comes before the vertices"):
+        read_ply(path)
+    path.write_bytes(path.read_bytes().replace(other, b"element vertex").replace(b"vertex 3", b"vertex"))
+    with pytest.raises(ValueError, match="does not say how many vertices"):
         read_ply(path)
 
 

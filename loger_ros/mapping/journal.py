@@ -69,22 +69,28 @@ class Journal:
         self._waiting += text
         self._write(frames[-1].stamp)
 
-    def mark(self) -> tuple[int, int | None]:
+    def mark(self) -> tuple[int, int | None, int]:
         """A place to ``rewind`` to."""
-        return self._written + len(self._waiting), self._segment
+        return self._written + len(self._waiting), self._segment, self.cuts
 
-    def rewind(self, mark: tuple[int, int | None]) -> None:
+    def rewind(self, mark: tuple[int, int | None, int]) -> None:
         """Takes back what was appended since: the stream goes on from an earlier state."""
-        end, self._segment = mark
+        end, self._segment, cuts = mark
         if end < self._written:
             try:
                 self._mind_others(0)
-                if end < self._written:
+                if self.cuts == cuts and end < self._written:
                     self._written, self._waiting = end, b""
                     os.ftruncate(self._file, end)
             except (OSError, ValueError) as error:
                 message = f"{self.path} could not be cut back ({error}): its end may be wrong"
                 self._events.add("journal_failed", 0, message)
+        if self.cuts != cuts:  # the place is another one
+            message = (
+                f"{self.path} was cut by something else since the mark: the poses recorded since then stay"
+            )
+            self._events.add("journal_not_rewound", 0, message)
+            return
         self._waiting = self._waiting[: end - self._written]
 
     @property

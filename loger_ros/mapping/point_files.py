@@ -65,6 +65,8 @@ def read_ply(path: str | Path) -> Cloud:
         if words[:1] == ["element"] and words[1:2] != ["vertex"]:
             raise ValueError(f"{path}: {line!r} comes before the vertices, which must be first")
         if words[:1] == ["element"]:
+            if len(words) != 3 or not words[2].isdecimal():
+                raise ValueError(f"{path}: {line!r} does not say how many vertices there are")
             count = int(words[2])
         elif words[:1] == ["property"] and count >= 0:
             if len(words) != 3 or words[1] not in _PLY_TYPES:

@@ -75,13 +75,13 @@ def parse_tum(text: str, name: str | Path, events: EventLog | None = None) -> Tr
     segment = 0
     lines = text.splitlines()
     for number, line in enumerate(lines, 1):
-        if line.startswith("#") or not line.strip():
+        if line.lstrip().startswith("#") or not line.strip():
             segment += bool(rows) and line.strip() == SEGMENT_LINE.strip()
             continue
         words = line.replace(",", " ").split()
         cause = ""
         try:
-            stamp, row = stamp_of(words[0]), [float(word) for word in words[1:]]
+            stamp, row = stamp_of(words[0] if words else ""), [float(word) for word in words[1:]]
         except ValueError as error:
             row, cause = [], f" ({error})"
         if len(row) != 7 or not np.isfinite(row).all() or not any(row[3:]):

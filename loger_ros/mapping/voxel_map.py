@@ -60,7 +60,7 @@ class VoxelMap:
         self._merge(slots[known], counts[known], means[known])
         keys, counts, means = keys[~known], counts[~known], means[~known]
         if self._size + len(keys) > self._config.max_voxels:
-            kept = self._make_room(keys, torch.as_tensor(T_map_camera[:3, 3]))
+            kept = self._make_room(keys, torch.tensor(T_map_camera[:3, 3]))
             keys, counts, means = keys[kept], counts[kept], means[kept]
         new = slice(self._size, self._size + len(keys))
         self._keys[new], self._counts[new], self._means[new] = keys, counts, means
