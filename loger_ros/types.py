@@ -22,7 +22,7 @@ class Frame:
 
     def __post_init__(self) -> None:
         try:
-            index(self.stamp)
+            object.__setattr__(self, "stamp", index(self.stamp))  # NumPy's may be without a sign
         except TypeError:
             raise TypeError(
                 f"a stamp is a whole number of nanoseconds, and {self.stamp!r} is none: make it "

@@ -15,6 +15,7 @@ def test_a_stamp_is_whole_nanoseconds(stamp: object) -> None:
     with pytest.raises(TypeError, match=r"whole number of nanoseconds.*round\(seconds \* 1e9\)"):
         Frame(stamp, IMAGE)
     assert Frame(np.int64(5), IMAGE).stamp == Frame(5, IMAGE).stamp
+    assert type(Frame(np.uint64(5), IMAGE).stamp) is int, "5 less 6 would be 18 billion seconds"
 
 
 def test_a_camera_takes_lists() -> None:
