@@ -6,8 +6,9 @@ import torch
 from golden import golden
 
 from loger_ros.geometry import exp_rotation, inverse, transform
-from loger_ros.stream.align import Aligner, join
+from loger_ros.stream.align import Aligner, Placement, join
 from loger_ros.stream.scale import scale_between, trimmed_mean
+from loger_ros.types import PosedFrame, Update
 
 
 def test_trimmed_mean_is_the_published_one():
@@ -38,6 +39,18 @@ def test_scale_uses_valid_pixels_only_and_stays_within_limits():
     assert scale_between(known[..., 1:3], new[..., 1:3], "median") == 1  # nothing valid
     assert scale_between(one * 1e6, one, "median") == 1e3
     assert scale_between(one * 1e-6, one, "trimmed_mean_all") == 1e-3
+
+
+def test_a_frame_without_depth_leaves_the_scale_as_it_was():
+    """It is the map's against the chunk's own: 1 would be another one."""
+    nothing = torch.full((1, 2, 2, 3), float("nan"))
+    frame = PosedFrame(0, np.eye(4), np.eye(6), False, 0)
+    shared = Update((frame,), torch.zeros(1, 2, 2, 3), nothing, nothing[..., :1], 0, np.eye(4), 5.0)
+    for alignment in ("sim3", "robust"):
+        placed = Aligner(alignment).place(
+            Placement(np.eye(4), 5.0), shared, np.eye(4)[None], nothing, nothing[..., :1], memory_lost=False
+        )
+        assert placed.scale == 5.0
 
 
 def test_more_frames_on_one_side_are_ignored():

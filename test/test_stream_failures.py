@@ -182,6 +182,34 @@ def test_final_poses_that_an_error_kept_back_come_with_the_next_frame():
     assert final == [frame.stamp for frame in [*frames[:5], *frames[8:]]]
 
 
+class FullTwice(Journal):
+    """Has room again after the loss that it caused was to be recorded."""
+
+    refusals = 2
+
+    def append(self, frames):
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().append(frames)
+
+
+def test_what_can_neither_be_recorded_nor_settled_is_counted_and_a_segment_begins(tmp_path):
+    journal = FullTwice(tmp_path / "poses.txt")
+    recon = Reconstructor(FakeModel(), chunk_size=5, overlap=2, alignment="se3", record=journal)
+    frames = clip(20)
+    for frame in frames[:4]:
+        recon.push(frame)
+    with pytest.raises(OSError, match="No space"):
+        recon.push(frames[4])
+    assert (recon.lost, recon.events.counts) == (5, {"chunk_lost": 1})
+    for frame in frames[5:]:
+        recon.push(frame)
+    recon.flush()
+    assert recon.result().stamps == read_journal(journal.path).stamps == tuple(f.stamp for f in frames[5:])
+    assert {frame.segment for frame in recon.result().frames} == {1}
+
+
 def test_a_tail_is_not_lost_where_the_frame_that_ended_it_fails():
     """The network fails at the first frame after a gap; the tail of the segment before was said by then."""
     model = Failing({3}, RuntimeError("driver gone"), "encode")
@@ -204,11 +232,11 @@ def test_a_tail_is_not_lost_where_the_frame_that_ended_it_fails():
 def test_no_memory_after_the_network_costs_the_chunk_alone(monkeypatch):
     told, calls = Answer.of_cameras, []
 
-    def full(self, turns):
+    def full(self, *turns):
         calls.append(None)
         if len(calls) == 2:
             raise OUT_OF_MEMORY("CUDA out of memory")
-        return told(self, turns)
+        return told(self, *turns)
 
     monkeypatch.setattr(Answer, "of_cameras", full)
     recon, updates = run(FakeModel())

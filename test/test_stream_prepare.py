@@ -381,3 +381,28 @@ def test_a_chunk_of_two_cameras_stays_in_the_axes_of_its_cameras():
     said = np.asarray(given.result().camera_poses)
     expected = np.concatenate([turn.T @ said[:2] @ turn, turn.T @ said[2:]])
     np.testing.assert_allclose(np.asarray(stream.result().camera_poses), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("alignment", ["none", "se3"])
+def test_all_chunks_of_a_segment_stay_in_the_axes_of_its_first_camera(alignment):
+    """Another mounting from the fourth frame on; the network sees the same of both, and says the same."""
+    cameras = [robot_camera(pitch, size=(56, 42))[1] for pitch in (16, 4)]
+    settings = {"chunk_size": 4, "overlap": 1, "resolution": (28, 20), "alignment": alignment}
+    image = np.full((42, 56, 3), 90, np.uint8)
+    stream = Reconstructor(StandsStill(), **settings, field_of_view=40, pitch=10, camera=cameras[0])
+    for i in range(10):
+        if i == 4:
+            stream.use_camera(cameras[1])
+        stream.push(Frame(i + 1, image))
+    stream.flush()
+    forward = np.asarray(stream.result().camera_poses)[:, :3, 2]
+    turned = np.degrees(np.arccos(np.clip(forward @ forward[0], -1, 1)))
+    np.testing.assert_allclose(turned[:4], 0, atol=0.05)
+    np.testing.assert_allclose(turned[4:], 12, atol=0.05)
+
+
+class StandsStill(FakeModel):
+    def step(self, *args, **kwargs):
+        prediction, memory = super().step(*args, **kwargs)
+        poses = torch.eye(4).expand_as(prediction.camera_poses)
+        return replace(prediction, camera_poses=poses), memory

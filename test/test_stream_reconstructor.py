@@ -206,6 +206,15 @@ def test_updates_say_which_poses_may_still_change():
     assert [(len(update.frames), update.final_count) for update in recon.flush()] == [(2, 2)]
 
 
+@pytest.mark.parametrize("alignment", ["none", "se3"])
+def test_what_is_handed_out_cannot_be_changed_behind_the_streams_back(alignment):
+    _, updates = run(clip(12), chunk_size=5, overlap=2, alignment=alignment)
+    for update in updates:
+        for array in (update.T_map_chunk, update.frames[0].T_map_camera, update.frames[0].covariance):
+            with pytest.raises(ValueError, match="read-only"):
+                array *= 2
+
+
 def test_a_stream_that_ends_with_a_chunk_needs_no_tail():
     recon = Reconstructor(FakeModel(), chunk_size=4, overlap=2)
     frames = clip(6)

@@ -22,11 +22,16 @@ class Placement:
     scale: float = 1.0
     scales: tuple[float, ...] = ()  # what the shared frames say of it one by one, where it was asked for
 
+    def __post_init__(self) -> None:
+        self.T_map_chunk.setflags(write=False)  # it is handed out, and what comes is placed by it
+
     def poses(self, T_chunk_camera: np.ndarray) -> np.ndarray:
-        """(n, 4, 4) camera → chunk become (n, 4, 4) camera → map."""
+        """(n, 4, 4) camera → chunk become (n, 4, 4) camera → map, not to be written into either."""
         scaled = T_chunk_camera.copy()
         scaled[:, :3, 3] *= self.scale
-        return self.T_map_chunk @ scaled
+        T_map_camera = self.T_map_chunk @ scaled
+        T_map_camera.setflags(write=False)
+        return T_map_camera
 
 
 HOME = Placement(np.eye(4))
@@ -71,7 +76,7 @@ class Aligner:
         if self.alignment == "robust":
             T_map_chunk, scale = robust_join(shared, T_chunk_camera, local_points, confidence, last.scale)
         else:
-            scale = scale_between(known, new, self.scale_mode)
+            scale = scale_between(known, new, self.scale_mode, unknown=last.scale)
             T_map_chunk = join(shared.frames[0].T_map_camera, T_chunk_camera[0], scale).T_map_chunk
         return Placement(T_map_chunk, scale, scales_of_frames(known, new))
 

@@ -36,14 +36,18 @@ class Answer:
     memory: Any
     memory_lost: bool  # the chunk was only understood with a new memory
 
-    def of_cameras(self, R_view_camera: Sequence[np.ndarray | None]) -> Answer:
-        """From views of the cameras, where they are turned, to the cameras themselves."""
-        if all(turn is None for turn in R_view_camera):
+    def of_cameras(self, R_view_camera: Sequence[np.ndarray | None], home: np.ndarray | None) -> Answer:
+        """From views of the cameras, where they are turned, to the cameras themselves.
+
+        home: the turn of the segment's first view, in whose axes all of its chunks speak.
+        """
+        if home is None and all(turn is None for turn in R_view_camera):
             return self
-        turns = np.stack([np.eye(3) if turn is None else turn for turn in R_view_camera])
+        known = np.stack([np.eye(3) if turn is None else turn for turn in (home, *R_view_camera)])
+        first, turns = known[0], known[1:]
         poses = self.T_chunk_camera.copy()
-        poses[:, :3, :3] = turns[0].T @ poses[:, :3, :3] @ turns
-        poses[:, :3, 3] = poses[:, :3, 3] @ turns[0]
+        poses[:, :3, :3] = first.T @ poses[:, :3, :3] @ turns
+        poses[:, :3, 3] = poses[:, :3, 3] @ first
         back = torch.from_numpy(turns).to(self.local_points).mT
         # As columns: as rows the product takes several times as long on a CPU.
         points = (back @ self.local_points.flatten(1, 2).mT).mT

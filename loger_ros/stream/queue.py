@@ -94,6 +94,8 @@ class FrameQueue:
                 text = "a frame on its way into the queue was given up with those in it"
                 self.events.add("queue_cleared", frame.stamp, text)
                 return "queue_cleared"
+            if self._closed:
+                return "queue_closed"
             self._store(frame)
         return ""
 

@@ -236,6 +236,8 @@ class Reconstructor:
         count = len(chunk.items)
         update, uncertainty = self._placed(chunk, answer, count if last else count - self._config.overlap)
         state.memory = answer.memory
+        if chunk.index == 0:
+            state.home = chunk.items[0].turn
         state.uncertainty = uncertainty
         state.segment = update.frames[0].segment
         state.placement = Placement(update.T_map_chunk, update.scale)
@@ -267,7 +269,8 @@ class Reconstructor:
         answer = self._inference.predict(features, memory, stamp, **updates)
         if self._config.motion == "wheels":
             answer = on_wheels(answer, [item.T_base_view for item in chunk.items], self.events, stamp)
-        return answer.of_cameras([item.turn for item in chunk.items])
+        turns = [item.turn for item in chunk.items]
+        return answer.of_cameras(turns, turns[0] if chunk.index == 0 else self._state.home)
 
     def _begins_reset_block(self, index: int) -> bool:
         """Whether the chunk of this index starts without what the fast weights had learnt."""
@@ -291,6 +294,7 @@ class Reconstructor:
             placement.scales,
             by_one=self._forgets(chunk, answer),
         )
+        covariances.setflags(write=False)
         frames = tuple(
             PosedFrame(item.stamp, pose, covariance, i < final, state.segment + adrift)
             for i, (item, pose, covariance) in enumerate(
@@ -367,7 +371,10 @@ class Reconstructor:
         try:
             yield updates
         except Exception as error:
-            settled = self._settle_shared()
+            try:
+                settled = self._settle_shared()
+            except Exception:  # for the same reason, which is told below
+                settled = []
             given_up = (*growing, *waiting)
             lost = len(given_up) - sum(len(update.frames) for update in (*updates, *settled))
             self._state.lost += lost
@@ -396,11 +403,11 @@ class Reconstructor:
         state, frames = self._state, update.frames[:final]
         if not frames:
             return
-        state.last = frames[-1]
+        kept = (Part.of(update[:final]),) if self._keep_results else ()
         if self._record:
             self._record.append(frames)
-        if self._keep_results:
-            state.parts = (*state.parts, Part.of(update[:final]))
+        state.parts = (*state.parts, *kept)
+        state.last = frames[-1]
 
     def _fresh_state(self, prepare: Preparation) -> State:
         return State(

@@ -11,14 +11,14 @@ EPSILON = torch.finfo(torch.float32).eps
 LIMITS = (1e-3, 1e3)
 
 
-def scale_between(depth_map: Tensor, depth_chunk: Tensor, mode: str) -> float:
-    """Map units per unit of the chunk, from depths (frames, H, W)."""
+def scale_between(depth_map: Tensor, depth_chunk: Tensor, mode: str, unknown: float = 1.0) -> float:
+    """Map units per unit of the chunk, from depths (frames, H, W); ``unknown`` where no pixel tells them."""
     frames = min(len(depth_map), len(depth_chunk)) if mode.endswith("_all") else 1
     known, new = depth_map[:frames], depth_chunk[:frames]
     valid = known.isfinite() & new.isfinite() & (new.abs() > EPSILON)
     ratios = (known / new)[valid]
     if not ratios.numel():
-        return 1.0
+        return unknown
     if mode.startswith("trimmed_mean"):
         return within_limits(float(trimmed_mean(ratios)))
     median = float(ratios.median())  # torch's: the lower of two middle values

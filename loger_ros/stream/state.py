@@ -40,6 +40,7 @@ class State:
     size: tuple[int, int] | None = None  # (width, height) of network images
     shape: tuple[int, ...] = ()  # of the images that it was chosen for
     waiting: tuple[Prepared, ...] = ()  # not encoded yet
+    home: np.ndarray | None = None  # how the segment's first view is turned against its camera
     shared: Update | None = None  # the provisional frames that the next chunk will say again
     placement: Placement = HOME  # of the newest chunk
     last: PosedFrame | None = None  # the newest final one
