@@ -383,6 +383,19 @@ def accounted(health: dict[str, str]) -> int:
     return int(health["frames_processed"]) + dropped
 
 
+def test_who_misspelt_the_topic_is_told_that_the_camera_publishes_the_usual_one(
+    tester: Tester, ros_environment: dict[str, str], checkpoint: Path, tmp_path: Path
+) -> None:
+    settings = {**usual(checkpoint, tmp_path), "health__image_timeout": 0.5}
+    tester.node.create_publisher(Image, "image", 1)
+    with node_process(ros_environment, "-r", "image:=/cam/imag_raw", **settings) as process:
+        tester.process = process
+        told = "nobody publishes /cam/imag_raw; topics of that type: /image"
+        tester.wait(lambda: told in tester.health().get("message", ""))
+        tester.process = None
+        end(process)
+
+
 def test_a_resolution_that_does_not_fit_the_network_is_told_when_it_is_configured(
     ros_environment: dict[str, str], tester: Tester, checkpoint: Path, tmp_path: Path
 ) -> None:

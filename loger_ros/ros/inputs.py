@@ -111,10 +111,10 @@ class Inputs:
 
     def why_nothing_comes(self) -> str:
         """The likeliest cause, and the cure."""
-        senders = self._node.get_publishers_info_by_topic(self.topic)
+        senders = self._reader.get_publishers_info_by_topic(self.topic)
         if not senders:
             transport, other = self._other_transport()
-            if self._node.count_publishers(other):
+            if self._reader.count_publishers(other):
                 return f"{other} is there instead of {self.topic}: set input.image_transport to {transport}"
             others = self._others()
             hint = f"; topics of that type: {', '.join(others)}" if others else "; no camera driver is heard"
@@ -179,9 +179,10 @@ class Inputs:
     def _others(self) -> list[str]:
         """Topics of images that other nodes publish."""
         found = []
-        for name, types in self._node.get_topic_names_and_types():
+        for name, types in self._reader.get_topic_names_and_types():
             if self._topic.type in types and name != self.topic:
-                senders = {info.node_name for info in self._node.get_publishers_info_by_topic(name)}
+                # Our own node would look for what `name` is remapped to.
+                senders = {info.node_name for info in self._reader.get_publishers_info_by_topic(name)}
                 found += [name] if senders - {self._node.get_name()} else []
         return found[:OTHERS]
 
