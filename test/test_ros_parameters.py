@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,14 @@ def test_wrong_parameters_end_it_with_one_line(
     said = capfd.readouterr().err
     assert reason in said
     assert len(said.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("program", ["loger_ros.ros.node", "loger_ros.ros.synthetic.camera"])
+def test_words_that_ros_does_not_take_are_refused(program: str, ros_environment: dict[str, str]) -> None:
+    words = [sys.executable, "-m", program, "--image", "/front", "--ros-args", "-r", "a:=b"]
+    ran = subprocess.run(words, env=ros_environment, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 2
+    assert "--image has no effect: topics and parameters come behind --ros-args" in ran.stderr
 
 
 @pytest.mark.parametrize("asked", ["-h", "--help"])

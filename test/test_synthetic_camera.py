@@ -166,10 +166,11 @@ def test_it_is_as_nasty_as_it_is_told(ros_environment: dict[str, str]) -> None:
 
 
 def test_it_ends_with_the_sequence_when_told_to(ros_environment: dict[str, str]) -> None:
-    with camera(ros_environment, at_end="stop", frames=15) as (process, _):
+    with camera(ros_environment, at_end="stop", frames=15, plac="street") as (process, _):
         _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert "ended after 15 frames" in said
+    assert "the parameter plac has no effect here; did you mean place?" in said
 
 
 def test_it_waits_for_as_many_listeners_as_it_is_told(ros_environment: dict[str, str]) -> None:

@@ -32,7 +32,7 @@ from loger_ros.ros.health import WARN, Trouble, network_values, status_message, 
 from loger_ros.ros.interface import DIAGNOSTICS, LISTENING, NODE, PATIENCE, TF_STATIC, qos_profile
 from loger_ros.ros.network import load_network
 from loger_ros.ros.parameters import Parameters
-from loger_ros.ros.process import running_ros
+from loger_ros.ros.process import refuse_arguments, running_ros
 from loger_ros.ros.services import Services
 from loger_ros.ros.session import Session
 from loger_ros.ros.time_jumps import ClockWatch
@@ -285,6 +285,7 @@ class LogerNode(LifecycleNode):
 def run(args: list[str] | None = None) -> int:
     ended, node = True, None  # ended: nothing of it goes on
     with running_ros(args):
+        refuse_arguments(NODE, args)
         try:
             node = LogerNode()
         except (ConfigError, ParameterException) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, get_type_hints
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
@@ -136,14 +136,10 @@ class Parameters:
         # rclpy has no public way to what was given and not declared.
         for name in getattr(self._node, "_parameter_overrides", {}):
             section, _, setting = name.partition(".")
-            if name in self._items:
-                continue
-            if difflib.get_close_matches(setting, sections.get(section, ()), n=1):
-                refuse_unknown([setting], sections[section], f"{section}.")
-            if not self._node.has_parameter(name) and not name.startswith(FOREIGN):
-                meant = [known for known in self._items if known.endswith(f".{name}")]
-                hint = f"; did you mean {' or '.join(meant)}?" if meant else ""
-                self._node.get_logger().warning(f"the parameter {name} has no effect here{hint}")
+            known = sections.get(section, ())
+            if name not in self._items and difflib.get_close_matches(setting, known, n=1):
+                refuse_unknown([setting], known, f"{section}.")
+        tell_of_unknown(self._node, self._items)
 
     def _check(self, values: Mapping[str, Any]) -> None:
         """Before the checkpoint is known, which may have another opinion of what was not given."""
@@ -165,6 +161,16 @@ class Parameters:
             value = values[name] if name in values else self._node.get_parameter(name).value
             tree.setdefault(section, {})[setting] = value
         return tree
+
+
+def tell_of_unknown(node: Node, known: Collection[str]) -> None:
+    """Parameters that were given and have no effect."""
+    for name in getattr(node, "_parameter_overrides", {}):
+        if node.has_parameter(name) or name.startswith(FOREIGN):
+            continue
+        meant = [one for one in known if one.endswith(f".{name}")] or difflib.get_close_matches(name, known)
+        hint = f"; did you mean {' or '.join(meant)}?" if meant else ""
+        node.get_logger().warning(f"the parameter {name} has no effect here{hint}")
 
 
 def descriptor(item: dataclasses.Field, kind: Any) -> ParameterDescriptor:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import rclpy
 from rclpy.exceptions import NotInitializedException
 from rclpy.executors import ExternalShutdownException
+from rclpy.utilities import remove_ros_args
 
 from loger_ros.ros.dds_profile import apply_large_message_profile
 from loger_ros.ros.log_folder import use_writable_log_folder
@@ -41,6 +43,18 @@ def running_ros(args: list[str] | None = None) -> Iterator[None]:
         # A signal came just before a node was to be made, or between two steps of Jazzy's executor.
     finally:
         rclpy.try_shutdown()
+
+
+def refuse_arguments(name: str, args: list[str] | None) -> None:
+    """A node takes those of ROS alone; others would be without effect, and without a word."""
+    others = remove_ros_args(sys.argv[1:] if args is None else args)
+    if others:
+        print(
+            f"{name}: {others[0]} has no effect: topics and parameters come behind --ros-args, such as "
+            "--ros-args -r image:=/camera/image_raw",
+            file=sys.stderr,
+        )
+        raise SystemExit(2)
 
 
 def _cure(reason: str) -> str:

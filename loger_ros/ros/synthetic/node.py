@@ -18,7 +18,8 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from loger_ros.geometry import difference
 from loger_ros.ros.messages import camera_info_message, header, image_message
-from loger_ros.ros.process import running_ros
+from loger_ros.ros.parameters import tell_of_unknown
+from loger_ros.ros.process import refuse_arguments, running_ros
 from loger_ros.ros.synthetic.messages import TransformPublisher, odometry_message, qos
 from loger_ros.ros.synthetic.settings import ABOUT, NODE, Settings, check, make_sequence
 from loger_ros.types import CAMERA_FRAME, Camera
@@ -37,6 +38,7 @@ class SyntheticCamera(Node):
         super().__init__(NODE)
         settings = Settings(**self._declared(Settings()))
         nuisances = Nuisances(**self._declared(Nuisances()))
+        tell_of_unknown(self, ABOUT)
         check(settings)
         self.get_logger().info("building the scene")
         self._settings = settings
@@ -158,6 +160,7 @@ class SyntheticCamera(Node):
 
 def run(args: list[str] | None = None) -> int:
     with running_ros(args):
+        refuse_arguments(NODE, args)
         try:
             node = SyntheticCamera()
         except (ValueError, ParameterException) as error:  # the second: a parameter of the wrong type
