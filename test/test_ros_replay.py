@@ -75,6 +75,19 @@ def test_node_and_core_agree(
     assert "nobody publishes /clock" not in log
 
 
+def test_what_the_node_warned_of_is_told(
+    ros_domain: int, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "images").mkdir()
+    for number in range(6):
+        Image.new("RGB", (64, 48), (number, 90, 40)).save(tmp_path / f"images/{number}.png")
+    checkpoint = small_checkpoint(tmp_path / "small.safetensors")
+    words = ["replay", str(tmp_path / "images"), "--model", str(checkpoint), "--resolution", "32x24"]
+    words += ["--chunk-size", "4", "--overlap", "1", "--alignment", "se3", "--field-of-view", "80"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    assert "camera_unknown: " in capsys.readouterr().err
+
+
 def test_without_a_mounting_there_are_no_wheels(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "images").mkdir()
     Image.new("RGB", (64, 48)).save(tmp_path / "images/0.png")

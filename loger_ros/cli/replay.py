@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import re
 import shlex
 import sys
 import time
@@ -27,7 +28,11 @@ from loger_ros.model import load_model
 from loger_ros.model.weights import recommended_by
 from loger_ros.types import Frame
 
-TRAJECTORY = "trajectory.txt"
+TRAJECTORY, LOG = "trajectory.txt", "node.log"
+WARNING = re.compile(
+    r"^\[(?:WARN|ERROR|FATAL)\] \[[\d.]+\] \[[^]]+\]: (.*)$", re.MULTILINE
+)  # as ROS writes them
+MOST_TOLD = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"loger replay: {error}", file=sys.stderr)
         return 2
     seconds = time.monotonic() - started
+    if not args.core:
+        tell_warnings(folder / LOG)
     poses = len(read_tum(folder / TRAJECTORY))
     print(f"{poses} poses of {count} images in {seconds:.1f} s, {count / seconds:.1f} images/s")
     print(f"{folder}: {TRAJECTORY}, cloud.ply. A report of it:")
@@ -68,6 +75,15 @@ def run(args: argparse.Namespace) -> int:
         shlex.join(["loger", "eval", args.source, "--trajectory", str(folder / TRAJECTORY), *_opened(args)])
     )
     return 0
+
+
+def tell_warnings(log: Path) -> None:
+    """What the node was not content with, as ``--core`` tells it."""
+    said = list(dict.fromkeys(WARNING.findall(log.read_text(errors="replace"))))
+    for text in said[:MOST_TOLD]:
+        print(text, file=sys.stderr)
+    if len(said) > MOST_TOLD:
+        print(f"and {len(said) - MOST_TOLD} more warnings in {log}", file=sys.stderr)
 
 
 def _opened(args: argparse.Namespace) -> list[str]:
@@ -129,7 +145,7 @@ def _node(source: Source, job: Job, speed: float, line: Line) -> int:
     frames = read_ahead(chosen(source, settings))
     count = replay(frames, camera, job.folder, parameters, rate=speed, sent=line.frames)
     if not (job.folder / TRAJECTORY).exists() or not len(read_tum(job.folder / TRAJECTORY)):
-        raise SourceError(f"none of {count} images of {job.source} got a pose: see {job.folder / 'node.log'}")
+        raise SourceError(f"none of {count} images of {job.source} got a pose: see {job.folder / LOG}")
     return count
 
 
