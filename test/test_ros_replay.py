@@ -85,7 +85,10 @@ def test_what_the_node_warned_of_is_told(
     words = ["replay", str(tmp_path / "images"), "--model", str(checkpoint), "--resolution", "32x24"]
     words += ["--chunk-size", "4", "--overlap", "1", "--alignment", "se3", "--field-of-view", "80"]
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
-    assert "camera_unknown: " in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "camera_unknown: " in said.err
+    assert "6 poses of 6 images" in said.out, "also where no point is sure enough for the map"
+    assert "and the map is empty" in said.out
 
 
 def test_without_a_mounting_there_are_no_wheels(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

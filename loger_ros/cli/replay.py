@@ -29,9 +29,8 @@ from loger_ros.model.weights import recommended_by
 from loger_ros.types import Frame
 
 TRAJECTORY, LOG = "trajectory.txt", "node.log"
-WARNING = re.compile(
-    r"^\[(?:WARN|ERROR|FATAL)\] \[[\d.]+\] \[[^]]+\]: (.*)$", re.MULTILINE
-)  # as ROS writes them
+# As ROS writes them.
+WARNING = re.compile(r"^\[(?:WARN|ERROR|FATAL)\] \[[\d.]+\] \[[^]]+\]: (.*)$", re.MULTILINE)
 MOST_TOLD = 5
 
 
@@ -70,7 +69,8 @@ def run(args: argparse.Namespace) -> int:
         tell_warnings(folder / LOG)
     poses = len(read_tum(folder / TRAJECTORY))
     print(f"{poses} poses of {count} images in {seconds:.1f} s, {count / seconds:.1f} images/s")
-    print(f"{folder}: {TRAJECTORY}, cloud.ply. A report of it:")
+    cloud = "cloud.ply" if (folder / "cloud.ply").exists() else "and the map is empty"
+    print(f"{folder}: {TRAJECTORY}, {cloud}. A report of it:")
     print(
         shlex.join(["loger", "eval", args.source, "--trajectory", str(folder / TRAJECTORY), *_opened(args)])
     )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 NODE = "loger"
 PATIENCE = 30.0  # s that the frame at hand may take when the node is deactivated
 LISTENING = "active, listening to"  # so begins a line of its log, once images are heard: a player may begin
+EMPTY_MAP = "the map is empty"  # so begins the answer of save_map then
 FRAMES = ("map", "odom", "base_link")  # the TF tree, root first
 
 

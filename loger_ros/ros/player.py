@@ -20,7 +20,7 @@ from tf2_msgs.msg import TFMessage
 
 from loger_ros.geometry import inverse
 from loger_ros.ros import interface
-from loger_ros.ros.interface import FRAMES, NODE, qos_profile
+from loger_ros.ros.interface import EMPTY_MAP, FRAMES, NODE, qos_profile
 from loger_ros.ros.messages import camera_info_message, header, image_message
 from loger_ros.ros.motion_messages import transform_message
 from loger_ros.types import CAMERA_FRAME, Camera, Frame
@@ -114,12 +114,11 @@ class Player:
         self._drain(1, patience)
         return count
 
-    def save_map(self, patience: float) -> str:
-        """What the node answers."""
+    def save_map(self, patience: float) -> None:
+        """Unless it is empty."""
         answer = self._call(Trigger, "save_map", Trigger.Request(), patience)
-        if not answer.success:
+        if not answer.success and not answer.message.startswith(EMPTY_MAP):
             raise PlayerError(f"the node did not save its map: {answer.message}")
-        return str(answer.message)
 
     def end_stream(self, patience: float) -> None:
         """The node works off the last short chunk and writes its poses."""

@@ -102,7 +102,7 @@ class Services:
                 cloud = await self._ask(stream, stream.map_cloud)
                 if not len(cloud):
                     self._owed.pop(promise, None)
-                    said.append(f"the map is empty, and {path} is left as it is")
+                    said.append(f"{interface.EMPTY_MAP}, and {path} is left as it is")
                     continue
                 await self._in_background(functools.partial(write_map, path, cloud), promise)
                 said.append(f"{path}: {len(cloud)} points")
