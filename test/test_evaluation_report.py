@@ -224,14 +224,47 @@ def test_a_report_names_its_recording_the_same_from_everywhere(
     assert metrics["source"]["path"] == str(folder)
 
 
-def test_a_truth_of_another_time_is_told(folder: Path, tmp_path: Path) -> None:
+def test_a_truth_of_another_time_is_told(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     lines = (folder / "groundtruth.txt").read_text().splitlines()
     (tmp_path / "late.txt").write_text("".join(f"9{line}\n" for line in lines if not line.startswith("#")))
     choice = Choice(truth=str(tmp_path / "late.txt"))
     job = Job(str(folder), tmp_path / "out", "small", SETTINGS, choice, pictures=False)
     metrics = evaluate(job, small_model())
     assert [problem["name"] for problem in metrics["problems"]] == ["truth_does_not_match"]
-    assert "--tolerance" in (tmp_path / "out" / "report.html").read_text()
+    assert "The truth is from 91.0 to 92.4 s, the poses from 1.0 to 2.4 s" in caplog.text
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "--tolerance" in page
+    assert "could not be compared with: see <code>truth_does_not_match</code>" in page
+    assert "There is no truth" not in page
+
+
+def test_a_truth_without_poses_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "truth.txt").write_text("# stamp tx ty tz qx qy qz qw\n")
+    words = ["eval", str(folder), "--truth", str(tmp_path / "truth.txt"), "--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    assert f"{tmp_path / 'truth.txt'} has no poses" in capsys.readouterr().err
+    shutil.copytree(folder, tmp_path / "desk")
+    (tmp_path / "desk" / "groundtruth.txt").write_text("")
+    job = Job(str(tmp_path / "desk"), tmp_path / "out", "small", SETTINGS, pictures=False)
+    (problem,) = evaluate(job, small_model())["problems"]
+    assert "The truth is empty" in problem["message"], "of the data set itself: the run goes on"
+
+
+def test_poses_of_another_time_are_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    truth = read_tum(folder / "groundtruth.txt")
+    late = tuple(stamp + 500 * 10**9 for stamp in truth.stamps)
+    write_tum(tmp_path / "late.txt", dataclasses.replace(truth, stamps=late))
+    words = ["eval", str(folder), "--out", str(tmp_path / "out")]
+    assert main([*words, "--trajectory", str(tmp_path / "late.txt")]) == 2
+    said = capsys.readouterr().err
+    assert "the poses are from 501.0 to 502.4 s, the images from 1.0 to 2.4 s" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_truth_that_is_a_little_late_also_places_the_true_cloud(folder: Path, tmp_path: Path) -> None:

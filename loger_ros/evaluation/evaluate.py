@@ -7,14 +7,14 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from loger_ros.config import CloudConfig, MapConfig, StreamConfig
-from loger_ros.evaluation.association import TOLERANCE
+from loger_ros.evaluation.association import TOLERANCE, associate
 from loger_ros.evaluation.measure import CLOUD_THRESHOLD, FEWEST, Matched, measure
 from loger_ros.evaluation.report.folder import (
     MARK,
@@ -184,13 +184,24 @@ def judge(job: Job, trajectory: Path) -> dict[str, Any]:
         raise SourceError(f"{trajectory} has no poses")
     metrics = description(source, job.source, str(trajectory), job.settings, job.device)
     metrics |= {"choice": _as_opened(job.choice), "settings": {}}
-    return _reported(job, source, run_of(made, tuple(source.stamps)), metrics, must_compare=True)
+    run = run_of(made, tuple(source.stamps))
+    if not len(associate(run.stamps, made.stamps, job.tolerance)[0]):
+        raise SourceError(
+            f"no image of {job.source} has a pose in {trajectory} within {job.tolerance * 1e-6:g} ms: the "
+            f"poses are {_span(made.stamps)}, the images {_span(run.stamps)}. Are the stamps of the poses "
+            "those of the images? --tolerance widens the search"
+        )
+    return _reported(job, source, run, metrics, must_compare=True)
+
+
+def _span(stamps: Sequence[int]) -> str:
+    return f"from {min(stamps) * 1e-9:.1f} to {max(stamps) * 1e-9:.1f} s" if stamps else "empty"
 
 
 def _reported(
     job: Job, source: Source, run: Run, metrics: dict[str, Any], must_compare: bool = False
 ) -> dict[str, Any]:
-    matched = None
+    truth, matched = None, None
     try:
         truth = source.truth()
         measured = measure(run, truth, job.tolerance, job.threshold)
@@ -202,6 +213,13 @@ def _reported(
         source.problems.add("truth_unusable", 0, text)
         measured = measure(run, None, job.tolerance, job.threshold)
     metrics |= measured
+    if truth is not None and matched is not None and len(matched) < FEWEST:
+        message = (
+            f"{len(matched)} poses have a true one within {job.tolerance * 1e-6:g} ms: no errors are given. "
+            f"The truth is {_span(truth.stamps)}, the poses {_span(run.trajectory.stamps)}. Are the stamps "
+            "of the truth those of the images? --tolerance widens the search"
+        )
+        source.problems.add("truth_does_not_match", 0, message)
     metrics["problems"] = problems_of(source, run)
     if run.timing.steps and not len(run.cloud):
         message = "no point was good enough: lower --cloud-min-confidence or raise --cloud-edge-tolerance"
@@ -214,11 +232,5 @@ def _reported(
             "--cloud-threshold"
         )
         metrics["problems"].append({"name": "voxels_too_coarse", "count": 1, "message": message})
-    if matched is not None and len(matched) < FEWEST:
-        message = (
-            f"{len(matched)} poses have a true one within {job.tolerance * 1e-6:g} ms: no errors are given. "
-            "Are the stamps of the truth those of the images? --tolerance widens the search"
-        )
-        metrics["problems"].append({"name": "truth_does_not_match", "count": 1, "message": message})
     write_report(job.folder, run, metrics, matched, job.pictures)
     return metrics

@@ -33,6 +33,12 @@ code { font-size: 13px; } footer { color: var(--soft); font-size: 13px; margin-t
 @media (max-width: 480px) { .pictures { grid-template-columns: 1fr; } }
 """
 
+NO_USE = (
+    "truth_does_not_match",
+    "truth_unusable",
+    "unreadable_truth",
+    "no_truth",
+)  # of a truth that is there
 MODES = {"none": "none (first pose shared)", "se3": "SE(3)", "sim3": "Sim(3)"}
 
 
@@ -119,7 +125,7 @@ def _pictures(pictures: Mapping[str, bytes]) -> str:
 
 def _tables(metrics: Mapping[str, Any]) -> str:
     if "ate" not in metrics:
-        return "<h2>Errors</h2><p>There is no truth to compare with: give one with <code>--truth</code>.</p>"
+        return f"<h2>Errors</h2><p>{_why_no_errors(metrics)}</p>"
     statistics = ("rmse", "mean", "median", "max")
     parts = ["<h2>Absolute trajectory error [m]</h2>"]
     rows = [
@@ -149,6 +155,13 @@ def _tables(metrics: Mapping[str, Any]) -> str:
         )
     parts += [_depth(metrics), _cloud(metrics)]
     return "".join(parts)
+
+
+def _why_no_errors(metrics: Mapping[str, Any]) -> str:
+    names = [item["name"] for item in metrics.get("problems", []) if item["name"] in NO_USE]
+    if names:
+        return f"The truth could not be compared with: see <code>{names[0]}</code> in what went wrong."
+    return "There is no truth to compare with: give one with <code>--truth</code>."
 
 
 def _segments(metrics: Mapping[str, Any]) -> str:

@@ -61,7 +61,10 @@ def with_truth(source: Source, file: Path, body: str = "") -> Amended:
 def read_truth(file: Path, source: Source) -> Trajectory:
     try:
         if _columns(file) != 12:
-            return read_tum(file, source.problems)
+            truth = read_tum(file, source.problems)
+            if not len(truth):
+                raise ValueError(f"{file} has no poses")
+            return truth
         poses = read_kitti(file)
     except (ValueError, OSError) as error:
         raise SourceError(f"the truth cannot be read: {error}") from error
