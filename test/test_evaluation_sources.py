@@ -138,6 +138,27 @@ def test_names_that_are_stamps_are_taken_as_such(digits: int, unit: int, tmp_pat
     assert not source.problems.counts
 
 
+def test_names_in_seconds_are_taken_to_the_last_digit(tmp_path: Path) -> None:
+    images = pictures(3)
+    save(tmp_path, [f"1305031102.{digits}.png" for digits in ("5", "175304", "25")], images)
+    source = open_source(tmp_path)
+    assert source.stamps == (1305031102_175304000, 1305031102_250000000, 1305031102_500000000)
+    for i, frame in zip((1, 2, 0), source.frames(), strict=True):
+        assert np.array_equal(frame.image, images[i])
+    assert not source.problems.counts
+
+
+@pytest.mark.parametrize("name", ["1305031102.{}0", "170000000000000000{}"])
+def test_a_stray_name_among_stamps_is_told(name: str, tmp_path: Path) -> None:
+    save(tmp_path, [*(f"{name.format(i)}.png" for i in range(4)), "aaa.png"], pictures(5))
+    source = open_source(tmp_path)
+    assert source.stamps[0] == 1_000_000_000
+    (problem,) = source.problems.recent
+    assert problem.message.startswith(f"the name of {tmp_path / 'aaa.png'} is no stamp")
+    (tmp_path / "aaa.png").unlink()
+    assert not open_source(tmp_path).problems.counts
+
+
 @pytest.mark.parametrize("name", [1_700_000_000_000, 170_000_000_000_000_000, 9_700_000_000_000_000_000])
 def test_names_of_another_unit_are_told(name: int, tmp_path: Path) -> None:
     save(tmp_path, [f"{name + i}.jpg" for i in range(2)], pictures(2))

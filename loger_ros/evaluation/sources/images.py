@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -18,11 +19,16 @@ from loger_ros.evaluation.sources.base import (
     images_in,
     quiet_log,
 )
+from loger_ros.mapping.trajectory_files import stamp_of
 from loger_ros.types import Camera, Frame, Trajectory
 
 VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 FIRST = 1_000_000_000  # ns
-UNITS = {19: 1, 16: 1000}  # ns, of stamps since 1970 by their digits: those of cameras today
+UNITS: dict[str, Callable[[str], int]] = {  # of names that are stamps since 1970: those of cameras today
+    r"[1-9]\d{18}": int,
+    r"[1-9]\d{15}": lambda name: int(name) * 1000,
+    r"[1-9]\d{8,9}\.\d+": stamp_of,
+}
 LONGEST_NUMBER = 10  # digits, of images that are merely counted
 
 
@@ -38,25 +44,44 @@ class ImageFolder(ImageFiles):
     def __init__(self, path: Path, choice: Choice) -> None:
         files = images_in(path)
         problems = quiet_log()
-        stamps = _stamps_of([file.stem for file in files])
+        stamps, other = _stamps_of([file.stem for file in files])
         if stamps is None:
             stamps = even_stamps(len(files), choice.rate)
-            if all(file.stem.isdecimal() and len(file.stem) > LONGEST_NUMBER for file in files):
+            assumed = f"{choice.rate:g} images per second are assumed, --rate says another number"
+            if other is not None:
                 text = (
-                    f"names such as {files[0].name} are no stamps in nanoseconds (19 digits) or microseconds "
-                    f"(16): {choice.rate:g} images per second are assumed, --rate says another number"
+                    f"the name of {files[other]} is no stamp, unlike most of {path}: {assumed}. Move it away "
+                    "to use the stamps"
                 )
                 problems.add("names_no_stamps", 0, text)
-        super().__init__(path, files, stamps, problems=problems)
+            elif all(file.stem.isdecimal() and len(file.stem) > LONGEST_NUMBER for file in files):
+                text = (
+                    f"names such as {files[0].name} are no stamps in nanoseconds (19 digits), microseconds "
+                    f"(16) or seconds (10 and a fraction): {assumed}"
+                )
+                problems.add("names_no_stamps", 0, text)
+        order = sorted(range(len(files)), key=stamps.__getitem__)  # fractions differ in their digits
+        super().__init__(path, [files[i] for i in order], [stamps[i] for i in order], problems=problems)
 
 
-def _stamps_of(names: list[str]) -> list[int] | None:
-    """Nanoseconds; None where not all names are stamps of one unit."""
-    for digits, unit in UNITS.items():
-        if all(len(name) == digits and name.isdecimal() and name[0] != "0" for name in names):
-            stamps = [int(name) * unit for name in names]
-            return stamps if max(stamps) < 2**63 else None
-    return None
+def _stamps_of(names: list[str]) -> tuple[list[int] | None, int | None]:
+    """Nanoseconds where all names are stamps of one unit; where only most are, the first one that is not."""
+    for pattern, nanoseconds in UNITS.items():
+        stamps = [_stamp(name, pattern, nanoseconds) for name in names]
+        known = [stamp for stamp in stamps if stamp is not None]
+        if len(known) == len(names):
+            return known, None
+        if 2 * len(known) > len(names):
+            return None, stamps.index(None)
+    return None, None
+
+
+def _stamp(name: str, pattern: str, nanoseconds: Callable[[str], int]) -> int | None:
+    try:
+        stamp = nanoseconds(name) if re.fullmatch(pattern, name) else None
+    except ValueError:
+        return None
+    return stamp if stamp is None or stamp < 2**63 else None
 
 
 class Video:
