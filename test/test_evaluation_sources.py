@@ -331,6 +331,27 @@ def test_a_picture_beside_recordings_hides_none_of_them(
     assert "(desk, monday)" in caplog.text
 
 
+def test_our_own_pictures_are_no_recording(sequence: Sequence, tmp_path: Path) -> None:
+    """Of a result, and of the demo, which has a picture beside its bag."""
+    result, demo = tmp_path / "result", tmp_path / "my demo"
+    save(result, ["errors.png"], pictures(1))
+    (result / "metrics.json").touch()
+    with pytest.raises(SourceError, match=r"is a result of loger eval .* give the recording itself"):
+        open_source(result)
+    (result / "source.txt").write_text("/data/drive\n")
+    with pytest.raises(SourceError, match="give /data/drive"):
+        open_source(result)
+    save(demo, ["picture.png"], pictures(1))
+    assert len(open_source(demo)) == 1
+    (demo / "bag").mkdir()
+    (demo / "bag" / "bag_0.mcap").touch()
+    (demo / "bag" / "metadata.yaml").touch()
+    with pytest.raises(SourceError, match=rf"give one of those \({demo}/bag\)"):
+        open_source(demo)
+    save(demo, [f"{i}.png" for i in range(9)], pictures(9))
+    assert len(open_source(demo)) == 10, "so many are a recording"
+
+
 def test_images_with_folders_of_their_own_are_a_recording(tmp_path: Path) -> None:
     save(tmp_path, ["0.png", "1.png"], pictures(2))
     save(tmp_path / "depth", ["0.png", "1.png"], pictures(2))
@@ -338,6 +359,7 @@ def test_images_with_folders_of_their_own_are_a_recording(tmp_path: Path) -> Non
     (tmp_path / "eval" / "metrics.json").touch()
     (tmp_path / "notes").mkdir()
     assert list(find_sources(tmp_path)) == [tmp_path]
+    assert len(open_source(tmp_path)) == 2
 
 
 def test_here_and_above_have_the_names_of_their_folders(

@@ -4,40 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from loger_ros.evaluation.sources.amended import with_truth
-from loger_ros.evaluation.sources.bag import OTHER_IMAGES, Bag
+from loger_ros.evaluation.sources.bag import Bag
 from loger_ros.evaluation.sources.base import Choice, Source, SourceError
-from loger_ros.evaluation.sources.euroc import Euroc
-from loger_ros.evaluation.sources.images import ImageFolder, Video
-from loger_ros.evaluation.sources.kitti import KittiOdometry
+from loger_ros.evaluation.sources.formats import FORMATS, REPORT, format_of, recordings_in
+from loger_ros.evaluation.sources.images import ImageFolder
+from loger_ros.evaluation.sources.near_misses import is_beside_recordings, refuse_own_output
 from loger_ros.evaluation.sources.own_camera import own_camera
-from loger_ros.evaluation.sources.posed_frames import ScanNet, SevenScenes
-from loger_ros.evaluation.sources.spires import OxfordSpires
 from loger_ros.evaluation.sources.synthetic import Synthetic
-from loger_ros.evaluation.sources.tum import TumRgbd
-from loger_ros.evaluation.sources.vbr import Vbr
 from loger_ros.world.named_sets import NAMED_SETS
 
-# In the order in which they are asked; a folder of images is what no other format claims.
-FORMATS: tuple[Any, ...] = (
-    Vbr,
-    Bag,
-    Euroc,
-    KittiOdometry,
-    TumRgbd,
-    SevenScenes,
-    ScanNet,
-    OxfordSpires,
-    Video,
-    ImageFolder,
-)
 MOST_FOLDERS = 100_000  # looked at below one folder
-REPORT = "metrics.json"  # marks a folder of results, whose pictures are no recording
 
 __all__ = ["Choice", "Source", "SourceError", "find_sources", "format_of", "named_path", "open_source"]
 
@@ -60,6 +41,7 @@ def _opened(text: str | Path, choice: Choice) -> Source:
         sets = ", ".join(NAMED_SETS)
         raise SourceError(f"{text} does not exist; synthetic sequences are {sets}, each with /NUMBER")
     found = format_of(path)
+    refuse_own_output(path, found)
     if found is None:
         names = ", ".join(kind.kind for kind in FORMATS)
         raise SourceError(f"{path} is no recording that is known: {names}, or a synthetic sequence by name")
@@ -81,10 +63,6 @@ def named_path(text: str | Path) -> Path:
     return path.resolve() if path.name in ("", "..") else path
 
 
-def format_of(path: Path) -> Any:
-    return next((kind for kind in FORMATS if kind.matches(path)), None)
-
-
 def find_sources(folder: Path) -> Iterator[Path]:
     """Recordings at or below a folder, by name. Inside a recording nothing is looked for.
 
@@ -100,10 +78,11 @@ def find_sources(folder: Path) -> Iterator[Path]:
             continue
         looked_at.add(here.resolve())
         found = format_of(here)
-        if found is ImageFolder and (below := _recordings_in(here, folders)):
+        if found is ImageFolder and (below := recordings_in(here, folders)):
+            alone = "" if is_beside_recordings(here) else f"; `loger eval {here}` takes those images alone"
             logging.getLogger(__name__).warning(
                 f"the images that lie in {here} itself are ignored, since there are recordings in folders "
-                f"below ({', '.join(below)}); `loger eval {here}` takes those images alone"
+                f"below ({', '.join(path.relative_to(here).parts[0] for path in below)}){alone}"
             )
         elif found is not None:
             folders.clear()
@@ -114,21 +93,3 @@ def find_sources(folder: Path) -> Iterator[Path]:
         for name in sorted(files):
             if format_of(here / name) is not None:
                 yield here / name
-
-
-def _recordings_in(here: Path, folders: Sequence[str]) -> list[str]:
-    """Names of the folders that are a recording or hold the file of one; not depth or masks of the images."""
-    return [
-        name
-        for name in sorted(folders)
-        if not name.startswith(".") and not any(word in name.lower() for word in OTHER_IMAGES)
-        if not (here / name / REPORT).exists()
-        if any(format_of(path) is not None for path in (here / name, *_files_in(here / name)))
-    ]
-
-
-def _files_in(folder: Path) -> list[Path]:
-    try:
-        return [path for path in folder.iterdir() if path.is_file()]
-    except OSError:
-        return []
