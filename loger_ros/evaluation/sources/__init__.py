@@ -13,7 +13,7 @@ from loger_ros.evaluation.sources.bag import Bag
 from loger_ros.evaluation.sources.base import Choice, Source, SourceError
 from loger_ros.evaluation.sources.formats import FORMATS, REPORT, format_of, recordings_in
 from loger_ros.evaluation.sources.images import ImageFolder
-from loger_ros.evaluation.sources.near_misses import is_beside_recordings, refuse_own_output
+from loger_ros.evaluation.sources.near_misses import is_beside_recordings, near_miss, refuse_own_output
 from loger_ros.evaluation.sources.own_camera import own_camera
 from loger_ros.evaluation.sources.synthetic import Synthetic
 from loger_ros.world.named_sets import NAMED_SETS
@@ -44,7 +44,8 @@ def _opened(text: str | Path, choice: Choice) -> Source:
     refuse_own_output(path, found)
     if found is None:
         names = ", ".join(kind.kind for kind in FORMATS)
-        raise SourceError(f"{path} is no recording that is known: {names}, or a synthetic sequence by name")
+        why = near_miss(path) or f"{names}, or a synthetic sequence by name"
+        raise SourceError(f"{path} is no recording that is known: {why}")
     if found is not Bag:
         _refuse_topic(choice, path)
     return found(path, choice)

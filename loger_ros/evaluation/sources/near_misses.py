@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from loger_ros.evaluation.sources.base import SourceError, images_in
-from loger_ros.evaluation.sources.formats import REPORT, folders_in, recordings_in
+from loger_ros.evaluation.sources.base import IMAGE_ENDINGS, SourceError, images_in, read_yaml
+from loger_ros.evaluation.sources.formats import REPORT, files_in, folders_in, format_of, recordings_in
 from loger_ros.evaluation.sources.images import ImageFolder
+from loger_ros.evaluation.sources.kitti import FOLDERS
 
 MARK = "source.txt"  # names the recording of a result
+METADATA = "metadata.yaml"
+ROS2_ENDINGS = (".mcap", ".db3")
+LISTS = {"times.txt": FOLDERS, "rgb.txt": ("rgb",)}  # of KITTI and TUM, by which they are known
+MOST_NAMES = 3  # in one message
 FEW = 10  # pictures beside recordings are hardly one themselves
 
 
@@ -22,7 +27,7 @@ def refuse_own_output(path: Path, found: Any) -> None:
         recording = told.read_text(errors="replace").strip() if told.is_file() else "the recording itself"
         raise SourceError(f"{path} is a result of loger eval ({REPORT}) and no recording: give {recording}")
     if found is ImageFolder and is_beside_recordings(path):
-        below = ", ".join(str(each) for each in recordings_in(path, folders_in(path)))
+        below = ", ".join(str(each) for each in recordings_in(path, folders_in(path))[:MOST_NAMES])
         raise SourceError(
             f"{path} has few pictures and recordings below it: give one of those ({below}). Pictures that "
             "are a recording go into a folder of their own"
@@ -31,3 +36,58 @@ def refuse_own_output(path: Path, found: Any) -> None:
 
 def is_beside_recordings(path: Path) -> bool:
     return len(images_in(path)) < FEW and bool(recordings_in(path, folders_in(path)))
+
+
+def near_miss(path: Path) -> str:
+    """Cause and cure, of what no format is known by; "" where it is nothing that comes near."""
+    if not path.is_dir():
+        meant = path.suffix.lower() in (*IMAGE_ENDINGS, ".yaml", ".txt", ".csv")
+        known = path.name == METADATA or format_of(path.parent) is not None
+        return f"it is a single file, give its folder {path.parent}" if meant and known else ""
+    try:
+        if next(path.iterdir(), None) is None:
+            return "it is empty"
+    except OSError as error:
+        return f"it cannot be listed ({error.strerror})"
+    return _without_storage(path) or _files_alone(path) or _without_list(path) or _below(path)
+
+
+def _without_storage(path: Path) -> str:
+    try:
+        files = read_yaml(path / METADATA)["rosbag2_bagfile_information"]["relative_file_paths"]
+        names = ", ".join(map(str, files))
+    except (SourceError, KeyError, TypeError):
+        return ""
+    return f"its {METADATA} names {names}, and that is not there: is the copy complete?"
+
+
+def _files_alone(path: Path) -> str:
+    files = [file for file in files_in(path) if format_of(file) is not None]
+    if not files:
+        return ""
+    names = ", ".join(str(file) for file in files[:MOST_NAMES])
+    if files[0].suffix not in ROS2_ENDINGS:
+        return f"give the file itself: {names}"
+    return (
+        f"it has no {METADATA}, which ros2 bag writes at the end: was its recording cut off? Give the file "
+        f"itself ({names}), or run `ros2 bag reindex {path}`"
+    )
+
+
+def _without_list(path: Path) -> str:
+    for name, folders in LISTS.items():
+        there = [folder for folder in folders if (path / folder).is_dir()]
+        if there:
+            return (
+                f"it has {there[0]} but no {name}: is the download complete? Its images alone are in "
+                f"{path / there[0]}"
+            )
+    return ""
+
+
+def _below(path: Path) -> str:
+    below = recordings_in(path, folders_in(path))
+    if len(below) > 1:
+        names = ", ".join(str(each) for each in below[:MOST_NAMES])
+        return f"there are some in it, give one ({names}) or all (`loger eval --all {path}`)"
+    return f"there is one in it, give {below[0]}" if below else ""
