@@ -245,10 +245,8 @@ def test_truth_in_a_file_is_of_the_camera_or_of_the_body_that_is_named(
         source = open_source(bag, told)
         np.testing.assert_allclose(source.truth().T_map_camera, sequence.T_world_camera, atol=1e-6)
         assert not source.problems.counts
-    lost = open_source(bag, replace(choice, truth_frame="sonar"))
-    np.testing.assert_allclose(lost.truth().T_map_camera, sequence.T_world_base, atol=1e-6)
-    assert lost.problems.counts == {"truth_not_of_camera": 1}
-    assert f"the poses of {choice.truth} are taken as the camera's" in lost.problems.recent[0].message
+    with pytest.raises(SourceError, match=f"the poses of {choice.truth} cannot be carried over"):
+        open_source(bag, replace(choice, truth_frame="sonar"))
     write_tum_folder(sequence, tmp_path / "folder")
     for no_bag in ("robot_rooms/0", tmp_path / "folder"):
         with pytest.raises(SourceError, match="leave --truth-frame out"):
@@ -260,9 +258,8 @@ def test_truth_from_tf(bag: Path, sequence: Sequence) -> None:
     np.testing.assert_allclose(source.truth().T_map_camera, sequence.T_world_camera, atol=1e-9)
     with pytest.raises(SourceError, match="PARENT:CHILD"):
         open_source(bag, Choice(truth="/tf"))
-    nowhere = open_source(bag, Choice(truth="/tf:world:moon"))
-    assert nowhere.truth() is None
-    assert nowhere.problems.counts == {"no_truth": 1}
+    with pytest.raises(SourceError, match=r"no transform from world to moon; it has .*world:base_link_truth"):
+        open_source(bag, Choice(truth="/tf:world:moon"))
 
 
 @pytest.mark.parametrize("recorded", [True, False])
@@ -293,8 +290,13 @@ def test_a_mounting_that_is_said_is_that_of_base_link(
     np.testing.assert_allclose(source.truth().T_map_camera, expected, atol=1e-9)
 
 
-def test_a_body_without_a_mount_is_told(bag: Path, sequence: Sequence) -> None:
-    source = open_source(bag, Choice(truth_frame="sonar"))
+def test_a_body_without_a_mount_is_told_and_refused_where_it_was_named(
+    bag: Path, sequence: Sequence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SourceError, match=r"from 'sonar' to 'camera.*/tf_static has .*base_link"):
+        open_source(bag, Choice(truth_frame="sonar"))
+    monkeypatch.setattr(bag_truth, "_static_edges", lambda reader, problems: {})
+    source = open_source(bag)
     np.testing.assert_allclose(source.truth().T_map_camera, sequence.T_world_base, atol=1e-9)
     assert source.problems.counts == {"truth_not_of_camera": 1}
 

@@ -27,7 +27,7 @@ def open_source(text: str | Path, choice: Choice | None = None) -> Source:
     """The recording at a path, or the synthetic sequence of that name."""
     choice = choice or Choice()
     file = Path(choice.truth) if choice.truth and Path(choice.truth).is_file() else None
-    source = _opened(text, replace(choice, truth="") if file else choice)
+    source = _opened(text, replace(choice, truth="", truth_frame="") if file else choice)
     source.camera = own_camera(source.camera, choice)
     return with_truth(source, file, choice.truth_frame) if file else source
 

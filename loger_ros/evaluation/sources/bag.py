@@ -50,8 +50,9 @@ class Bag:
             self._count = counts[self.topic]
             self.camera: Camera | None = self._mounted(self._camera(reader, types, choice), reader)
             self._ros2 = reader.is2
+            self._truth = BagTruth(self._opened, types, choice, self.problems, self._camera_frame)
+            self._truth.refuse_unknown(reader)
         self.kind = f"{'rosbag2' if self._ros2 else 'ROS 1 bag'}, {self.topic}"
-        self._truth = BagTruth(self._opened, types, choice, self.problems, self._camera_frame)
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
@@ -101,7 +102,7 @@ class Bag:
     def mount_on(self, body: str, poses: str) -> np.ndarray:
         """T_body_camera by static transforms. poses: where those of the body are from, for messages."""
         with self._opened() as reader:
-            return self._truth.mount(reader, body, poses)
+            return self._truth.mount(reader, body, poses, named=True)
 
     def depth(self, stamp: int) -> np.ndarray | None:
         return None

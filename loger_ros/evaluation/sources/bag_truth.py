@@ -25,6 +25,7 @@ TRUE_NAMES = ("truth", "gt", "vicon", "mocap", "optitrack", "leica", "qualisys")
 TRUE_ENDINGS = ("_truth", "_gt", "_ground_truth", "_true")  # of frames that stand for others
 BASES = ("base_link", "base_footprint")  # frames that stay level, as REP-105 and REP-120 name them
 _BASES = [base + end for end in ("", *TRUE_ENDINGS) for base in BASES]
+MOST_OFFERED = 20  # frames in a message
 MOST_EDGES = 10_000  # static transforms
 
 Open = Callable[[], AbstractContextManager[Any]]
@@ -46,6 +47,34 @@ class BagTruth:
             with self._opened() as reader:
                 self._made = self._read(reader)
         return self._made
+
+    def refuse_unknown(self, reader: Any) -> None:
+        """Frames that were said and are not there: told before the run, not after it."""
+        try:
+            if self._topic and self._choice.truth_frame:
+                self.mount(reader, self._choice.truth_frame, self._topic, named=True)
+            there = self._transforms(reader) if self._frames[0] else set()
+        except SourceError:
+            raise
+        except Exception:  # of a damaged bag, which is told where it is read
+            return
+        if self._frames[0] and self._frames not in there:
+            offered = ", ".join(f"{parent}:{child}" for parent, child in sorted(there)[:MOST_OFFERED])
+            raise SourceError(
+                f"{self._topic} has no transform{_of(self._frames)}; it has {offered or 'none'}: say one "
+                f"with --truth {self._topic}:PARENT:CHILD"
+            )
+
+    def _transforms(self, reader: Any) -> set[tuple[str, str]]:
+        """(parent, child) of all, or of those up to the one that is wanted."""
+        there: set[tuple[str, str]] = set()
+        connections = [c for c in reader.connections if c.topic == self._topic]
+        for connection, _, data in reader.messages(connections):
+            sent = reader.deserialize(data, connection.msgtype).transforms
+            there |= {(each.header.frame_id, each.child_frame_id) for each in sent}
+            if self._frames in there:
+                break
+        return there
 
     def _chosen(self, wanted: str) -> tuple[str, tuple[str, str]]:
         """The topic, and parent and child in case of TF: /tf:world:base_link."""
@@ -86,14 +115,15 @@ class BagTruth:
             self._problems.add("no_truth", 0, f"{self._topic} has no poses{_of(self._frames)}")
             return None
         order = np.argsort(np.array(stamps, dtype=np.int64), kind="stable")
-        T_body_camera = self.mount(reader, self._choice.truth_frame or body, self._topic)
+        named = bool(self._choice.truth_frame)
+        T_body_camera = self.mount(reader, self._choice.truth_frame or body, self._topic, named)
         placed = np.array(poses)[order] @ T_body_camera
         return Trajectory(tuple(stamps[i] for i in order), placed, (0,) * len(stamps))
 
-    def mount(self, reader: Any, body: str, topic: str) -> np.ndarray:
+    def mount(self, reader: Any, body: str, topic: str, named: bool) -> np.ndarray:
         """T_body_camera from static transforms, and from how the camera is said to be mounted.
 
-        Where they do not tell, the poses are taken as the camera's.
+        Where they do not tell, the poses are taken as the camera's, unless somebody named the body.
         """
         names = [body, *(body.removesuffix(end) for end in TRUE_ENDINGS if body.endswith(end))]
         camera = self._camera_frame
@@ -118,6 +148,12 @@ class BagTruth:
             found = _path(edges, name, camera)
             if found is not None:
                 return found
+        if named:
+            offered = ", ".join(sorted(edges)[:MOST_OFFERED]) or "none"
+            raise SourceError(
+                f"no static transform leads from {body!r} to {camera!r}, so the poses of {topic} cannot be "
+                f"carried over to the camera: name another frame with --truth-frame; /tf_static has {offered}"
+            )
         text = (
             f"no static transform leads from {body!r} to {camera!r}: the poses of {topic} are taken as "
             "the camera's. Name the body with --truth-frame, or say how base_link carries the camera with "
