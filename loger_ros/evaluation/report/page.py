@@ -33,12 +33,8 @@ code { font-size: 13px; } footer { color: var(--soft); font-size: 13px; margin-t
 @media (max-width: 480px) { .pictures { grid-template-columns: 1fr; } }
 """
 
-NO_USE = (
-    "truth_does_not_match",
-    "truth_unusable",
-    "unreadable_truth",
-    "no_truth",
-)  # of a truth that is there
+# Problems of a truth that is there.
+NO_USE = ("truth_does_not_match", "truth_unusable", "unreadable_truth", "no_truth")
 MODES = {"none": "none (first pose shared)", "se3": "SE(3)", "sim3": "Sim(3)"}
 
 
