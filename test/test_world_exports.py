@@ -15,6 +15,7 @@ from loger_ros.geometry import inverse
 from loger_ros.mapping.trajectory_files import read_kitti, read_tum
 from loger_ros.world import PRESETS, Sequence, SequenceSpec, generate
 from loger_ros.world.bag import write_bag
+from loger_ros.world.named_sets import named_sequence
 
 rosbags_highlevel = pytest.importorskip("rosbags.highlevel")
 SPEC = SequenceSpec("street", frames=10, width=40, height=30, effects=PRESETS["mild"])
@@ -140,3 +141,27 @@ def test_the_command_previews_and_exports(tmp_path: Path, capsys: pytest.Capture
     assert "not empty" in capsys.readouterr().err
     assert main(["world", "preview", "--set", "street", "--index", "77"]) == 2
     assert "0 to 3" in capsys.readouterr().err
+
+
+def test_a_named_set_can_be_cut_and_fixes_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    named = ["--set", "robot_rooms", "--size", "32x24"]
+    assert main(["world", "export", "tum", str(tmp_path / "out"), *named, "--frames", "3"]) == 0
+    assert "3 frames" in capsys.readouterr().out
+    stored = sorted((tmp_path / "out" / "rgb").iterdir())
+    whole = named_sequence("robot_rooms", 0, 32, 24).render(0, 3)
+    assert len(stored) == 3
+    assert np.array_equal(np.asarray(Image.open(stored[2])), whole.rgb[2])
+    for option in (
+        ["--place", "rooms"],
+        ["--closed"],
+        ["--seed", "0"],
+        ["--pitch", "0"],
+        ["--effects", "none"],
+    ):
+        for action in (
+            ["export", "bag", str(tmp_path / "bag")],
+            ["preview", "--out", str(tmp_path / "look")],
+        ):
+            assert main(["world", *action, *named, *option]) == 2
+            assert f"{option[0]}: --set robot_rooms fixes that" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from loger_ros.bags import STORAGES
-from loger_ros.cli.arguments import image_size
+from loger_ros.cli.arguments import image_size, positive
 from loger_ros.evaluation.export.folders import write_kitti_source, write_tum_source
 from loger_ros.evaluation.sources.synthetic import Synthetic
 from loger_ros.files import appearing_folder
@@ -19,6 +19,12 @@ from loger_ros.world.named_sets import NAMED_SETS, named_sequence
 from loger_ros.world.paint.families import SPLITS
 from loger_ros.world.preview import caption, contact_sheet, film
 from loger_ros.world.sequences import MOTIONS, PLACES, Sequence, SequenceSpec
+
+OWN = (
+    *("place", "motion", "closed", "split", "seed"),
+    *("hfov", "height", "pitch", "rate", "movers", "effects"),
+)
+FIELDS = {"height": "camera_height", "pitch": "camera_pitch"}  # of SequenceSpec, by option
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,24 +44,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", choices=NAMED_SETS, help="a sequence of this named test set; see --index")
-    parser.add_argument("--place", choices=PLACES, default="rooms")
-    parser.add_argument("--motion", choices=MOTIONS, default="robot")
-    parser.add_argument("--frames", type=int, default=200)
-    parser.add_argument("--closed", action="store_true", help="end where it began")
-    parser.add_argument("--split", choices=SPLITS, default="train", help="which textures (default: train)")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--index", type=int, default=0)
     parser.add_argument("--size", type=image_size, default=(224, 168), metavar="WxH")
-    parser.add_argument("--hfov", type=float, help="degrees (default: drawn, 60 to 100)")
     parser.add_argument(
-        "--height", type=float, help="of a robot's camera, metres (default: drawn, 0.2 to 1.2)"
+        "--frames", type=positive, help="default: 200, with --set all; fewer are the beginning of the set's"
     )
-    parser.add_argument(
+    own = parser.add_argument_group("a sequence of your own, without --set")
+    own.add_argument("--place", choices=PLACES, help="default: rooms")
+    own.add_argument("--motion", choices=MOTIONS, help="default: robot")
+    own.add_argument("--closed", action="store_true", default=None, help="end where it began")
+    own.add_argument("--split", choices=SPLITS, help="which textures (default: train)")
+    own.add_argument("--seed", type=int, help="default: 0")
+    own.add_argument("--hfov", type=float, help="degrees (default: drawn, 60 to 100)")
+    own.add_argument("--height", type=float, help="of a robot's camera, metres (default: drawn, 0.2 to 1.2)")
+    own.add_argument(
         "--pitch", type=float, help="of a robot's camera, degrees down (default: drawn, 0 to 20)"
     )
-    parser.add_argument("--rate", type=float, default=10.0, help="frames per second (default: 10)")
-    parser.add_argument("--movers", type=int, default=0, help="walkers to place, where there is room")
-    parser.add_argument("--effects", choices=PRESETS, default="none", help="faults of the camera")
+    own.add_argument("--rate", type=float, help="frames per second (default: 10)")
+    own.add_argument("--movers", type=int, help="walkers to place, where there is room (default: 0)")
+    own.add_argument("--effects", choices=PRESETS, help="faults of the camera (default: none)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,27 +78,26 @@ def run(args: argparse.Namespace) -> int:
 
 def _sequence(args: argparse.Namespace) -> Sequence:
     width, height = args.size
+    given = {name: value for name in OWN if (value := getattr(args, name)) is not None}
     if args.set:
-        return named_sequence(args.set, args.index, width, height)
-    spec = SequenceSpec(
-        place=args.place,
-        motion=args.motion,
-        frames=args.frames,
-        split=args.split,
-        closed=args.closed,
-        hfov=args.hfov,
-        camera_height=args.height,
-        camera_pitch=args.pitch,
-        rate=args.rate,
-        movers=args.movers,
-        effects=PRESETS[args.effects],
-    )
-    return generate(replace(spec, width=width, height=height), args.seed, args.index)
+        if given:
+            raise ValueError(f"--{next(iter(given))}: --set {args.set} fixes that; leave out one of the two")
+        whole = named_sequence(args.set, args.index, width, height)
+        return replace(
+            whole, T_world_camera=whole.T_world_camera[: args.frames], stamps=whole.stamps[: args.frames]
+        )
+    seed = given.pop("seed", 0)
+    if "effects" in given:
+        given["effects"] = PRESETS[given["effects"]]
+    fields = {FIELDS.get(name, name): value for name, value in given.items()}
+    spec = SequenceSpec(frames=args.frames or 200, width=width, height=height, **fields)
+    return generate(spec, seed, args.index)
 
 
 def _preview(sequence: Sequence, args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
-    stem = f"{args.set or f'{args.place}_{args.motion}_{args.seed}'}_{args.index}"
+    spec = sequence.spec
+    stem = f"{args.set or f'{spec.place}_{spec.motion}_{sequence.seed}'}_{args.index}"
     sheet = args.out / f"{stem}.png"
     contact_sheet(sequence).save(sheet)
     print(f"{caption(sequence)}\n{sheet}")
