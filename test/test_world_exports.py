@@ -165,3 +165,14 @@ def test_a_named_set_can_be_cut_and_fixes_the_rest(tmp_path: Path, capsys: pytes
             assert main(["world", *action, *named, *option]) == 2
             assert f"{option[0]}: --set robot_rooms fixes that" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_options_of_bags_are_refused_for_other_formats(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for option in (["--storage", "mcap"], ["--compressed"], ["--with-depth"]):
+        for form in ("tum", "kitti"):
+            assert main(["world", "export", form, str(tmp_path / "out"), "--frames", "2", *option]) == 2
+            assert f"{option[0]} is of a bag, no choice for {form}" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    bag = ["world", "export", "bag", str(tmp_path / "bag"), "--frames", "2", "--size", "32x24"]
+    assert main(bag) == 0
+    assert list((tmp_path / "bag").glob("*.mcap"))

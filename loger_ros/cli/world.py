@@ -37,9 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     export.add_argument("format", choices=("bag", "tum", "kitti"))
     export.add_argument("folder", type=Path, help="where to; must not exist yet (tum and kitti: or be empty)")
     _add_choice(export)
-    export.add_argument("--storage", choices=STORAGES, default="mcap", help="of a bag (default: mcap)")
-    export.add_argument("--compressed", action="store_true", help="JPEG images in a bag, on image/compressed")
-    export.add_argument("--with-depth", action="store_true", help="depth images in a bag, on depth/image")
+    bag = export.add_argument_group("a bag")
+    bag.add_argument("--storage", choices=STORAGES, help="default: mcap")
+    bag.add_argument("--compressed", action="store_true", help="JPEG images, on image/compressed")
+    bag.add_argument("--with-depth", action="store_true", help="depth images, on depth/image")
 
 
 def _add_choice(parser: argparse.ArgumentParser) -> None:
@@ -67,6 +68,8 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     try:
+        if args.action == "export" and args.format != "bag":
+            _refuse_options_of_bags(args)
         sequence = _sequence(args)
         return _preview(sequence, args) if args.action == "preview" else _export(sequence, args)
     except BrokenPipeError:
@@ -74,6 +77,14 @@ def run(args: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         print(f"loger world: {error}", file=sys.stderr)
         return 2
+
+
+def _refuse_options_of_bags(args: argparse.Namespace) -> None:
+    for name in ("storage", "compressed", "with_depth"):
+        if getattr(args, name):
+            raise ValueError(
+                f"--{name.replace('_', '-')} is of a bag, no choice for {args.format}: leave it out"
+            )
 
 
 def _sequence(args: argparse.Namespace) -> Sequence:
@@ -117,7 +128,7 @@ def _export(sequence: Sequence, args: argparse.Namespace) -> int:
         elif args.format == "kitti":
             write_kitti_source(Synthetic(sequence), folder, progress)
         else:
-            write_bag(sequence, folder, args.storage, args.compressed, args.with_depth, progress)
+            write_bag(sequence, folder, args.storage or "mcap", args.compressed, args.with_depth, progress)
     print(file=sys.stderr)
     print(f"{caption(sequence)}\n{args.folder}")
     return 0
