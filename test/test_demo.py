@@ -200,17 +200,18 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path, ros_environment:
     (tmp_path / "file").write_text("")
     done = demo(ros_environment, "--out", str(tmp_path / "file" / "results"))
     assert done.returncode == 1
-    assert str(tmp_path / "file") in done.stderr
+    assert f"loger demo: {tmp_path / 'file' / 'results'} cannot be written" in done.stderr
+    assert "choose another --out" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_network_that_is_not_there_is_said_with_the_reason(
-    tmp_path: Path, ros_environment: dict[str, str]
+@pytest.mark.parametrize("name", ["tinny", "~/missing.safetensors"])
+def test_a_network_that_is_not_there_is_said_before_there_is_a_folder(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     pytest.importorskip("rclpy", reason="needs ROS 2")
-    missing = tmp_path / "missing.safetensors"
-    done = demo(ros_environment, "--checkpoint", str(missing), "--out", str(tmp_path / "results"))
-    assert done.returncode == 1
-    assert "did not start" in done.stderr
-    assert str(missing) in done.stderr
-    assert "Traceback" not in done.stderr
+    assert main(["demo", "--checkpoint", name, "--out", str(tmp_path / "results")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("loger demo: ")
+    assert f"{os.path.expanduser(name)} does not exist" in said
+    assert not list(tmp_path.iterdir())

@@ -11,6 +11,7 @@ from loger_ros.cli.arguments import amount
 from loger_ros.evaluation.drive import Drive, picture
 from loger_ros.mapping.journal import read_journal
 from loger_ros.mapping.point_files import read_ply
+from loger_ros.model.weights import recommended_by
 from loger_ros.world.sequences import PLACES
 
 LEAST_POSES = 3
@@ -50,6 +51,11 @@ def run(args: argparse.Namespace) -> int:
     if not (args.seconds > 0 and 0.1 <= args.rate <= 100):
         print("--seconds must be above 0, --rate 0.1 to 100.", file=sys.stderr)
         return 2
+    try:
+        recommended_by(args.checkpoint, "auto", "auto")  # what is amiss is told before there is a folder
+    except (ValueError, OSError) as error:
+        print(f"loger demo: {error}", file=sys.stderr)
+        return 2
     plan = Plan(args.place, args.seed, args.seconds, args.rate, args.checkpoint, args.timeout)
     try:
         progress = demonstrate(plan, folder)
@@ -62,8 +68,11 @@ def run(args: argparse.Namespace) -> int:
         picture(scene, summary).save(folder / "picture.png")
     except BrokenPipeError:
         raise
-    except (DemoFailed, OSError) as failure:  # the second: no place to write to
+    except DemoFailed as failure:
         print(f"\n{failure}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"loger demo: {folder} cannot be written ({error}): choose another --out", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
