@@ -17,7 +17,7 @@ from loger_ros.evaluation.export.folders import write_kitti_source, write_tum_so
 from loger_ros.evaluation.export.place import new_file
 from loger_ros.evaluation.intrinsics import read_camera
 from loger_ros.evaluation.progress import Line
-from loger_ros.evaluation.report.folder import read_metrics
+from loger_ros.evaluation.report.folder import METRICS, read_metrics
 from loger_ros.evaluation.sources import Choice, SourceError, open_source
 from loger_ros.files import appearing_folder
 from loger_ros.mapping.cloud import Cloud
@@ -25,7 +25,8 @@ from loger_ros.mapping.point_files import read_ply, write_pcd, write_ply
 from loger_ros.mapping.trajectory_files import read_tum, write_kitti, write_tum
 
 FORMATS = ("bag", "tum", "kitti", "ply", "pcd", "colmap")
-OF_RESULTS = ("ply", "pcd", "colmap")
+OF_CLOUDS = ("ply", "pcd")
+OF_RESULTS = (*OF_CLOUDS, "colmap")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     try:
+        _refuse_other_ending(args.format, args.to)
         metrics = read_metrics(Path(args.source))
         with Line(args.source) as line:
             if metrics is not None:
@@ -57,13 +59,29 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _refuse_other_ending(kind: str, to: Path) -> None:
+    told = to.suffix.lower().removeprefix(".")
+    if kind in OF_CLOUDS and told in OF_CLOUDS and told != kind:
+        raise ValueError(
+            f"{to} would hold {kind.upper()}: name it {to.with_suffix('.' + kind)}, or say {told}"
+        )
+
+
 def _recording(args: argparse.Namespace, progress: Callable[[int], None]) -> None:
     if args.format in OF_RESULTS:
-        raise SourceError(f"{args.source} is no result: {args.format} needs what loger eval makes of it")
+        raise SourceError(_no_result(args.format, Path(args.source)))
     source = open_source(args.source, Choice(args.topic, args.truth, size=args.size, **camera_of(args)))
     write = {"bag": write_source_bag, "tum": write_tum_source, "kitti": write_kitti_source}[args.format]
     with appearing_folder(args.to) as folder:
         write(source, folder, progress)
+
+
+def _no_result(kind: str, folder: Path) -> str:
+    inside = sorted(file.parent for file in folder.glob(f"*/{METRICS}"))
+    if inside:
+        return f"{folder} is no result, but the folder of some: say which, such as {inside[0]}"
+    what = "is no result" if folder.exists() else "does not exist"
+    return f"{folder} {what}: {kind} needs what loger eval makes of a recording"
 
 
 def _result(
