@@ -370,13 +370,19 @@ class Config:
         try:
             values = yaml.safe_load(Path(path).read_text())
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
+            raise ConfigError(f"{path} cannot be read as YAML: {yaml_problem(error)}") from error
         if not isinstance(values, Mapping | None):
             raise ConfigError(f"{path} holds {type(values).__name__}; it must hold groups of settings")
         return cls.from_dict(values or {})
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+
+def yaml_problem(error: Exception) -> str:
+    """What is amiss in a YAML file, and in which line of it, on one line."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    return f"line {mark.line + 1}: {problem}" if mark and problem else " ".join(str(error).split())
 
 
 def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:

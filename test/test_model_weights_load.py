@@ -115,7 +115,7 @@ def test_convert_writes_how_to_run_it(tmp_path, capsys, caplog):
         ("chunk_size: 2\noverlap: 2", "stream.overlap is 2; it must be less"),
         ("resolution: wide", "must be auto, native or WIDTHxHEIGHT"),
         ("- chunk_size", "holds no settings such as chunk_size"),
-        ("[", "is no YAML"),
+        ("chunk_size: 8\noverlap: [", "is no YAML: line 2: "),
     ):
         settings.write_text(text)
         assert main([*convert, "--stream", str(settings)]) == 1

@@ -109,6 +109,16 @@ def test_recipes_that_cannot_be_cooked(tmp_path, change, message):
         Recipe.from_yaml(path)
 
 
+def test_an_error_of_yaml_is_one_line_with_file_and_line(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    for text, place in (("seed: 3\nviews: [60\nx: y\n", "line 3: "), ("seed: \0", "")):
+        path.write_text(text)
+        with pytest.raises(RecipeError) as caught:
+            Recipe.from_yaml(path)
+        assert str(caught.value).startswith(f"{path} cannot be read as a recipe: {place}")
+        assert "\n" not in str(caught.value)
+
+
 def test_numbers_without_a_point_are_numbers():
     """5e-4 is a text to PyYAML."""
     text = RECIPE.replace("chunk_sizes: [2]", "chunk_sizes: [2], learning_rate: 5e-4, muon_rate: 1E-3")

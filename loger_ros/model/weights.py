@@ -15,10 +15,10 @@ import torch
 import yaml
 from torch import Tensor
 
-from loger_ros.config import StreamConfig
+from loger_ros.config import StreamConfig, yaml_problem
 from loger_ros.model.carried import Carried
 from loger_ros.model.catalog import NAMES, PACKAGED, PUBLISHED, checkpoint_folders, find_checkpoint
-from loger_ros.model.checkpoint import Checkpoint, CheckpointError, first_line, not_finite, open_checkpoint
+from loger_ros.model.checkpoint import Checkpoint, CheckpointError, not_finite, open_checkpoint
 from loger_ros.model.config import PRESETS, ConfigError, ModelConfig
 from loger_ros.model.fit import matching_preset, meta_model, misfit, plausible
 from loger_ros.model.loger import LoGeR
@@ -278,7 +278,7 @@ def _read_yaml(path: Path) -> Any:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is no YAML: {first_line(error)}") from error
+        raise ConfigError(f"{path} is no YAML: {yaml_problem(error)}") from error
 
 
 def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:

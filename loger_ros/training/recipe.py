@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from loger_ros.config import StreamConfig
+from loger_ros.config import StreamConfig, yaml_problem
 from loger_ros.model import ConfigError, ModelConfig
 from loger_ros.model.carried import Carried
 from loger_ros.world.effects import PRESETS
@@ -276,7 +276,7 @@ class Recipe:
         try:
             values = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise RecipeError(f"{path} cannot be read as a recipe: {error}") from error
+            raise RecipeError(f"{path} cannot be read as a recipe: {yaml_problem(error)}") from error
         if not isinstance(values, Mapping):
             raise RecipeError(f"{path} holds no recipe: expected model, clips and stages")
         variants = _section(values.get("variants") or {}, "variants")
