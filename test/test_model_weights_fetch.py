@@ -420,6 +420,13 @@ def test_mean(tmp_path, capsys):
     assert "of other sizes than" in capsys.readouterr().err
 
 
+def test_convert_and_mean_take_the_names_that_verify_takes(tmp_path):
+    half, mean = (str(tmp_path / f"{name}.safetensors") for name in ("half", "mean"))
+    assert main(["weights", "convert", "tiny", half, "--dtype", "float16"]) == 0
+    assert main(["weights", "mean", "tiny", half, "--out", mean]) == 0
+    assert load_model(mean).recommended == load_model("tiny").recommended
+
+
 def test_infinite_values_are_not_written(tmp_path, capsys):
     large = small_model()
     with torch.no_grad():

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verify.set_defaults(weights_run=_verify)
 
     convert = commands.add_parser("convert", help="write a smaller, self-describing safetensors file")
-    convert.add_argument("source", type=Path, metavar="IN")
+    convert.add_argument("source", metavar="IN", help=f"a file, or {', '.join(NAMES)}")
     convert.add_argument("target", type=Path, metavar="OUT")
     convert.add_argument(
         "--dtype", choices=[name for name in DTYPES if name != "float64"], default="bfloat16"
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     convert.set_defaults(weights_run=_convert)
 
     mean = commands.add_parser("mean", help="the mean of the weights of runs that began with the same model")
-    mean.add_argument("sources", type=Path, nargs="+", metavar="IN")
+    mean.add_argument("sources", nargs="+", metavar="IN", help=f"files, or {', '.join(NAMES)}")
     mean.add_argument("--out", type=Path, required=True, metavar="FILE")
     mean.set_defaults(weights_run=_mean)
 
@@ -128,11 +128,15 @@ def _fetch(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    report = verify_checkpoint(located(args.source) if args.source in NAMES else args.source)
+    report = verify_checkpoint(_file(args.source))
     print(report.message, file=sys.stdout if report.ok else sys.stderr)
     if report.kind:
         _describe(report)
     return 0 if report.ok else 1
+
+
+def _file(source: str) -> Path:
+    return located(source) if source in NAMES else Path(source)
 
 
 def _describe(report: CheckpointReport) -> None:
@@ -150,7 +154,7 @@ def _describe(report: CheckpointReport) -> None:
 
 def _convert(args: argparse.Namespace) -> int:
     _check_target(args.target)
-    checkpoint = open_checkpoint(args.source)
+    checkpoint = open_checkpoint(_file(args.source))
     model = fitted_model(checkpoint, args.config)
     stream = stream_settings(args.stream, checkpoint) if args.stream else recommended(checkpoint)
     products, dtype = model.product_weights(), DTYPES[args.dtype]
@@ -169,14 +173,14 @@ def _convert(args: argparse.Namespace) -> int:
         stream,
         checkpoint.carried,
     )
-    print(f"{args.target}: {args.target.stat().st_size:,} bytes, was {args.source.stat().st_size:,}")
+    print(f"{args.target}: {args.target.stat().st_size:,} bytes, was {checkpoint.path.stat().st_size:,}")
     return 0
 
 
 def _mean(args: argparse.Namespace) -> int:
     """In float32."""
     _check_target(args.out)
-    checkpoints = [open_checkpoint(source) for source in args.sources]
+    checkpoints = [open_checkpoint(_file(source)) for source in args.sources]
     config = fitted_model(checkpoints[0]).config
     for checkpoint in checkpoints[1:]:
         if fitted_model(checkpoint).config != config:
