@@ -14,7 +14,7 @@ import pytest
 from recipes import RECIPE
 
 from loger_ros.cli import UNHEARD, main
-from loger_ros.cli.arguments import amount, amount_or_none, positive
+from loger_ros.cli.arguments import amount, amount_or_none, angle, positive
 from loger_ros.evaluation import progress as progress_module
 from loger_ros.evaluation.progress import Line
 from loger_ros.files import appearing_folder
@@ -26,6 +26,7 @@ from loger_ros.inventory import Verdict
     [
         (positive, {"1": 1, "24": 24}, ("0", "-3", "1.5", "many")),
         (amount, {"0.5": 0.5, "1e3": 1000.0}, ("0", "-1", "nan", "inf", "1e300", "long")),
+        (angle, {"-0.3": -0.3, "6.28": 6.28}, ("20", "-6.3", "nan", "inf", "down")),
         (amount_or_none, {"0": 0.0, "0.5": 0.5}, ("-1", "nan", "inf", "1e300", "long")),
     ],
 )
@@ -34,6 +35,13 @@ def test_numbers_that_cannot_be_are_refused(kind, good, bad):
     for text in bad:
         with pytest.raises(argparse.ArgumentTypeError, match="expected"):
             kind(text)
+
+
+def test_degrees_of_a_mounting_are_refused(capsys):
+    for command in (["eval", "x"], ["replay", "x"], ["export", "bag", "x", "y"]):
+        with pytest.raises(SystemExit):
+            main([*command, "--camera-rpy", "0", "20", "0"])
+        assert "--camera-rpy: '20': expected radians" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import Any
 
 LOWEST, HIGHEST = 0.001, 10_000.0  # Hz, of images
@@ -55,6 +56,17 @@ def amount_or_none(text: str) -> float:
     return value
 
 
+def angle(text: str) -> float:
+    """Radians."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not abs(value) <= 2 * math.pi:  # also of NaN
+        raise argparse.ArgumentTypeError(f"{text!r}: expected radians, none of them beyond a whole turn")
+    return value
+
+
 def add_camera(parser: argparse._ActionsContainer) -> None:
     """What a recording does not tell of its camera."""
     parser.add_argument(
@@ -63,14 +75,19 @@ def add_camera(parser: argparse._ActionsContainer) -> None:
         default="",
         help="its calibration, YAML as of ROS's camera_calibration (default: the recording's own)",
     )
-    for name, axes, what in (
-        ("--camera-xyz", ("X", "Y", "Z"), "m, where it sits on the robot's base (x ahead, z up)"),
-        ("--camera-rpy", ("R", "P", "Y"), "rad, roll, pitch (down is positive) and yaw of the camera's body"),
+    for name, kind, axes, what in (
+        ("--camera-xyz", float, ("X", "Y", "Z"), "m, where it sits on the robot's base (x ahead, z up)"),
+        (
+            "--camera-rpy",
+            angle,
+            ("R", "P", "Y"),
+            "rad, roll, pitch (down is positive) and yaw of the camera's body",
+        ),
     ):
         parser.add_argument(
             name,
             nargs=3,
-            type=float,
+            type=kind,
             metavar=axes,
             default=(),
             help=f"{what}, as the node's frames.{name[2:].replace('-', '_')} (default: a bag's /tf_static)",
