@@ -44,12 +44,23 @@ def test_degrees_of_a_mounting_are_refused(capsys):
         assert "--camera-rpy: '20': expected radians" in capsys.readouterr().err
 
 
+def test_results_do_not_go_into_a_file(capsys, tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    for command in (["eval", "x"], ["replay", "x"], ["world", "preview"]):
+        for out in (file, file / "below"):
+            with pytest.raises(SystemExit):
+                main([*command, "--out", str(out)])
+            assert f"--out: '{file}' is no folder: choose another name" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (["bench", "stream", "--model", "nothing"], "nothing"),
         (["bench", "stream", "--device", "nope"], "nope"),
         (["bench", "model", "--model", "nothing"], "nothing"),
+        (["bench", "weights", "--folder", "nowhere"], "--folder nowhere is no folder: choose one"),
         (["bench", "world", "--device", "nope"], "nope"),
         (["bench", "soak", "--log", __file__], "exists"),
         (["train", "nothing.yaml", "--out", "x"], "nothing.yaml"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 from typing import Any
 
 LOWEST, HIGHEST = 0.001, 10_000.0  # Hz, of images
@@ -65,6 +66,15 @@ def angle(text: str) -> float:
     if not abs(value) <= 2 * math.pi:  # also of NaN
         raise argparse.ArgumentTypeError(f"{text!r}: expected radians, none of them beyond a whole turn")
     return value
+
+
+def out_folder(text: str) -> Path:
+    """One that is there, or can be made as far as is known."""
+    folder = Path(text)
+    for part in (folder, *folder.parents):
+        if part.exists() and not part.is_dir():
+            raise argparse.ArgumentTypeError(f"{str(part)!r} is no folder: choose another name")
+    return folder
 
 
 def add_camera(parser: argparse._ActionsContainer) -> None:

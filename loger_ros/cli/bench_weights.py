@@ -51,6 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.folder and not args.folder.is_dir():
+        raise ValueError(f"--folder {args.folder} is no folder: choose one with 13 GB to spare")
     folder = Path(tempfile.mkdtemp(prefix="loger_bench_", dir=args.folder))
     published, wide, half = (folder / name for name in ("latest.pt", "f32.safetensors", "bf16.safetensors"))
     try:

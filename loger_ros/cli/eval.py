@@ -13,7 +13,15 @@ from typing import Any
 
 import torch
 
-from loger_ros.cli.arguments import add_camera, amount, amount_or_none, camera_of, image_size, rate
+from loger_ros.cli.arguments import (
+    add_camera,
+    amount,
+    amount_or_none,
+    camera_of,
+    image_size,
+    out_folder,
+    rate,
+)
 from loger_ros.cli.settings import add_settings, chosen_settings
 from loger_ros.config import CloudConfig, ConfigError, MapConfig, StreamConfig, cloud_settings_for
 from loger_ros.evaluation.association import TOLERANCE
@@ -45,7 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compare", metavar="DIR", nargs="+", type=Path, help="put finished runs side by side"
     )
-    parser.add_argument("--out", type=Path, default=Path("eval"), help="where reports go (default: eval)")
+    parser.add_argument(
+        "--out", type=out_folder, default=Path("eval"), help="where reports go (default: eval)"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="of --all: recordings at once (default: 1)")
     parser.add_argument("--engine", choices=ENGINES, default="processes", help="of --all: what runs them")
     parser.add_argument("--again", action="store_true", help="of --all: also what is finished already")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from loger_ros.cli.arguments import amount_or_none
+from loger_ros.cli.arguments import amount_or_none, out_folder
 from loger_ros.cli.eval import add_run_arguments, choice_of, folder_name, job_of
 from loger_ros.config import ConfigError
 from loger_ros.evaluation.evaluate import Job, journal_in, no_poses
@@ -43,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.0,
         help="of the recording's own (default: 0, as fast as it goes)",
     )
-    parser.add_argument("--out", type=Path, default=Path("replay"), help="where results go (default: replay)")
+    parser.add_argument(
+        "--out", type=out_folder, default=Path("replay"), help="where results go (default: replay)"
+    )
     add_run_arguments(parser)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from loger_ros.bags import STORAGES
-from loger_ros.cli.arguments import image_size, positive
+from loger_ros.cli.arguments import image_size, out_folder, positive
 from loger_ros.evaluation.export.folders import write_kitti_source, write_tum_source
 from loger_ros.evaluation.sources.synthetic import Synthetic
 from loger_ros.files import appearing_folder
@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     preview = actions.add_parser("preview", help="a contact sheet (PNG) and a small film (GIF)")
     _add_choice(preview)
-    preview.add_argument("--out", type=Path, default=Path("."), help="folder to write to (default: here)")
+    preview.add_argument(
+        "--out", type=out_folder, default=Path("."), help="folder to write to (default: here)"
+    )
     preview.add_argument("--no-film", action="store_true", help="only the contact sheet")
     export = actions.add_parser("export", help="a rosbag2, or a TUM-style or KITTI-style folder")
     export.add_argument("format", choices=("bag", "tum", "kitti"))
