@@ -179,7 +179,10 @@ def test_a_name_is_verified(capsys):
 
 
 def test_a_name_without_file_says_where_it_looked_and_what_to_do(small_presets, capsys):
-    with pytest.raises(CheckpointError, match=r"'loger' was found in .*mine.*loger weights fetch loger"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"'loger' was found in .*mine.*loger weights fetch loger.* in place of the name",
+    ):
         load_model("loger")
     with pytest.raises(CheckpointError, match=r"Loger does not exist; .* by name: loger, loger_star, tiny"):
         load_model("Loger")

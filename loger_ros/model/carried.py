@@ -70,7 +70,7 @@ class Carried:
             return ""
         return (
             f"stream.unit says that the camera is {height:.3g} m above the ground, and it is {above:.3g} m "
-            "above frames.base (frames.level); set stream.unit to its height above the ground in metres"
+            "above frames.base (frames.level); set stream.unit (--unit) to its height above ground in metres"
         )
 
 

@@ -180,7 +180,7 @@ def located(name: str) -> Path:
             "this installation came without it: install the package again, or name another checkpoint"
             if name in PACKAGED
             else f"run 'loger weights fetch {name}', set LOGER_CHECKPOINTS to the folder that holds it, "
-            f"or give its path as 'checkpoint'"
+            "or give the path of the file in place of the name"
         )
         raise CheckpointError(f"no checkpoint of {name!r} was found in {places}: {cure}")
     return found
