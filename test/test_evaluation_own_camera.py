@@ -15,6 +15,7 @@ from networks import small_model
 from PIL import Image
 
 from loger_ros.cli import main
+from loger_ros.cli.unread import READERS
 from loger_ros.config import StreamConfig
 from loger_ros.evaluation.evaluate import Job, choice_of_run
 from loger_ros.evaluation.report.folder import problems_of
@@ -144,7 +145,11 @@ def test_it_replaces_that_of_a_bag_and_goes_into_one(images: Path, calibration: 
         (0.4, mount((0, 0, 0.4), (0, 0.1, 0)), []),
         (1.0, mount((0, 0, 0.4), (0, 0.1, 0)), ["lengths are hardly metres"]),
         (0.4, mount((0, 0, 0.4), (0, -0.5, 0)), ["as the network has not learnt it: it is -28.6 degrees"]),
-        (0.05, mount((0, 0, 0.4), (0, 0.1, 0)), ["as the network has not learnt it", "set stream.unit (--unit) to"]),
+        (
+            0.05,
+            mount((0, 0, 0.4), (0, 0.1, 0)),
+            ["as the network has not learnt it", "set stream.unit (--unit) to"],
+        ),
         (1.0, None, []),
     ],
 )
@@ -192,7 +197,7 @@ def test_a_replay_ends_with_the_command_that_reports_it(
     """Of the recording as it was opened."""
     write_tum(tmp_path / "true poses.txt", Trajectory((10**9,), np.eye(4)[None], (0,)))
     words = ["replay", str(images), "--core", "--model", str(small_checkpoint(tmp_path / "s.safetensors"))]
-    words += ["--resolution", "16x12", "--out", str(tmp_path / "replays"), "--rate", "5", "--size", "64x48"]
+    words += ["--resolution", "16x12", "--out", str(tmp_path / "replays"), "--rate", "5"]
     words += ["--camera-info", str(calibration), "--camera-xyz", "0", "-0.1", "0.5"]
     assert main([*words, "--truth", str(tmp_path / "true poses.txt")]) == 0
     loger, *command = shlex.split(capsys.readouterr().out.splitlines()[-1])
@@ -205,6 +210,31 @@ def test_a_replay_ends_with_the_command_that_reports_it(
         truth=str(tmp_path / "true poses.txt"),
         camera_info=str(calibration),
         camera_xyz=(0, -0.1, 0.5),
-        size=(64, 48),
         rate=5,
     )
+
+
+def test_options_that_a_recording_does_not_read_are_refused(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert {item.name for item in dataclasses.fields(Choice)} > set(READERS)
+    for command in (
+        ["eval", str(images)],
+        ["replay", str(images), "--core"],
+        ["export", "tum", str(images), "x"],
+    ):
+        assert main([*command, "--topic", "/image"]) == 2
+        assert "--topic has no effect on" in capsys.readouterr().err
+    for source, option in (
+        (str(images), ["--camera", "cam1"]),
+        (str(images), ["--size", "64x48"]),
+        ("robot_rooms/0", ["--rate", "5"]),
+        ("robot_rooms/0", ["--camera", "cam1"]),
+    ):
+        assert main(["eval", source, *option, "--out", str(tmp_path / "out")]) == 2
+        said = capsys.readouterr().err
+        assert f"loger eval: {option[0]} has no effect on {source}, which is of the kind" in said
+    assert main(["eval", "nothing", "--topic", "/image"]) == 2
+    assert "nothing does not exist" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

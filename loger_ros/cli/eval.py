@@ -23,6 +23,7 @@ from loger_ros.cli.arguments import (
     rate,
 )
 from loger_ros.cli.settings import add_settings, chosen_settings
+from loger_ros.cli.unread import refuse_unread
 from loger_ros.config import CloudConfig, ConfigError, MapConfig, StreamConfig, cloud_settings_for
 from loger_ros.evaluation.association import TOLERANCE
 from loger_ros.evaluation.batch import Outcome, Ticker, in_processes
@@ -176,6 +177,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _one(args: argparse.Namespace) -> int:
+    refuse_unread(args.source, choice_of(args))
     folder = args.out / folder_name(args.source)
     if args.trajectory:
         job = job_of(args, args.source, folder.with_name(f"{folder.name}_{args.trajectory.stem}"), {})

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from loger_ros.cli.arguments import add_camera, camera_of, image_size
+from loger_ros.cli.unread import refuse_unread
 from loger_ros.evaluation.evaluate import choice_of_run, settings_of_run
 from loger_ros.evaluation.export.bags import write_result_bag, write_source_bag
 from loger_ros.evaluation.export.colmap import write_colmap
@@ -70,7 +71,9 @@ def _refuse_other_ending(kind: str, to: Path) -> None:
 def _recording(args: argparse.Namespace, progress: Callable[[int], None]) -> None:
     if args.format in OF_RESULTS:
         raise SourceError(_no_result(args.format, Path(args.source)))
-    source = open_source(args.source, Choice(args.topic, args.truth, size=args.size, **camera_of(args)))
+    choice = Choice(args.topic, args.truth, size=args.size, **camera_of(args))
+    refuse_unread(args.source, choice)
+    source = open_source(args.source, choice)
     write = {"bag": write_source_bag, "tum": write_tum_source, "kitti": write_kitti_source}[args.format]
     with appearing_folder(args.to) as folder:
         write(source, folder, progress)

@@ -15,6 +15,7 @@ from typing import Any
 
 from loger_ros.cli.arguments import amount_or_none, out_folder
 from loger_ros.cli.eval import add_run_arguments, choice_of, folder_name, job_of
+from loger_ros.cli.unread import refuse_unread
 from loger_ros.config import ConfigError
 from loger_ros.evaluation.evaluate import Job, journal_in, no_poses
 from loger_ros.evaluation.progress import Line
@@ -52,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
+        refuse_unread(args.source, choice_of(args))
         source = open_source(args.source, choice_of(args))
         folder = args.out / folder_name(args.source)
         refuse_another(folder, args.source)
