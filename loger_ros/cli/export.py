@@ -104,7 +104,8 @@ def _result(
                 f"the poses of {folder} were made elsewhere: colmap needs the images and points of a run of "
                 "loger eval"
             )
-        source = open_source(metrics["source"]["path"], replace(choice_of_run(metrics), truth=""))
+        choice = replace(choice_of_run(metrics), truth="", truth_frame="")  # neither is asked for
+        source = open_source(metrics["source"]["path"], choice)
         camera = read_camera(folder / "camera.json")
         settings, cloud = settings_of_run(metrics), _cloud(folder)
         with appearing_folder(to) as made:
