@@ -83,7 +83,10 @@ def test_a_camera_that_nobody_tells_names_the_way_to_tell_it(images: Path) -> No
     [
         ({"camera_matrix": None}, "has no camera_matrix: a calibration as"),
         ({"distortion_coefficients": {"rows": 1}}, "has no data"),
-        ({"camera_matrix": {"data": [1, 2]}}, "is no calibration of a camera"),
+        (
+            {"camera_matrix": {"data": [1, 2]}},
+            "is no calibration of a camera: camera_matrix has 2 numbers, not 9",
+        ),
         ({"camera_matrix": 5}, "is no calibration of a camera"),
         ({"camera_matrix": {"data": [0.0] * 9}}, "its size or focal length is 0"),
         ({"distortion_model": "of the moon"}, "of the moon"),
@@ -98,6 +101,14 @@ def test_a_file_that_is_no_calibration_is_named(
     with pytest.raises(SourceError, match=message) as caught:
         open_source(images, Choice(camera_info=str(file)))
     assert str(file) in str(caught.value)
+
+
+def test_broken_yaml_is_told_in_one_line_with_that_of_the_file(images: Path, tmp_path: Path) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_text("image_width: 640\nimage_height: [1, 2\ncamera_matrix: 5\n")
+    with pytest.raises(SourceError, match=r"cannot be read as YAML: line 3: ") as caught:
+        open_source(images, Choice(camera_info=str(file)))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_bag_without_camera_info_keeps_its_mounting(tmp_path: Path, calibration: Path) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 import yaml
 from PIL import Image, UnidentifiedImageError
 
+from loger_ros.config import yaml_problem
 from loger_ros.events import EventLog
 from loger_ros.types import Camera, Frame, Trajectory
 
@@ -327,7 +328,7 @@ def read_yaml(file: Path) -> dict:
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise SourceError(f"{file} cannot be read as YAML: {error}") from error
+        raise SourceError(f"{file} cannot be read as YAML: {yaml_problem(error)}") from error
     if not isinstance(values, dict):
         raise SourceError(f"{file} holds no settings by name")
     return values

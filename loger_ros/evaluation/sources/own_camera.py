@@ -46,6 +46,9 @@ def read_camera_info(file: Path) -> Camera:
     """As ROS's camera_calibration writes it."""
     values = read_yaml(file)
     try:
+        count = len(values["camera_matrix"]["data"])
+        if count != 9:
+            raise ValueError(f"camera_matrix has {count} numbers, not 9")
         camera = camera_of(
             SimpleNamespace(
                 width=int(values["image_width"]),
