@@ -71,7 +71,7 @@ def test_frames_that_find_no_memory_on_their_way_are_told_and_do_not_pile_up(
             short.add(seen(second * SECOND))
     assert not short._waiting
     assert events.counts == {"map_failed": 4 if where == "owned" else 2}
-    assert "1 frames" in events.recent[-1].message if where == "owned" else "2 frames"
+    assert f"{1 if where == 'owned' else 2} frames are not in the map" in events.recent[-1].message
     short.add(seen(4 * SECOND))
     assert len(short.cloud()) > 0
 
