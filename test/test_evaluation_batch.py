@@ -17,9 +17,9 @@ from loger_ros.config import StreamConfig
 from loger_ros.evaluation.batch import in_processes
 from loger_ros.evaluation.evaluate import SO_FAR, Job, finished_metrics
 from loger_ros.evaluation.report.compare import find_runs, method_labels, tables, write_comparison
-from loger_ros.evaluation.report.folder import MARK
 from loger_ros.evaluation.run import Settings
 from loger_ros.evaluation.sources import Choice
+from loger_ros.evaluation.sources.formats import MARK
 from loger_ros.world import SequenceSpec, generate
 
 SETTINGS = Settings(StreamConfig(chunk_size=4, overlap=1, resolution="32x24"))

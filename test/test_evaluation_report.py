@@ -23,10 +23,11 @@ from loger_ros.config import CloudConfig, StreamConfig
 from loger_ros.evaluation.evaluate import SO_FAR, Job, evaluate, judge
 from loger_ros.evaluation.progress import Line, duration
 from loger_ros.evaluation.report.compare import method_labels
-from loger_ros.evaluation.report.folder import MARK, read_metrics
+from loger_ros.evaluation.report.folder import read_metrics
 from loger_ros.evaluation.run import Settings, run_source
 from loger_ros.evaluation.sources import Choice, SourceError, open_source
 from loger_ros.evaluation.sources.base import ImageFiles
+from loger_ros.evaluation.sources.formats import MARK
 from loger_ros.mapping.journal import read_journal
 from loger_ros.mapping.point_files import read_ply
 from loger_ros.mapping.trajectory_files import read_tum, write_tum

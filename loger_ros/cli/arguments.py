@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def out_folder(text: str) -> Path:
     """One that is there, or can be made as far as is known."""
     folder = Path(text)
     for part in (folder, *folder.parents):
-        if part.exists() and not part.is_dir():
+        if os.path.exists(part) and not os.path.isdir(part):  # False where one may not look
             raise argparse.ArgumentTypeError(f"{str(part)!r} is no folder: choose another name")
     return folder
 

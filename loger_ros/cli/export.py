@@ -18,8 +18,9 @@ from loger_ros.evaluation.export.folders import write_kitti_source, write_tum_so
 from loger_ros.evaluation.export.place import new_file
 from loger_ros.evaluation.intrinsics import read_camera
 from loger_ros.evaluation.progress import Line
-from loger_ros.evaluation.report.folder import METRICS, read_metrics
+from loger_ros.evaluation.report.folder import read_metrics
 from loger_ros.evaluation.sources import Choice, SourceError, open_source
+from loger_ros.evaluation.sources.formats import METRICS
 from loger_ros.files import appearing_folder
 from loger_ros.mapping.cloud import Cloud
 from loger_ros.mapping.point_files import read_ply, write_pcd, write_ply

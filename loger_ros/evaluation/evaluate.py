@@ -17,8 +17,6 @@ from loger_ros.config import CloudConfig, MapConfig, StreamConfig
 from loger_ros.evaluation.association import TOLERANCE, associate
 from loger_ros.evaluation.measure import CLOUD_THRESHOLD, FEWEST, Matched, measure
 from loger_ros.evaluation.report.folder import (
-    MARK,
-    METRICS,
     description,
     problems_of,
     read_metrics,
@@ -27,6 +25,7 @@ from loger_ros.evaluation.report.folder import (
 )
 from loger_ros.evaluation.run import Progress, Run, Settings, run_of, run_source
 from loger_ros.evaluation.sources import Choice, Source, SourceError, kitti, open_source, spires, vbr
+from loger_ros.evaluation.sources.formats import MARK, METRICS
 from loger_ros.events import EventLog
 from loger_ros.files import sha256_of
 from loger_ros.mapping.journal import Journal

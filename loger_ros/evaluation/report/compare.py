@@ -10,9 +10,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from loger_ros.evaluation.report.folder import METRICS, read_metrics
+from loger_ros.evaluation.report.folder import read_metrics
 from loger_ros.evaluation.report.page import document
 from loger_ros.evaluation.sources.base import natural
+from loger_ros.evaluation.sources.formats import METRICS
 
 MOST_RUNS = 10_000
 ALL, ALL_FRAMES = 10**9, "all frames"

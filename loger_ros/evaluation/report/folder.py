@@ -19,13 +19,12 @@ from loger_ros.evaluation.report.plots import HINT, Plots
 from loger_ros.evaluation.report.views import cloud_pictures
 from loger_ros.evaluation.run import Run, Settings
 from loger_ros.evaluation.sources import Source, SourceError
+from loger_ros.evaluation.sources.formats import MARK, METRICS
 from loger_ros.files import appearing_whole
 from loger_ros.mapping.point_files import write_ply
 from loger_ros.mapping.trajectory_files import write_tum
 from loger_ros.types import Trajectory
 
-METRICS = "metrics.json"
-MARK = "source.txt"  # names the recording
 PICTURES = (
     *("path_top", "path_side", "errors", "drift", "timing"),
     *("cloud_above", "cloud_aside", "cloud_along"),

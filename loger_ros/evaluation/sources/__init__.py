@@ -11,9 +11,9 @@ from pathlib import Path
 from loger_ros.evaluation.sources.amended import with_truth
 from loger_ros.evaluation.sources.bag import Bag
 from loger_ros.evaluation.sources.base import Choice, Source, SourceError
-from loger_ros.evaluation.sources.formats import FORMATS, REPORT, format_of, recordings_in
+from loger_ros.evaluation.sources.formats import FORMATS, METRICS, format_of, recordings_in
 from loger_ros.evaluation.sources.images import ImageFolder
-from loger_ros.evaluation.sources.near_misses import is_beside_recordings, near_miss, refuse_own_output
+from loger_ros.evaluation.sources.near_misses import has_few, near_miss, refuse_own_output
 from loger_ros.evaluation.sources.own_camera import own_camera
 from loger_ros.evaluation.sources.synthetic import Synthetic
 from loger_ros.world.named_sets import NAMED_SETS
@@ -74,13 +74,13 @@ def find_sources(folder: Path) -> Iterator[Path]:
         here = Path(place)
         if len(looked_at) >= MOST_FOLDERS:
             raise SourceError(f"{folder} has more than {MOST_FOLDERS} folders: choose a smaller one")
-        if REPORT in files or here.resolve() in looked_at:
+        if METRICS in files or here.resolve() in looked_at:
             folders.clear()
             continue
         looked_at.add(here.resolve())
         found = format_of(here)
         if found is ImageFolder and (below := recordings_in(here, folders)):
-            alone = "" if is_beside_recordings(here) else f"; `loger eval {here}` takes those images alone"
+            alone = "" if has_few(here) else f"; `loger eval {here}` takes those images alone"
             logging.getLogger(__name__).warning(
                 f"the images that lie in {here} itself are ignored, since there are recordings in folders "
                 f"below ({', '.join(path.relative_to(here).parts[0] for path in below)}){alone}"

@@ -28,7 +28,8 @@ FORMATS: tuple[Any, ...] = (
     Video,
     ImageFolder,
 )
-REPORT = "metrics.json"  # marks a folder of results, whose pictures are no recording
+# In a folder of results, whose pictures are no recording; the second one names that.
+METRICS, MARK = "metrics.json", "source.txt"
 
 
 def format_of(path: Path) -> Any:
@@ -41,7 +42,7 @@ def recordings_in(here: Path, folders: Iterable[str]) -> list[Path]:
     for name in sorted(folders):
         if name.startswith(".") or any(word in name.lower() for word in OTHER_IMAGES):
             continue
-        if (here / name / REPORT).exists():
+        if (here / name / METRICS).exists():
             continue
         paths = (here / name, *files_in(here / name))
         found += [path for path in paths if format_of(path) is not None][:1]

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from loger_ros.evaluation.sources.base import IMAGE_ENDINGS, SourceError, images_in, read_yaml
-from loger_ros.evaluation.sources.formats import REPORT, files_in, folders_in, format_of, recordings_in
+from loger_ros.evaluation.sources.formats import MARK, METRICS, files_in, folders_in, format_of, recordings_in
 from loger_ros.evaluation.sources.images import ImageFolder
 from loger_ros.evaluation.sources.kitti import FOLDERS
 
-MARK = "source.txt"  # names the recording of a result
 METADATA = "metadata.yaml"
 ROS2_ENDINGS = (".mcap", ".db3")
 LISTS = {"times.txt": FOLDERS, "rgb.txt": ("rgb",)}  # of KITTI and TUM, by which they are known
@@ -22,20 +21,20 @@ def refuse_own_output(path: Path, found: Any) -> None:
     """The folder of a result or of `loger demo`, whose pictures look like a folder of images."""
     if found not in (None, ImageFolder):
         return
-    if (path / REPORT).is_file():
+    if (path / METRICS).is_file():
         told = path / MARK
         recording = told.read_text(errors="replace").strip() if told.is_file() else "the recording itself"
-        raise SourceError(f"{path} is a result of loger eval ({REPORT}) and no recording: give {recording}")
-    if found is ImageFolder and is_beside_recordings(path):
-        below = ", ".join(str(each) for each in recordings_in(path, folders_in(path))[:MOST_NAMES])
+        raise SourceError(f"{path} is a result of loger eval ({METRICS}) and no recording: give {recording}")
+    if found is ImageFolder and has_few(path) and (below := recordings_in(path, folders_in(path))):
+        names = ", ".join(str(each) for each in below[:MOST_NAMES])
         raise SourceError(
-            f"{path} has few pictures and recordings below it: give one of those ({below}). Pictures that "
+            f"{path} has few pictures and recordings below it: give one of those ({names}). Pictures that "
             "are a recording go into a folder of their own"
         )
 
 
-def is_beside_recordings(path: Path) -> bool:
-    return len(images_in(path)) < FEW and bool(recordings_in(path, folders_in(path)))
+def has_few(path: Path) -> bool:
+    return len(images_in(path)) < FEW
 
 
 def near_miss(path: Path) -> str:
