@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -62,16 +63,26 @@ def device() -> Finding:
     except Exception:
         return Finding("device", "unknown without torch", Verdict.NOTE)
     if torch.cuda.is_available():
-        properties = torch.cuda.get_device_properties(0)
+        name = "cuda"
         try:
+            properties = torch.cuda.get_device_properties(0)
+            name = f"cuda, {properties.name}"
             free, total = torch.cuda.mem_get_info(0)
         except RuntimeError as error:
             cure = "another process may hold all of the GPU's memory: see nvidia-smi"
-            return Finding("device", f"cuda, {properties.name}: {error}", Verdict.WRONG, cure)
+            reason = str(error).partition("\n")[0]
+            return Finding("device", f"{name}: {reason}", Verdict.WRONG, cure)
         value = (
-            f"cuda, {properties.name}, compute capability {properties.major}.{properties.minor}, "
+            f"{name}, compute capability {properties.major}.{properties.minor}, "
             f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
         )
+        built = torch.cuda.get_arch_list()
+        if not runs_on(built, properties.major, properties.minor):
+            cure = (
+                f"this torch has code for {', '.join(built)} only: install one that is built for this GPU "
+                "(on a Jetson, NVIDIA's own)"
+            )
+            return Finding("device", value, Verdict.WRONG, cure)
         return Finding("device", value)
     value = f"cpu, {os.cpu_count()} cores"
     if not Path("/proc/driver/nvidia/version").exists():
@@ -84,6 +95,20 @@ def device() -> Finding:
             f"update the driver, or install a torch built for an older CUDA"
         )
     return Finding("device", value, Verdict.NOTE, cure)
+
+
+def runs_on(built: list[str], major: int, minor: int) -> bool:
+    """sm_86 is code for 8.6 to 8.9; compute_90 becomes code for 9.0 and all that came later."""
+    for kind, _, version in (entry.partition("_") for entry in built):
+        digits = re.match(r"\d+", version)
+        if digits is None:
+            continue
+        its_major, its_minor = divmod(int(digits[0]), 10)
+        if (kind == "sm" and its_major == major and its_minor <= minor) or (
+            kind == "compute" and (its_major, its_minor) <= (major, minor)
+        ):
+            return True
+    return not built
 
 
 def numpy() -> Finding:

@@ -6,14 +6,16 @@ import argparse
 import importlib.util
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from recipes import RECIPE
 
-from loger_ros.cli import UNHEARD, main
+from loger_ros.cli import UNHEARD, doctor, main
 from loger_ros.cli.arguments import amount, amount_or_none, angle, positive
 from loger_ros.evaluation import progress as progress_module
 from loger_ros.evaluation.progress import Line
@@ -84,6 +86,16 @@ def test_who_has_heard_enough_ends_a_command_in_peace(arguments):
     assert process.wait(300) == UNHEARD
     assert process.stderr.read() == b""
     process.stderr.close()
+
+
+def test_a_lost_gpu_is_told_in_one_line(capsys, monkeypatch):
+    lost = RuntimeError("CUDA error: unknown error\nmore of it")
+    monkeypatch.setattr(doctor, "run", Mock(side_effect=lost))
+    assert main(["doctor"]) == 1
+    assert re.fullmatch(r"loger: CUDA error: unknown error: the GPU is lost .*\n", capsys.readouterr().err)
+    monkeypatch.setattr(doctor, "run", Mock(side_effect=RuntimeError("a fault of ours")))
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        main(["doctor"])
 
 
 def test_an_empty_folder_is_filled_and_stays_what_it_is(tmp_path, monkeypatch):

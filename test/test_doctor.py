@@ -127,10 +127,13 @@ def test_a_cv_bridge_is_tried_with_this_numpy(
     assert "cv_bridge" in finding.value
 
 
-def cuda_torch(memory: object) -> SimpleNamespace:
+def cuda_torch(memory: object, built: tuple[str, ...] = ("sm_80", "sm_90")) -> SimpleNamespace:
     properties = SimpleNamespace(name="NVIDIA Something", major=8, minor=7)
     cuda = SimpleNamespace(
-        is_available=lambda: True, get_device_properties=lambda index: properties, mem_get_info=memory
+        is_available=lambda: True,
+        get_device_properties=lambda index: properties,
+        mem_get_info=memory,
+        get_arch_list=lambda: [*built],
     )
     return SimpleNamespace(__version__="2.6.0", version=SimpleNamespace(cuda="12.4"), cuda=cuda)
 
@@ -151,6 +154,26 @@ def test_a_gpu_that_cannot_be_used_is_wrong(monkeypatch: pytest.MonkeyPatch) -> 
     assert finding.verdict is Verdict.WRONG
     assert "out of memory" in finding.value
     assert finding.cure
+
+
+@pytest.mark.parametrize(
+    ("built", "runs"),
+    [
+        (("sm_70", "sm_87"), True),
+        (("sm_50", "sm_80"), True),
+        (("sm_75", "compute_75"), True),
+        (("sm_90a", "sm_100", "compute_90"), False),
+        (("sm_89", "sm_75"), False),
+        ((), True),  # nobody says
+    ],
+)
+def test_a_torch_without_code_for_the_gpu_is_wrong(
+    built: tuple[str, ...], runs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", cuda_torch(lambda index: (2**30, 2**30), built))
+    finding = inventory.device()
+    assert (finding.verdict is Verdict.FINE) == runs
+    assert runs or finding.cure.startswith(f"this torch has code for {', '.join(built)} only")
 
 
 def test_a_damaged_checkpoint_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

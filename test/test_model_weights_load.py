@@ -29,7 +29,7 @@ from loger_ros.model import (
     weights,
 )
 from loger_ros.model.catalog import PACKAGE_FOLDER
-from loger_ros.model.checkpoint import open_checkpoint, save_checkpoint
+from loger_ros.model.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from loger_ros.model.weights import recommended_by
 from loger_ros.ros import network
 from loger_ros.ros.config import NetworkConfig
@@ -341,6 +341,25 @@ def test_bfloat16_is_not_for_gpus_before_ampere(monkeypatch, caplog, capability,
             load_model("none.pt", device="cuda", dtype=dtype)
     told = [record.getMessage() for record in caplog.records]
     assert [f"compute capability {capability[0]}." in said for said in told] == [True] * (fits == "float16")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)("CUDA out of memory. Tried"),
+            r"out of memory \(CUDA out of memory. Tried\): its weights take 0\.00 GB in float32; make room",
+        ),
+        (RuntimeError("CUDA error: unknown error\nmore"), "unknown error: the GPU is lost to this process"),
+    ],
+)
+def test_a_gpu_without_room_or_life_is_a_message(error, said, monkeypatch):
+    def copy(*_):
+        raise error
+
+    monkeypatch.setattr(Checkpoint, "copy", copy)
+    with pytest.raises(CheckpointError, match=said):
+        load_model(golden_path("weights_a"))
 
 
 def test_a_gpu_that_is_not_there_is_refused_by_the_node_too(monkeypatch):

@@ -16,11 +16,16 @@ from fake_model import FakeModel
 from test_stream_reconstructor import clip
 
 from loger_ros.events import EventLog
+from loger_ros.failures import reason_of
 from loger_ros.mapping.journal import Journal, read_journal
 from loger_ros.stream import Reconstructor
 from loger_ros.stream.inference import Answer
 from loger_ros.types import Frame, Prediction
 
+LOST_GPU = RuntimeError(
+    "CUDA error: unspecified launch failure\n"
+    "CUDA kernel errors might be asynchronously reported at some other API call\n"
+)
 OUT_OF_MEMORY = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 
 
@@ -151,6 +156,36 @@ def test_out_of_memory_for_good_keeps_the_trajectory_and_names_the_cure(tmp_path
     stamps = tuple(frame.stamp for frame in clip(8))
     assert recon.result().stamps == stamps
     assert read_journal(journal.path).stamps == stamps
+
+
+def test_a_lost_gpu_is_told_in_one_line_with_the_cure():
+    events = EventLog()
+    recon = Reconstructor(Failing({0}, LOST_GPU), chunk_size=5, overlap=2, events=events)
+    *before, last = clip(5)
+    for frame in before:
+        recon.push(frame)
+    with pytest.raises(RuntimeError, match="unspecified launch failure"):
+        recon.push(last)
+    (event,) = events.recent
+    assert event.name == "chunk_lost"
+    assert "\n" not in event.message
+    assert "unspecified launch failure: the GPU is lost to this process. See dmesg" in event.message
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (LOST_GPU, "CUDA error: unspecified launch failure: the GPU is lost to this process. See dmesg"),
+        (RuntimeError("CUDA error: out of memory\nmore"), "out of memory (CUDA error: out of memory): x"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), "out of memory (CUDA error: CUBLAS_STAT"),
+        (RuntimeError("CUDA error: no kernel image is available for execution"), "(see loger doctor)"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "the GPU is lost"),
+        (ValueError("CUDA error is a word"), "ValueError: CUDA error is a word"),
+        (KeyError("name"), "KeyError: 'name'"),
+    ],
+)
+def test_what_an_error_means(error, said):
+    assert said in reason_of(error, "x")
 
 
 def test_another_error_is_passed_on_and_the_stream_is_usable_after_it(tmp_path):

@@ -160,6 +160,15 @@ def test_a_step_without_room_says_what_to_lower(begun, monkeypatch):
         trainer_in(begun).run()
 
 
+def test_a_lost_gpu_is_a_message(begun, monkeypatch):
+    def forward(*_):
+        raise RuntimeError("CUDA error: unknown error\nCompile with TORCH_USE_CUDA_DSA")
+
+    monkeypatch.setattr(Student, "forward", forward)
+    with pytest.raises(RunError, match=r"^CUDA error: unknown error: the GPU is lost[^\n]*again$"):
+        trainer_in(begun).run()
+
+
 def test_what_a_user_can_mend_is_a_message_and_the_rest_a_traceback(
     recipe_file, tmp_path, monkeypatch, capsys
 ):

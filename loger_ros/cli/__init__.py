@@ -42,6 +42,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # who read has heard enough, as head has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNHEARD
+    except RuntimeError as error:
+        if not _of_gpu(error):
+            raise
+        return 1
+
+
+def _of_gpu(error: RuntimeError) -> bool:
+    """Of a GPU that is lost: said in one line, since a traceback tells no more."""
+    from loger_ros.failures import is_of_gpu, reason_of  # torch takes seconds, and some commands need none
+
+    if found := is_of_gpu(error):
+        print(f"loger: {reason_of(error)}", file=sys.stderr)
+    return found
 
 
 def _called(argv: list[str]) -> int:

@@ -21,6 +21,7 @@ from loger_ros.evaluation.sources import Source
 from loger_ros.evaluation.sources.ahead import read_ahead
 from loger_ros.evaluation.sources.base import quiet_log
 from loger_ros.events import EventLog
+from loger_ros.failures import reason_of
 from loger_ros.mapping.cloud import Cloud, world_points
 from loger_ros.mapping.journal import Journal
 from loger_ros.mapping.mapper import Mapper
@@ -131,7 +132,7 @@ def run_source(
         try:
             take.end(stream.flush())
         except Exception as error:  # what came before is kept
-            events.add("last_chunk_lost", 0, f"{type(error).__name__}: {error}")
+            events.add("last_chunk_lost", 0, reason_of(error))
         timing.total = time.perf_counter() - begun
     return take.run(peak.megabytes, events, stream.camera)
 
@@ -183,7 +184,7 @@ def _pushed(stream: Reconstructor, frame: Frame, events: EventLog) -> list[Updat
     except ValueError as error:  # an image the stream refuses; it is as it was before
         events.add("frame_refused", frame.stamp, f"{error}; the frame is left out")
     except Exception as error:  # of the network
-        events.add("frame_failed", frame.stamp, f"{type(error).__name__}: {error}")
+        events.add("frame_failed", frame.stamp, reason_of(error))
     return []
 
 

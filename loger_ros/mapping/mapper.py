@@ -8,10 +8,10 @@ import torch
 
 from loger_ros.config import CloudConfig, MapConfig
 from loger_ros.events import EventLog
+from loger_ros.failures import reason_of
 from loger_ros.mapping.cloud import Cloud, cloud_of
 from loger_ros.mapping.pace import Pace
 from loger_ros.mapping.voxel_map import VoxelMap
-from loger_ros.stream.inference import is_out_of_memory
 from loger_ros.types import PosedFrame, Update
 
 
@@ -67,9 +67,8 @@ class Mapper:
 
     def _failed(self, frames: Sequence[PosedFrame], error: Exception) -> None:
         """Poses and points go on."""
-        text = f"{len(frames)} frames are not in the map ({type(error).__name__}: {error})"
-        cure = "; lower map.max_voxels or stream.resolution, or raise cloud.stride"
-        self._events.add("map_failed", frames[-1].stamp, text + cure * is_out_of_memory(error))
+        reason = reason_of(error, "lower map.max_voxels or stream.resolution, or raise cloud.stride")
+        self._events.add("map_failed", frames[-1].stamp, f"{len(frames)} frames are not in the map: {reason}")
 
     def cloud(self) -> Cloud:
         """With those that wait for others."""

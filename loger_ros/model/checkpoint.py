@@ -23,6 +23,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from loger_ros.failures import first_line
 from loger_ros.files import appearing_whole
 
 _WRAPPER = "model_state_dict"
@@ -95,11 +96,6 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     if sum(tensor.nbytes for tensor in tensors.values()) > path.stat().st_size:
         raise CheckpointError(f"{path} declares tensors larger than the file itself: it is damaged or forged")
     return Checkpoint(path, kind, tensors, config, stream or {}, carried or {})
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says in one line, which is its name where it says nothing."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:

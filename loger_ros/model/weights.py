@@ -16,6 +16,7 @@ import yaml
 from torch import Tensor
 
 from loger_ros.config import StreamConfig, yaml_problem
+from loger_ros.failures import is_of_gpu, is_out_of_memory, reason_of
 from loger_ros.model.carried import Carried
 from loger_ros.model.catalog import NAMES, PACKAGED, PUBLISHED, checkpoint_folders, find_checkpoint
 from loger_ros.model.checkpoint import Checkpoint, CheckpointError, not_finite, open_checkpoint
@@ -158,12 +159,25 @@ def _fill(model: LoGeR, checkpoint: Checkpoint, dtype: torch.dtype, device: torc
     """Tensor by tensor from the file to where it will work, so that there is never a second copy."""
     products = model.product_weights()
     state: dict[str, Tensor] = {}
+    kind = str(dtype).removeprefix("torch.")
     as_they_lie = sorted(checkpoint.tensors, key=lambda name: checkpoint.tensors[name].data_ptr())
-    for name in as_they_lie:
-        state[name] = checkpoint.copy(name, held_dtype(name, products, dtype), device)
-    broken = not_finite(state)
+    try:
+        for name in as_they_lie:
+            state[name] = checkpoint.copy(name, held_dtype(name, products, dtype), device)
+        broken = not_finite(state)
+    except (RuntimeError, MemoryError) as error:
+        if not (is_out_of_memory(error) or is_of_gpu(error)):
+            raise
+        needed = sum(
+            held_dtype(name, products, dtype).itemsize * tensor.numel()
+            for name, tensor in checkpoint.tensors.items()
+        )
+        smaller = (
+            f"its weights take {needed / 1e9:.2f} GB in {kind}; make room on {device}, or choose bfloat16, "
+            "float16 or another device"
+        )
+        raise CheckpointError(f"{checkpoint.path}: {reason_of(error, smaller)}") from error
     if broken:
-        kind = str(dtype).removeprefix("torch.")
         raise CheckpointError(
             f"{checkpoint.path}: {len(broken)} tensors are not finite in {kind}, such as {broken[0]}"
             + (" (float16 ends at 65504: choose bfloat16)" if dtype == torch.float16 else "")

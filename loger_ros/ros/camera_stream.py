@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from loger_ros.events import EventLog
+from loger_ros.failures import reason_of
 from loger_ros.mapping.cloud import Cloud, cloud_of
 from loger_ros.mapping.mapper import Mapper
 from loger_ros.mapping.point_files import write_pcd, write_ply
@@ -104,7 +105,7 @@ class CameraStream:
         try:
             yield
         except Exception as error:
-            self.events.add("frame_failed", stamp, f"{type(error).__name__}: {error}")
+            self.events.add("frame_failed", stamp, reason_of(error))
 
     def _push(self, frame: Frame) -> None:
         started = time.perf_counter()
@@ -318,7 +319,7 @@ class CameraStream:
                     self._hand_out(update)
             self.outputs.path(at_once=True)
         except Exception as error:
-            self.events.add("last_chunk_lost", 0, f"{type(error).__name__}: {error}")
+            self.events.add("last_chunk_lost", 0, reason_of(error))
 
     def close(self) -> None:
         self.queue.close()

@@ -12,13 +12,12 @@ from torch import Tensor
 
 from loger_ros.config import StreamConfig
 from loger_ros.events import EventLog
+from loger_ros.failures import is_out_of_memory, reason_of
 from loger_ros.stream.network import Network
 from loger_ros.stream.prepare import network_input
 from loger_ros.types import Prediction
 
 Result = TypeVar("Result")
-# Of a CPU, of CUDA itself, and of its libraries.
-FULL = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 
 
 class ChunkLost(Exception):
@@ -154,17 +153,3 @@ class Inference:
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
         raise ChunkLost(f"also with caches freed {reason}")
-
-
-def reason_of(error: Exception) -> str:
-    """Where it is memory, with the cure."""
-    if not is_out_of_memory(error):
-        return str(error)
-    first = str(error).partition("\n")[0]
-    return f"out of memory ({first}): lower chunk_size or resolution"
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """On a GPU torch has a type for it, which moved between versions; elsewhere only the message tells."""
-    gpu = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
-    return isinstance(error, (gpu, MemoryError)) or any(words in str(error) for words in FULL)

@@ -18,11 +18,12 @@ import torch
 
 from loger_ros.config import StreamConfig
 from loger_ros.events import EventLog
+from loger_ros.failures import is_out_of_memory, reason_of
 from loger_ros.stream.align import HOME, Aligner, Placement, join
 from loger_ros.stream.chunks import Chunk, Chunker
 from loger_ros.stream.continuity import Continuity
 from loger_ros.stream.covariance import Uncertainty
-from loger_ros.stream.inference import Answer, ChunkLost, Inference, is_out_of_memory, reason_of
+from loger_ros.stream.inference import Answer, ChunkLost, Inference
 from loger_ros.stream.network import Network
 from loger_ros.stream.prepare import Preparation, check_image
 from loger_ros.stream.results import Part, Result, gather
@@ -378,7 +379,8 @@ class Reconstructor:
             given_up = (*growing, *waiting)
             lost = len(given_up) - sum(len(update.frames) for update in (*updates, *settled))
             self._state.lost += lost
-            message = f"{lost} frames have no pose, a new memory begins: {reason_of(error)}"
+            reason = str(error) if isinstance(error, ChunkLost) else reason_of(error)
+            message = f"{lost} frames have no pose, a new memory begins: {reason}"
             last = given_up[-1] if given_up else self._state.last
             self.events.add("chunk_lost", last.stamp if last else 0, message)
             owed, self._state.owed = self._state.owed, (*self._state.owed, *updates, *settled)

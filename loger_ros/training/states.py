@@ -9,8 +9,8 @@ from zipfile import is_zipfile
 
 import torch
 
+from loger_ros.failures import first_line
 from loger_ros.files import appearing_whole
-from loger_ros.model.checkpoint import first_line
 from loger_ros.training.bank import RunError
 from loger_ros.training.recipe import Recipe
 

@@ -15,10 +15,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from loger_ros.failures import is_of_gpu, is_out_of_memory, reason_of
 from loger_ros.files import locked, remove_unfinished
 from loger_ros.model import LoGeR, build_model, load_model
-from loger_ros.model.checkpoint import first_line, save_checkpoint
-from loger_ros.stream.inference import is_out_of_memory
+from loger_ros.model.checkpoint import save_checkpoint
 from loger_ros.training.bank import Bank, RunError, make_bank
 from loger_ros.training.batches import draw
 from loger_ros.training.initialise import initialise, open_memory, shut_memory
@@ -139,13 +139,13 @@ class Trainer:
                 try:
                     values, count = self._learn(learner, stage, self.step / total)
                 except (RuntimeError, MemoryError) as error:
-                    if not is_out_of_memory(error):
+                    if not (is_out_of_memory(error) or is_of_gpu(error)):
                         raise
-                    raise RunError(
-                        f"out of memory ({first_line(error)}): stages.{stage.name} needs a lower "
-                        "frames_per_step; once it has begun, in another folder, --from "
-                        f"{self.folder / 'model.safetensors'}"
-                    ) from error
+                    smaller = (
+                        f"stages.{stage.name} needs a lower frames_per_step; once it has begun, in another "
+                        f"folder, --from {self.folder / 'model.safetensors'}"
+                    )
+                    raise RunError(reason_of(error, smaller)) from error
                 self.step, steps = self.step + 1, steps + 1
                 self.frames += count * self.world
                 if logbook:
