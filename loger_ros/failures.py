@@ -33,13 +33,18 @@ def is_of_gpu(error: BaseException) -> bool:
     )
 
 
+def loses_gpu(error: BaseException) -> bool:
+    """Another process may have it again."""
+    return is_of_gpu(error) and UNBUILT not in str(error)
+
+
 def reason_of(error: BaseException, smaller: str = SMALLER) -> str:
     """smaller: what needs less memory."""
     first = first_line(error)
     if is_out_of_memory(error):
         return f"out of memory ({first}): {smaller}"
-    if not is_of_gpu(error):
-        return f"{type(error).__name__}: {error}"
-    if UNBUILT in str(error):
+    if loses_gpu(error):
+        return f"{first}: the GPU is lost to this process. See dmesg and nvidia-smi, and start it again"
+    if is_of_gpu(error):
         return f"{first}: this torch is not built for this GPU; install one that is (see loger doctor)"
-    return f"{first}: the GPU is lost to this process. See dmesg and nvidia-smi, and start it again"
+    return f"{type(error).__name__}: {error}"

@@ -24,6 +24,13 @@ from loger_ros.mapping.journal import read_journal  # noqa: E402
 from loger_ros.ros import interface  # noqa: E402
 
 CHUNK = 4
+SETTINGS = {
+    "stream__chunk_size": CHUNK,
+    "stream__provisional_every": 0,
+    "input__undistort": False,
+    "input__reliable": True,
+    "frames__extrinsic": "parameters",
+}
 GO, INSIDE = "go", "inside"  # files: the steps wait for the first and make the second
 
 
@@ -56,15 +63,7 @@ def inside_the_network(
     environment: dict[str, str], domain: int, folder: Path, patience: float = 60.0, one_wish: float = 60.0
 ) -> Iterator[tuple[Tester, list[int]]]:
     """The node in the middle of its first chunk, and the stamps of that; its watchdog has said so."""
-    settings = {
-        "stream__chunk_size": CHUNK,
-        "stream__provisional_every": 0,
-        "input__undistort": False,
-        "input__reliable": True,
-        "frames__extrinsic": "parameters",
-        "health__step_timeout": 0.5,
-        "output__folder": folder,
-    }
+    settings = SETTINGS | {"health__step_timeout": 0.5, "output__folder": folder}
     tester = Tester(domain)
     tester.hear(interface.DIAGNOSTICS)
     try:
@@ -85,6 +84,43 @@ def asked(tester: Tester, kind: type, service: str, request: Any) -> Future:
     client = tester.node.create_client(kind, f"/{NODE}/{service}")
     tester.wait(client.service_is_ready)
     return client.call_async(request)
+
+
+LOST = """
+import sys
+from loger_ros.ros.network import WatchedModel
+from loger_ros.ros.node import main
+done, steps = WatchedModel.step, iter(range(2))
+def step(*arguments, **options):
+    if next(steps, None) is None:
+        raise RuntimeError("CUDA error: unspecified launch failure\\nCompile with TORCH_USE_CUDA_DSA")
+    return done(*arguments, **options)
+WatchedModel.step = step
+sys.exit(main())
+"""
+
+
+def test_a_lost_gpu_ends_it_so_that_another_process_can_begin(
+    ros_environment: dict[str, str], ros_domain: int, tmp_path: Path
+) -> None:
+    settings = SETTINGS | {"stream__overlap": 1, "output__folder": tmp_path}
+    tester = Tester(ros_domain)
+    tester.hear(interface.DIAGNOSTICS)
+    try:
+        with node_process(ros_environment, python=("-c", LOST), **settings) as process:
+            tester.process = process
+            stamps = tester.send_images(pictures(10), SECOND)  # the third chunk fails
+            assert process.wait(60) == 4
+            said = said_by(process)
+            assert "loger: CUDA error: unspecified launch failure: the GPU is lost to this process" in said
+            assert "Traceback" not in said
+            assert "TORCH_USE_CUDA_DSA" not in said
+            tester.process = None
+        tester.wait(lambda: "the GPU is lost" in tester.health("node").get("message", ""))
+        assert tester.health("node")["level"] == "2"
+        assert list(read_journal(tmp_path / "journal.tum").stamps) == stamps[:7]
+    finally:
+        tester.close()
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

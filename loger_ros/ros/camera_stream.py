@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from loger_ros.events import EventLog
-from loger_ros.failures import reason_of
+from loger_ros.failures import loses_gpu, reason_of
 from loger_ros.mapping.cloud import Cloud, cloud_of
 from loger_ros.mapping.mapper import Mapper
 from loger_ros.mapping.point_files import write_pcd, write_ply
@@ -73,6 +73,7 @@ class CameraStream:
             else None
         )
         self._map_changed = False
+        self.gpu_lost = ""  # why this process computes nothing more
         self._recon: Reconstructor | None = None
         self._camera: Camera | None = None  # that the Reconstructor knows
         # what that was made of: the shape of the image, and camera_info
@@ -105,7 +106,10 @@ class CameraStream:
         try:
             yield
         except Exception as error:
-            self.events.add("frame_failed", stamp, reason_of(error))
+            reason = reason_of(error)
+            self.events.add("frame_failed", stamp, reason)
+            if loses_gpu(error):
+                self.gpu_lost = reason
 
     def _push(self, frame: Frame) -> None:
         started = time.perf_counter()

@@ -43,6 +43,10 @@ HANGS = "the network does not come to an end; restart the node"
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
+class GpuLost(Exception):
+    """Nothing but another process computes on it again."""
+
+
 def told(transition: Transition) -> Transition:
     """rclpy keeps quiet about an exception in a transition. Say it, and stay in the state before.
 
@@ -82,7 +86,7 @@ class LogerNode(LifecycleNode):
         self._offers = Services(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, DIAGNOSTICS.name, qos_profile(DIAGNOSTICS))
         # Health has its own clock: simulated time may stand still.
-        self.create_timer(1.0, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.create_timer(1.0, self._look_after, clock=Clock(clock_type=ClockType.STEADY_TIME))
         change = self._service_change_state
         change.callback = self._or_refused(change.callback)
 
@@ -242,6 +246,14 @@ class LogerNode(LifecycleNode):
 
     # ---- diagnostics ------------------------------------------------------------------------------
 
+    def _look_after(self) -> None:
+        lost = "" if self._session is None else self._session.gpu_lost
+        if lost:
+            self.problem = lost
+        self._publish_diagnostics()
+        if lost:
+            raise GpuLost(lost)
+
     def _publish_diagnostics(self) -> None:
         if not self.context.ok():
             return
@@ -283,7 +295,7 @@ class LogerNode(LifecycleNode):
 
 
 def run(args: list[str] | None = None) -> int:
-    ended, node = True, None  # ended: nothing of it goes on
+    ended, node, code = True, None, 0  # ended: nothing of it goes on
     with running_ros(args):
         refuse_arguments(NODE, args)
         try:
@@ -296,6 +308,9 @@ def run(args: list[str] | None = None) -> int:
         try:
             node.autostart()
             executor.spin()
+        except GpuLost as lost:
+            print(f"{NODE}: {lost}. What was written of the trajectory is on disk", file=sys.stderr)
+            code = 4
         finally:
             ended = False  # also where a second signal cuts this short
             ended = node.end_session(in_a_hurry=True)
@@ -306,7 +321,8 @@ def run(args: list[str] | None = None) -> int:
         print(f"{NODE}: {path} was asked for, and the process ends before it is whole", file=sys.stderr)
     if not ended:
         print(f"{NODE}: the process ends without waiting for the network", file=sys.stderr)
-    code = 3 if unwritten or not ended else 0
+    if unwritten or not ended:
+        code = 3
     if code or (node is not None and node.loader is not None and node.loader.goes_on()):
         sys.stderr.flush()
         os._exit(code)  # Python cannot end beside a thread in foreign code

@@ -65,6 +65,11 @@ class Session:
     def model(self) -> Any:
         return self._model
 
+    @property
+    def gpu_lost(self) -> str:
+        """Why; empty where it works."""
+        return next((stream.gpu_lost for stream in self.streams if stream.gpu_lost), "")
+
     def activate(self) -> None:
         self.worker = Worker(self.streams, self._wake_executor)
         try:
