@@ -79,6 +79,10 @@ ARGUMENTS = {
     ),
     "namespace": ("", "Namespace of the node and its topics."),
     "log_level": ("info", "How much the node says: debug, info, warn or error."),
+    "respawn": (
+        "false",
+        "true: start the node again, after 5 s, where its process ends, as it does when it loses the GPU.",
+    ),
     "rviz": ("false", "true: open RViz with our displays too, where it is installed."),
 }
 
@@ -114,6 +118,8 @@ def start(context: LaunchContext) -> list:
         arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
         output="screen",
         emulate_tty=True,
+        respawn=LaunchConfiguration("respawn"),
+        respawn_delay=5.0,
         sigterm_timeout=str(PATIENCE + 10),  # what it has computed is written before it ends
     )
     rviz = Node(

@@ -128,6 +128,13 @@ def test_an_empty_argument_overrides_nothing(launch_stand_in: dict) -> None:
     assert the_node(launch_stand_in).parameters == [str(share_file("config/loger.yaml"))]
 
 
+def test_it_is_started_again_where_that_is_asked_for(launch_stand_in: dict) -> None:
+    node = the_node(launch_stand_in)
+    assert node.respawn.positional == ("respawn",)
+    assert node.respawn_delay > 0
+    assert arguments_of(described("loger.launch.py"))["respawn"] == "false"
+
+
 def test_rviz_goes_by_the_clock_of_the_node(launch_stand_in: dict) -> None:
     for given in ({}, {"use_sim_time": "true"}):
         entities = with_nodes(described("loger.launch.py"), **given)
