@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -14,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from loger_ros.cli.arguments import image_size, positive
-from loger_ros.model import PRESETS, LoGeR, build_model, load_model
+from loger_ros.model import PRESETS, LoGeR, ModelConfig, build_model, load_model
 from loger_ros.model.flops import PARTS, step_flops
+from loger_ros.model.footprint import footprint
 from loger_ros.share import share_file
 from loger_ros.training.recipe import Recipe
 
@@ -72,6 +74,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repeat", type=positive, default=5, help="measured chunks per variant, after one warm-up"
     )
+    parser.add_argument(
+        "--count",
+        action="store_true",
+        help="run nothing: count operations and memory of a preset or recipe, as on a GPU",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -81,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
     args.size = args.size or ((504, 280) if on_gpu else (96, 72))
     args.frames = args.frames or ([32] if on_gpu else [4, 16])
     variants = args.variants or [Variant.parse("bfloat16" if on_gpu else "float32")]
+    if args.count:
+        return _count(args, variants)
     width, height = args.size
     print(
         f"model {args.model}, {width}x{height}, {_device_name(device)}, torch {torch.__version__}, "
@@ -90,6 +99,28 @@ def run(args: argparse.Namespace) -> int:
     with torch.no_grad():
         for frames in args.frames:
             _bench_chunk(args, variants, device, frames)
+    return 0
+
+
+def _count(args: argparse.Namespace, variants: list[Variant]) -> int:
+    """What a GPU would be asked for, wherever this runs."""
+    config = _config(args.model)
+    if config is None:
+        print("loger bench model: --count is of a preset or a training recipe", file=sys.stderr)
+        return 2
+    width, height = args.size
+    print(
+        f"model {args.model}, {width}x{height}, chunks that share {args.overlap} frames, images encoded one "
+        "by one, fused attention; counted, nothing is run"
+    )
+    print(f"{'frames':>6} {'dtype':10} {'TFLOP/chunk':>11} {'weights GB':>10} {'beside them at most GB':>22}")
+    for frames in args.frames:
+        flops = sum(step_flops(config, frames, (height, width), history_frames=frames).values())
+        for dtype in dict.fromkeys(variant.dtype for variant in variants):
+            overlap = min(args.overlap, frames - 1)
+            weights, beside = footprint(config, dtype, (height, width), frames, overlap)
+            name = str(dtype).removeprefix("torch.")
+            print(f"{frames:6} {name:10} {flops / 1e12:11.4g} {weights / 1e9:10.2f} {beside / 1e9:22.2f}")
     return 0
 
 
@@ -154,8 +185,8 @@ class Runner:
 
 
 def _model(name: str, variant: Variant, device: torch.device) -> LoGeR:
-    if name in PRESETS or name.endswith(".yaml"):
-        config = PRESETS[name] if name in PRESETS else Recipe.from_yaml(name).model
+    config = _config(name)
+    if config is not None:
         with device:
             model = build_model(config).eval().requires_grad_(False)
         model.hold_products(variant.dtype)
@@ -163,6 +194,13 @@ def _model(name: str, variant: Variant, device: torch.device) -> LoGeR:
         model = load_model(name, device=str(device), dtype=str(variant.dtype).removeprefix("torch."))
     model.set_attention_backend(variant.attention)
     return model
+
+
+def _config(name: str) -> ModelConfig | None:
+    """Of a preset or a recipe; a checkpoint's is in the file."""
+    if name in PRESETS:
+        return PRESETS[name]
+    return Recipe.from_yaml(name).model if name.endswith(".yaml") else None
 
 
 def _time_parts(runner: Runner, device: torch.device) -> dict[str, float]:

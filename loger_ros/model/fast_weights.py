@@ -17,6 +17,7 @@ from loger_ros.model.layers import Linear, RMSNorm
 _LEARNING_RATE_BIAS = math.log(math.expm1(0.01))  # softplus of it is 0.01
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 _EPS = 1e-5
+_AT_ONCE = 1 << 25  # numbers
 
 
 class FastWeights(NamedTuple):
@@ -25,13 +26,6 @@ class FastWeights(NamedTuple):
     w0: Tensor  # (B * heads, D, E)
     w1: Tensor  # (B * heads, E, D)
     w2: Tensor  # (B * heads, D, E)
-
-
-class _Projected(NamedTuple):
-    q: Tensor  # (B * heads, L, D)
-    k: Tensor
-    v: Tensor
-    inputs: Tensor  # (B, L, C), normed where the layer norms
 
 
 class FastWeightLayer(nn.Module):
@@ -73,57 +67,66 @@ class FastWeightLayer(nn.Module):
 
         Without ``update`` the incoming weights are returned as they are.
         """
-        projected = self._project(x.flatten(1, 2))
         current = self.initial(x.shape[0]) if weights is None else weights
-        recalled = self._recall(projected.q, current).view(x.shape)
-        return recalled, self._update(projected, current) if update else weights
+        q, k, v, inputs = self._project(x.flatten(1, 2))
+        recalled = self._recall(q, current).view(x.shape)
+        del q  # room for the update
+        return recalled, self._update(k, v, inputs, current) if update else weights
 
-    def _project(self, x: Tensor) -> _Projected:
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(B, L, C) → q, k, v (B * heads, L, D), and what they are of: x, normed where the layer norms."""
         inputs = self.pre_norm(x)
         qkv = F.silu(self.to_qkv(inputs)).unflatten(-1, (3, self.heads, -1))  # (B, L, 3, h, D)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).flatten(1, 2).unbind(0)  # (B * h, L, D)
-        return _Projected(_normalised(q, self.w0.dtype), _normalised(k, self.w0.dtype), v, inputs)
+        return _normalised(q, self.w0.dtype), _normalised(k, self.w0.dtype), v, inputs
 
     def _recall(self, q: Tensor, weights: FastWeights) -> Tensor:
         half = self.to_qkv.weight.dtype
         w0, w1, w2 = (w.to(half) for w in weights)
-        q = q.to(half)
-        o = self.o_norm((F.silu(q @ w0) * (q @ w2)) @ w1)  # (B * h, L, D)
+        tokens = _share(q.shape[1], w0.shape[0] * w0.shape[2])
+        o = torch.cat([(F.silu(some @ w0) * (some @ w2)) @ w1 for some in q.to(half).split(tokens, 1)], 1)
+        o = self.o_norm(o)  # (B * h, L, D)
         o = o.unflatten(0, (-1, self.heads)).transpose(1, 2).flatten(2)  # (B, L, C)
         return self.c_proj(o)
 
-    def _update(self, projected: _Projected, entry: FastWeights) -> FastWeights:
+    def _update(self, keys: Tensor, v: Tensor, inputs: Tensor, entry: FastWeights) -> FastWeights:
         """One ascent step per ``update_steps`` on the agreement of the recalled with the seen values.
 
         Gradients are orthogonalised, so the rates only weigh the tokens against each other, and columns
         keep the norm they came with, so that thousands of chunks cannot blow the weights up.
         """
         half = self.to_qkv.weight.dtype
-        rates = self.lr_fc(projected.inputs).to(self.w0.dtype)  # (B, L, 3h [+ 1])
+        rates = self.lr_fc(inputs).to(self.w0.dtype)  # (B, L, 3h [+ 1])
         if self.momentum:
             rates, momentum = rates[..., :-1], rates[..., -1:].sigmoid().mean(1)  # (B, 1)
             momentum = momentum.repeat_interleave(self.heads, 0)[..., None]
         eta = F.softplus(rates + _LEARNING_RATE_BIAS).unflatten(-1, (3, self.heads))  # (B, L, 3, h)
         eta0, eta1, eta2 = eta.permute(2, 0, 3, 1).flatten(1, 2)[..., None].unbind(0)  # (B * h, L, 1)
 
-        k, v = projected.k.to(half), projected.v
-        g, u = k @ entry.w0.to(half), k @ entry.w2.to(half)  # (B * h, L, E)
-        gate = F.silu(g)
-        slope = torch.sigmoid(g)
-        slope = slope * (1 + g * (1 - slope))
-        read, seen0, seen2 = (
-            (eta1 * (gate * u)).to(half),
-            (eta0 * projected.k).to(half),
-            (eta2 * projected.k).to(half),
-        )
+        k, seen0, seen2 = keys.to(half), (eta0 * keys).to(half), (eta2 * keys).to(half)
+
+        def gradients_of(w0: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
+            """Of some columns; all (B * h, D, E), so that they share the products below."""
+            g, u = k @ w0, k @ w2  # (B * h, L, E)
+            gate = F.silu(g)
+            read = (eta1 * (gate * u)).to(half)
+            slope = torch.sigmoid(g)
+            slope = slope * (1 + g * (1 - slope))
+            dm = v @ w1.mT
+            return torch.stack([seen0.mT @ (dm * u * slope), v.mT @ read, seen2.mT @ (dm * gate)])
+
+        columns = _share(entry.w0.shape[2], k.shape[0] * k.shape[1])
         norms = [w.norm(dim=1, keepdim=True) for w in entry]
 
         weights, velocity = entry, None
         for _ in range(self.update_steps):
-            dm = v @ weights.w1.to(half).mT  # (B * h, L, E)
-            gradients = torch.stack(  # all (B * h, D, E), so that they share the products below
-                [seen0.mT @ (dm * u * slope), v.mT @ read, seen2.mT @ (dm * gate)]
+            parts = zip(
+                entry.w0.to(half).split(columns, 2),
+                weights.w1.to(half).split(columns, 1),
+                entry.w2.to(half).split(columns, 2),
+                strict=True,
             )
+            gradients = torch.cat([gradients_of(*part) for part in parts], -1)
             step = newton_schulz(gradients, self.newton_schulz_steps, self.newton_schulz_dtype)
             if self.momentum:
                 step = velocity = step if velocity is None else step + momentum * velocity
@@ -150,6 +153,16 @@ def newton_schulz(gradients: Tensor, steps: int, dtype: torch.dtype | None = Non
         gram = y @ y.mT
         y = a * y + (b * gram + (c * gram) @ gram) @ y
     return y.mT if tall else y
+
+
+def _share(length: int, others: int) -> int:
+    """How much of a dimension to work on at once, where each of it makes ``others`` numbers.
+
+    As a whole, a chunk of the published size makes ten tensors of 340 MB here: the peak of the network's
+    memory. Sixty-fours keep the parts aligned.
+    """
+    parts = -(-length * others // _AT_ONCE)
+    return -(-length // parts // 64) * 64
 
 
 def _normalised(x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -26,4 +26,5 @@ class SlidingWindowLayer(Block):
         x = x + self.ls1(self.attn.attend(q, own, shape=x.shape, history=history))
         if update:  # as a view the values would keep the projection alive, three times their size
             history = KeyValues(own.keys, own.values.contiguous())
+        del q, own
         return self.feed_forward(x), history
