@@ -25,6 +25,7 @@ COLUMNS = (
     *("age_odometry_s_p50", "age_odometry_s_p99", "age_pose_s_p99", "chunk_ms_p99", "dropped", "unexplained"),
 )
 EVERY = 10.0  # s between lines
+PARTS, SMOOTH = 6, 6  # parts of the time that memory is looked at in; lines that a rate is of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="tiny", help="name or path of a checkpoint")
     parser.add_argument("--size", type=image_size, default=(160, 120), help="width x height of the images")
     parser.add_argument("--rate", type=amount, default=30.0, help="images per second")
-    parser.add_argument("--log", type=Path, default=Path("soak.csv"), help="where the lines go")
+    parser.add_argument(
+        "--log", type=Path, default=Path("soak.csv"), help="where the lines go; the picture goes beside it"
+    )
     parser.add_argument(
         "-p", dest="parameters", action="append", default=[], metavar="NAME:=VALUE", help="for the node"
     )
@@ -90,17 +93,18 @@ def run(args: argparse.Namespace) -> int:
         print(f"ended before the first line: a soak takes at least {EVERY:g} s", file=sys.stderr)
         return 1
     report(rows, last, dropped)
+    picture(rows, args.log.with_suffix(".png"))
     return 0
 
 
 def report(rows: list[dict[str, float | str]], last: dict[str, str], dropped: dict[str, int]) -> None:
-    seconds, memory = (np.array([float(row[name]) for row in rows]) for name in ("seconds", "resident_mb"))
-    settled = slice(len(rows) // 6, None)  # caches and allocators fill up once
-    slope = np.polyfit(seconds[settled] / 3600, memory[settled], 1)[0] if len(rows) > 12 else float("nan")
+    memory = column(rows, "resident_mb")
+    # The map needs more for a moment whenever it gives up a part of itself; what grows is beneath that.
+    lowest = ", ".join(f"{part.min():.1f}" for part in np.array_split(memory, PARTS) if len(part))
     received, processed = last["images_received"], last["frames_processed"]
-    print(f"{seconds[-1]:.0f} s, {received} images received, {processed} processed")
+    print(f"{rows[-1]['seconds']:.0f} s, {received} images received, {processed} processed")
     print(
-        f"memory      {memory[0]:.1f} to {memory[-1]:.1f} MB, slope {slope:+.2f} MB per hour after the start"
+        f"memory      {memory[0]:.1f} MB at first, at most {memory.max():.1f}; lowest in each sixth {lowest}"
     )
     print(f"dropped     {', '.join(f'{count} {cause}' for cause, count in dropped.items()) or 'none'}")
     print(f"unexplained {rows[-1]['unexplained']} images at the end")
@@ -108,6 +112,40 @@ def report(rows: list[dict[str, float | str]], last: dict[str, str], dropped: di
         f"odometry    {rows[-1]['odometry_heard']} messages heard, age p99 {last.get('age_odometry_s_p99')} s"
     )
     print(f"longest time without a new frame: {longest_stall(rows):.0f} s")
+
+
+def column(rows: list[dict[str, float | str]], name: str) -> np.ndarray:
+    return np.array([float(row[name]) for row in rows])
+
+
+def picture(rows: list[dict[str, float | str]], path: Path) -> None:
+    """Where matplotlib is installed; the log has everything it shows."""
+    try:
+        import matplotlib
+    except ImportError:
+        return
+    matplotlib.use("agg")
+    from matplotlib.figure import Figure
+
+    minutes = column(rows, "seconds") / 60
+    figure = Figure(figsize=(13, 3.2), layout="constrained")
+    memory, rate, lost = figure.subplots(1, 3)
+    memory.plot(minutes, column(rows, "resident_mb"))
+    memory.set_ylabel("resident memory, MB")
+    processed = column(rows, "frames_processed")
+    later, before = slice(SMOOTH, None), slice(None, -SMOOTH)
+    took = 60 * (minutes[later] - minutes[before])
+    rate.plot(minutes[later], (processed[later] - processed[before]) / took)
+    rate.set_ylabel("images per second, over a minute")
+    for name, label in (("dropped", "dropped, cause named"), ("unexplained", "unexplained")):
+        lost.plot(minutes, column(rows, name), label=label)
+    lost.set_ylabel("images")
+    lost.legend()
+    for axes in (memory, rate, lost):
+        axes.set_xlabel("minutes")
+        axes.set_ylim(min(0, axes.get_ylim()[0]))
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=80)
 
 
 def longest_stall(rows: list[dict[str, float | str]]) -> float:
