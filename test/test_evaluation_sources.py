@@ -136,6 +136,9 @@ def test_names_that_are_stamps_are_taken_as_such(digits: int, unit: int, tmp_pat
     source = open_source(tmp_path)
     assert source.stamps == stamps
     assert not source.problems.counts
+    source = open_source(tmp_path, Choice(rate=5))
+    assert source.stamps == stamps
+    assert source.problems.counts == {"rate_unused": 1}
 
 
 def test_names_in_seconds_are_taken_to_the_last_digit(tmp_path: Path) -> None:
@@ -181,6 +184,9 @@ def test_a_video(tmp_path: Path) -> None:
     assert (source.kind, len(source), len(frames)) == ("video", 6, 6)
     assert [frame.stamp for frame in frames] == list(source.stamps)
     assert source.stamps[1] - source.stamps[0] == 50_000_000
+    slow = open_source(file, Choice(rate=5))
+    assert slow.stamps[1] - slow.stamps[0] == 200_000_000
+    assert [frame.stamp for frame in slow.frames()] == list(slow.stamps)
     assert frames[0].image[20, 20, 0] > 150 > frames[0].image[20, 20, 2], "red comes first"
     file.write_bytes(b"no video")
     with pytest.raises(SourceError, match="ffmpeg"):

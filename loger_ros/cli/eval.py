@@ -88,7 +88,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     recording.add_argument("--camera", default="", help="which camera of a dataset (default: the first)")
     add_camera(recording)
     recording.add_argument(
-        "--rate", type=rate, default=10.0, help="Hz where images have no stamps (default: 10)"
+        "--rate", type=rate, default=0.0, help="Hz of images without stamps (default: a video's own, else 10)"
     )
     recording.add_argument("--size", type=image_size, default=Choice.size, help="of a synthetic sequence")
     recording.add_argument(

@@ -38,6 +38,9 @@ class SourceError(ValueError):
     """A recording that cannot be used; the message says why and what to do."""
 
 
+RATE = 10.0  # frames per second where nothing says when images were taken
+
+
 @dataclass(frozen=True)
 class Choice:
     """What of a recording is wanted. Formats ignore what does not concern them."""
@@ -50,7 +53,7 @@ class Choice:
     camera_xyz: tuple[float, ...] = ()  # metres, where it sits on the base; (): as the recording has it
     camera_rpy: tuple[float, ...] = ()  # radians, how its body is turned there; pitch down is positive
     size: tuple[int, int] = (224, 168)  # of a synthetic sequence
-    rate: float = 10.0  # frames per second where nothing says when images were taken
+    rate: float = 0.0  # frames per second of images without stamps; 0: a video's own, else RATE
 
 
 class Source(Protocol):

@@ -12,6 +12,7 @@ import numpy as np
 
 from loger_ros.evaluation.sources.base import (
     MOST_FRAMES,
+    RATE,
     Choice,
     ImageFiles,
     SourceError,
@@ -46,8 +47,9 @@ class ImageFolder(ImageFiles):
         problems = quiet_log()
         stamps, other = _stamps_of([file.stem for file in files])
         if stamps is None:
-            stamps = even_stamps(len(files), choice.rate)
-            assumed = f"{choice.rate:g} images per second are assumed, --rate says another number"
+            rate = choice.rate or RATE
+            stamps = even_stamps(len(files), rate)
+            assumed = f"{rate:g} images per second are assumed, --rate says another number"
             if other is not None:
                 text = (
                     f"the name of {files[other]} is no stamp, unlike most of {path}: {assumed}. Move it away "
@@ -60,6 +62,8 @@ class ImageFolder(ImageFiles):
                     f"(16) or seconds (10 and a fraction): {assumed}"
                 )
                 problems.add("names_no_stamps", 0, text)
+        elif choice.rate:
+            problems.add("rate_unused", 0, f"the names in {path} are stamps, so --rate has no effect")
         order = sorted(range(len(files)), key=stamps.__getitem__)  # fractions differ in their digits
         super().__init__(path, [files[i] for i in order], [stamps[i] for i in order], problems=problems)
 
@@ -100,11 +104,12 @@ class Video:
         self._rate = video.get(cv2.CAP_PROP_FPS)
         count = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
         video.release()
-        if not 0.1 <= self._rate <= 10_000:
-            self.problems.add(
-                "no_rate", 0, f"{path} gives no frame rate: {choice.rate:g} per second are assumed"
-            )
+        if choice.rate:
             self._rate = choice.rate
+        elif not 0.1 <= self._rate <= 10_000:
+            text = f"{path} gives no frame rate: {RATE:g} per second are assumed, --rate says another number"
+            self.problems.add("no_rate", 0, text)
+            self._rate = RATE
         self._count = count if 0 < count <= MOST_FRAMES else 0
 
     def _open(self) -> cv2.VideoCapture:
