@@ -106,6 +106,7 @@ def write_own(folder: Path, sequence: Sequence, plugin=None, compression=None, k
             "/front/image_raw": "sensor_msgs/msg/Image",
             "/rear/image_raw": "sensor_msgs/msg/Image",
             "/robot/pose": f"geometry_msgs/msg/{kind}",
+            "/robot/silent": f"geometry_msgs/msg/{kind}",
         }
         connections = {t: writer.add_connection(t, name, typestore=store) for t, name in topics.items()}
 
@@ -139,6 +140,7 @@ def test_topics_are_guessed_or_named(sequence: Sequence, tmp_path: Path) -> None
         (Choice(topic="/side"), "no topic /side; topics with images: /a/depth/image_raw, /front"),
         (Choice(topic="/robot/pose"), "no images"),
         (Choice(truth="/side"), "no file and no topic; topics with poses: /robot/pose"),
+        (Choice(truth="/robot/silent"), "/robot/silent, the truth that was asked for, has no message"),
         (Choice(truth="/front/image_raw"), "no poses"),
     ):
         with pytest.raises(SourceError, match=words):

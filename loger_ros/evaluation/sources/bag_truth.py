@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -49,15 +49,18 @@ class BagTruth:
         return self._made
 
     def refuse_unknown(self, reader: Any) -> None:
-        """Frames that were said and are not there: told before the run, not after it."""
+        """A topic or frames that were said and are not there: told before the run, not after it."""
         try:
             if self._topic and self._choice.truth_frame:
                 self.mount(reader, self._choice.truth_frame, self._topic, named=True)
             there = self._transforms(reader) if self._frames[0] else set()
+            silent = bool(self._choice.truth) and next(self._messages(reader), None) is None
         except SourceError:
             raise
         except Exception:  # of a damaged bag, which is told where it is read
             return
+        if silent:
+            raise SourceError(f"{self._topic}, the truth that was asked for, has no message in this bag")
         if self._frames[0] and self._frames not in there:
             offered = ", ".join(f"{parent}:{child}" for parent, child in sorted(there)[:MOST_OFFERED])
             raise SourceError(
@@ -65,11 +68,14 @@ class BagTruth:
                 f"with --truth {self._topic}:PARENT:CHILD"
             )
 
+    def _messages(self, reader: Any) -> Iterator[Any]:
+        """Of the topic: (connection, time, data)."""
+        return iter(reader.messages([c for c in reader.connections if c.topic == self._topic]))
+
     def _transforms(self, reader: Any) -> set[tuple[str, str]]:
         """(parent, child) of all, or of those up to the one that is wanted."""
         there: set[tuple[str, str]] = set()
-        connections = [c for c in reader.connections if c.topic == self._topic]
-        for connection, _, data in reader.messages(connections):
+        for connection, _, data in self._messages(reader):
             sent = reader.deserialize(data, connection.msgtype).transforms
             there |= {(each.header.frame_id, each.child_frame_id) for each in sent}
             if self._frames in there:
@@ -99,9 +105,8 @@ class BagTruth:
         poses: list[np.ndarray] = []
         body = ""
         kind = self._types[self._topic]
-        connections = [c for c in reader.connections if c.topic == self._topic]
         try:
-            for connection, _, data in reader.messages(connections):
+            for connection, _, data in self._messages(reader):
                 message = reader.deserialize(data, connection.msgtype)
                 for stamp, pose, child in _poses(message, kind, self._frames):
                     body = body or child
