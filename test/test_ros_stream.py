@@ -161,6 +161,21 @@ def test_a_stamp_that_leaps_ahead_is_dropped_unless_the_next_one_agrees() -> Non
         assert camera.statistics.dropped["stamped_ahead"] == 5 - len(taken)
 
 
+def test_a_lone_stamp_far_behind_is_dropped_too() -> None:
+    second, now = 10**9, 100 * 10**9
+    for stamps, taken in (
+        ((100, 50, 101, 102), [100, 101, 102]),
+        ((100, 50, 51, 52, 101), [100, 51, 52, 101]),
+        ((50, 51, 100), [50, 51, 100]),  # a bag without its clock
+        ((3600, 50, 51, 3601, 3602), [51, 3602]),
+    ):
+        camera = camera_stream(config=NodeConfig(input=InputConfig(undistort=False)), now=lambda: now)
+        for stamp in stamps:
+            camera.intake.image(image_message(header(stamp * second, "camera"), frame(stamp).image, "rgb8"))
+        assert [camera.queue.get(0).stamp // second for _ in range(len(camera.queue))] == taken
+        assert sum(camera.statistics.dropped.values()) == len(stamps) - len(taken)
+
+
 def test_an_image_without_a_stamp_is_dropped_unless_time_begins() -> None:
     clock = [100 * 10**9]
     camera = camera_stream(config=NodeConfig(input=InputConfig(undistort=False)), now=lambda: clock[0])

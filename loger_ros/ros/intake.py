@@ -20,7 +20,7 @@ from loger_ros.types import Camera, Frame
 MEND_CAMERA_INFO = "Mend camera_info, or set input.undistort to false"
 IMAGE_MODES = 8  # whose calibrations are remembered
 FAR_AWAY = 60.0  # s between an image's stamp and the clock that make us wonder
-LEAP = 10.0  # s ahead of the clock: /tf forgets what is older, so it would hear nothing of ours until then
+LEAP = 10.0  # s off the clock: /tf forgets what is older than what it has, and so would hear nothing of ours
 GLANCE = 64  # rows or columns of an image that are looked at, about
 LEAST_CONTRAST = 16  # of 255, all that an image of 12 bits in 16 has
 
@@ -55,7 +55,7 @@ class Intake:
         # the shape of the images when camera_info came; (): of those to come; None: it is to come anew
         self._calibrated: tuple[int, ...] | None = None
         self._first_image: float | None = None  # monotonic
-        self._ahead = False  # was the newest image stamped that far ahead of the clock?
+        self._side: int | None = None  # of the clock, of the newest stamp: 1 far behind, -1 far ahead, 0 near
 
     def image(self, message: Any) -> None:
         self._statistics.happened("image")
@@ -144,11 +144,16 @@ class Intake:
             self._drop("no_stamp", stamp, text)
             return
         if now and self._leaps(away):
-            text = (
-                f"an image is stamped {-away:.0f} s ahead of the clock, unlike the one before, and is "
-                "dropped: /tf would ignore all that comes until then; mend the clock of the camera"
+            side, harm = (
+                ("behind", "the memory would begin anew for it, and once more for the next one")
+                if away > 0
+                else ("ahead of", "/tf would ignore all that comes until then")
             )
-            self._drop("stamped_ahead", stamp, text)
+            text = (
+                f"an image is stamped {abs(away):.0f} s {side} the clock, unlike the one before, and is "
+                f"dropped: {harm}; mend the clock of the camera"
+            )
+            self._drop(f"stamped_{side.split()[0]}", stamp, text)
             return
         if now and abs(away) > FAR_AWAY:  # a simulated clock begins with 0, which the node tells by itself
             text = (
@@ -171,9 +176,14 @@ class Intake:
             self._wake()
 
     def _leaps(self, away: float) -> bool:
-        """Is it the first that is far ahead? A second one is believed. A replay has to lose nothing."""
-        before, self._ahead = self._ahead, away < -LEAP
-        return self._ahead and not before and self._config.queue.policy != "keep_all"
+        """Is it the first that is so far off on that side? A second one is believed.
+
+        So is the very first image behind, as of a bag without its clock. A replay has to lose nothing.
+        """
+        before, self._side = self._side, (away > LEAP) - (away < -LEAP)
+        if not self._side or self._side == before or (before is None and self._side > 0):
+            return False
+        return self._config.queue.policy != "keep_all"
 
     def _waits_for_calibration(self, stamp: int) -> bool:
         """A stream had better not begin without, so its first frames wait for camera_info."""
