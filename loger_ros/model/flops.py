@@ -38,7 +38,7 @@ def step_flops(
     fast_heads, inner = dim // head_dim, head_dim * expansion
     product = 2 * chunk * dim * inner  # tokens times one fast matrix, over all heads
     orthogonalise = 3 * fast_heads * config.num_muon_update_steps * 2 * head_dim**2 * (2 * inner + head_dim)
-    learn = 2 * product + config.ttt_update_steps * (4 * product + orthogonalise)
+    learn = config.ttt_update_steps * (6 * product + orthogonalise)
     rates = 3 * fast_heads + int(config.use_momentum)
     fast_layer = 2 * chunk * dim * (4 * dim + 1) + 3 * product
     if update:
