@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,6 +70,24 @@ def test_a_damaged_static_transform_costs_itself_alone(sequence: Sequence, tmp_p
     np.testing.assert_allclose(source.truth().T_map_camera, sequence.T_world_camera, atol=1e-9)
     assert source.problems.counts.keys() == {"tf_static_broken"}
     assert source.camera.T_base_camera is not None
+
+
+def test_static_transforms_in_a_broken_place_cost_the_mounting_alone(
+    bag: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = rosbags.AnyReader.messages
+
+    def messages(reader: object, connections: list, *others: object, **named: object) -> Iterator:
+        if any(connection.topic == "/tf_static" for connection in connections):
+            raise ValueError("database disk image is malformed")
+        return read(reader, connections, *others, **named)
+
+    monkeypatch.setattr(rosbags.AnyReader, "messages", messages)
+    source = open_source(bag)
+    assert len(source.truth()) == len(source)
+    told = [event.message for event in source.problems.recent if event.name == "tf_static_broken"]
+    assert "/tf_static cannot be read to its end (database disk image is malformed)" in told
+    assert source.problems.counts["truth_not_of_camera"] == 1
 
 
 def test_a_single_storage_file_is_a_bag(bag: Path, sequence: Sequence, tmp_path: Path) -> None:

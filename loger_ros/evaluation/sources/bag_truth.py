@@ -203,7 +203,7 @@ def _static_edges(reader: Any, problems: EventLog) -> Edges:
     if not connections:
         return edges
     count = 0
-    for connection, _, data in reader.messages(connections):
+    for connection, data in _readable(reader, connections, problems):
         try:
             transforms = reader.deserialize(data, connection.msgtype).transforms
         except Exception as error:  # of rosbags, in types that are its own
@@ -219,6 +219,15 @@ def _static_edges(reader: Any, problems: EventLog) -> Edges:
         if count > MOST_EDGES:
             break
     return edges
+
+
+def _readable(reader: Any, connections: list[Any], problems: EventLog) -> Iterator[tuple[Any, bytes]]:
+    """Up to where the file is damaged."""
+    try:
+        for connection, _, data in reader.messages(connections):
+            yield connection, data
+    except Exception as error:
+        problems.add("tf_static_broken", 0, f"/tf_static cannot be read to its end ({error})")
 
 
 def _path(edges: Edges, start: str, goal: str) -> np.ndarray | None:
