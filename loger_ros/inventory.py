@@ -16,6 +16,8 @@ from pathlib import Path
 
 OLDEST_TORCH = (2, 4)
 OPENCV_CURE = "pip install opencv-python-headless, or apt install python3-opencv"
+JETSONS = {53, 62, 72, 87, 101}  # compute capabilities: no code of their neighbours runs on them
+THOR = (101, 110)  # was called by the first, is by the second
 PYTHONS = ((3, 10), (3, 13))  # oldest and newest that are tested
 
 
@@ -68,8 +70,8 @@ def device() -> Finding:
             properties = torch.cuda.get_device_properties(0)
             name = f"cuda, {properties.name}"
             free, total = torch.cuda.mem_get_info(0)
-        except RuntimeError as error:
-            cure = "another process may hold all of the GPU's memory: see nvidia-smi"
+        except Exception as error:  # torch's own kinds, too
+            cure = "see nvidia-smi and dmesg: another process may hold all of the GPU's memory"
             reason = str(error).partition("\n")[0]
             return Finding("device", f"{name}: {reason}", Verdict.WRONG, cure)
         value = (
@@ -98,17 +100,21 @@ def device() -> Finding:
 
 
 def runs_on(built: list[str], major: int, minor: int) -> bool:
-    """sm_86 is code for 8.6 to 8.9; compute_90 becomes code for 9.0 and all that came later."""
-    for kind, _, version in (entry.partition("_") for entry in built):
-        digits = re.match(r"\d+", version)
-        if digits is None:
+    """sm_86 is code for 8.6 and 8.9; compute_90 becomes code for 9.0 and all that came later."""
+    wanted, known = 10 * major + minor, False
+    for entry in built:
+        kind, _, version = entry.partition("_")
+        found = re.fullmatch(r"(\d+)([a-z]?)", version)
+        if found is None or kind not in ("sm", "compute"):  # of another maker
             continue
-        its_major, its_minor = divmod(int(digits[0]), 10)
-        if (kind == "sm" and its_major == major and its_minor <= minor) or (
-            kind == "compute" and (its_major, its_minor) <= (major, minor)
-        ):
+        known, its, alone = True, int(found[1]), bool(found[2]) or {int(found[1]), wanted} & JETSONS
+        if its == wanted or (its, wanted) == THOR:
             return True
-    return not built
+        if kind == "compute" and not found[2] and its < wanted:
+            return True
+        if kind == "sm" and not alone and its // 10 == major and its < wanted:
+            return True
+    return not known
 
 
 def numpy() -> Finding:

@@ -127,7 +127,7 @@ def test_a_cv_bridge_is_tried_with_this_numpy(
     assert "cv_bridge" in finding.value
 
 
-def cuda_torch(memory: object, built: tuple[str, ...] = ("sm_80", "sm_90")) -> SimpleNamespace:
+def cuda_torch(memory: object, built: tuple[str, ...] = ("sm_87",)) -> SimpleNamespace:
     properties = SimpleNamespace(name="NVIDIA Something", major=8, minor=7)
     cuda = SimpleNamespace(
         is_available=lambda: True,
@@ -160,10 +160,12 @@ def test_a_gpu_that_cannot_be_used_is_wrong(monkeypatch: pytest.MonkeyPatch) -> 
     ("built", "runs"),
     [
         (("sm_70", "sm_87"), True),
-        (("sm_50", "sm_80"), True),
+        (("sm_80", "sm_90"), False),  # as PyPI's for other machines: a Jetson takes nobody's code
         (("sm_75", "compute_75"), True),
         (("sm_90a", "sm_100", "compute_90"), False),
+        (("compute_87a",), True),
         (("sm_89", "sm_75"), False),
+        (("gfx90a",), True),  # not of CUDA
         ((), True),  # nobody says
     ],
 )
@@ -174,6 +176,22 @@ def test_a_torch_without_code_for_the_gpu_is_wrong(
     finding = inventory.device()
     assert (finding.verdict is Verdict.FINE) == runs
     assert runs or finding.cure.startswith(f"this torch has code for {', '.join(built)} only")
+
+
+def test_code_for_a_gpu_runs_on_the_later_ones_of_its_generation_alone() -> None:
+    for code, gpu, runs in (
+        ("sm_80", (8, 6), True),
+        ("sm_86", (8, 9), True),
+        ("sm_86", (8, 0), False),
+        ("sm_90", (10, 0), False),
+        ("sm_90a", (9, 0), True),
+        ("sm_100a", (10, 3), False),
+        ("compute_90", (12, 0), True),
+        ("compute_90a", (12, 0), False),
+        ("compute_120", (9, 0), False),
+        ("sm_101", (11, 0), True),
+    ):
+        assert inventory.runs_on([code], *gpu) == runs, (code, gpu)
 
 
 def test_a_damaged_checkpoint_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
