@@ -49,8 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _of_gpu(error: RuntimeError) -> bool:
-    """Of a GPU that is lost: said in one line, since a traceback tells no more."""
-    from loger_ros.failures import is_of_gpu, reason_of  # torch takes seconds, and some commands need none
+    """Of the GPU: said in one line, since a traceback tells no more."""
+    if "torch" not in sys.modules:  # it takes seconds, and some commands need none
+        return False
+    from loger_ros.failures import is_of_gpu, reason_of
 
     if found := is_of_gpu(error):
         print(f"loger: {reason_of(error)}", file=sys.stderr)

@@ -108,6 +108,9 @@ def _count(args: argparse.Namespace, variants: list[Variant]) -> int:
     if config is None:
         print("loger bench model: --count is of a preset or a training recipe", file=sys.stderr)
         return 2
+    if unread := [variant.text for variant in variants if variant.text not in _DTYPES]:
+        print(f"loger bench model: --count is of a dtype alone, not {unread[0]}", file=sys.stderr)
+        return 2
     width, height = args.size
     print(
         f"model {args.model}, {width}x{height}, chunks that share {args.overlap} frames, images encoded one "
@@ -116,11 +119,10 @@ def _count(args: argparse.Namespace, variants: list[Variant]) -> int:
     print(f"{'frames':>6} {'dtype':10} {'TFLOP/chunk':>11} {'weights GB':>10} {'beside them at most GB':>22}")
     for frames in args.frames:
         flops = sum(step_flops(config, frames, (height, width), history_frames=frames).values())
-        for dtype in dict.fromkeys(variant.dtype for variant in variants):
+        for name, dtype in {variant.text: variant.dtype for variant in variants}.items():
             overlap = min(args.overlap, frames - 1)
             weights, beside = footprint(config, dtype, (height, width), frames, overlap)
-            name = str(dtype).removeprefix("torch.")
-            print(f"{frames:6} {name:10} {flops / 1e12:11.4g} {weights / 1e9:10.2f} {beside / 1e9:22.2f}")
+            print(f"{frames:6} {name:10} {flops / 1e12:11.4g} {weights / 1e9:10.3g} {beside / 1e9:22.3g}")
     return 0
 
 

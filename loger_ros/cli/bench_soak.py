@@ -42,8 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.log.exists():
-        raise ValueError(f"{args.log} exists: choose another --log, or remove it")
+    for file in (args.log, args.log.with_suffix(".png")):
+        if file.exists():
+            raise ValueError(f"{file} exists: choose another --log, or remove it")
     from loger_ros.ros.bench.trial import PATIENCE, Ended, Trial, trial
     from loger_ros.world.playback import BYTES, MOST_KEPT
 
@@ -121,12 +122,9 @@ def column(rows: list[dict[str, float | str]], name: str) -> np.ndarray:
 def picture(rows: list[dict[str, float | str]], path: Path) -> None:
     """Where matplotlib is installed; the log has everything it shows."""
     try:
-        import matplotlib
-    except ImportError:
+        from matplotlib.figure import Figure
+    except Exception:  # also of one that is built for another NumPy
         return
-    matplotlib.use("agg")
-    from matplotlib.figure import Figure
-
     minutes = column(rows, "seconds") / 60
     figure = Figure(figsize=(13, 3.2), layout="constrained")
     memory, rate, lost = figure.subplots(1, 3)
