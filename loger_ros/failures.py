@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import torch
 
-# Of a CPU, of CUDA itself, and of its libraries.
-FULL = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
-UNBUILT = "no kernel image is available"
-LOST = ("CUDA error", "cuDNN error", "CUBLAS_STATUS_", "CUDNN_STATUS_")
+FULL = (
+    "can't allocate memory",  # of a CPU
+    "CUDA error: out of memory",
+    "CUDA driver error: out of memory",
+    "NVML_SUCCESS == r",  # how a Jetson says it
+    "_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",  # no room for what cuBLAS itself needs
+)
+OF_GPU = ("CUDA error", "CUDA driver error", "cuDNN error", "CUBLAS_STATUS_", "CUDNN_STATUS_")
+UNFIT = ("no kernel image", "unsupported toolchain", "invalid device function", "_STATUS_NOT_SUPPORTED")
 SMALLER = "lower chunk_size or resolution"
 
 
@@ -25,17 +31,26 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_of_gpu(error: BaseException) -> bool:
-    """Of a GPU that computes nothing more for this process, whatever it is asked."""
     return (
         isinstance(error, RuntimeError)
         and not is_out_of_memory(error)
-        and any(words in str(error) for words in LOST)
+        and any(words in str(error) for words in OF_GPU)
     )
 
 
-def loses_gpu(error: BaseException) -> bool:
-    """Another process may have it again."""
-    return is_of_gpu(error) and UNBUILT not in str(error)
+def loses_gpu(error: BaseException, device: torch.device) -> str:
+    """Why this process computes nothing more; empty where it does, or where another one would not either."""
+    if not is_of_gpu(error) or _is_unfit(error) or works(device):
+        return ""
+    return f"{first_line(error)}: the GPU is lost to this process. See dmesg and nvidia-smi"
+
+
+def works(device: torch.device) -> bool:
+    """Most errors of CUDA leave a process that computes nothing more, some one that goes on: this tells."""
+    try:
+        return float(torch.ones(1, device=device) + 1) == 2
+    except RuntimeError as error:
+        return is_out_of_memory(error)
 
 
 def reason_of(error: BaseException, smaller: str = SMALLER) -> str:
@@ -43,8 +58,12 @@ def reason_of(error: BaseException, smaller: str = SMALLER) -> str:
     first = first_line(error)
     if is_out_of_memory(error):
         return f"out of memory ({first}): {smaller}"
-    if loses_gpu(error):
-        return f"{first}: the GPU is lost to this process. See dmesg and nvidia-smi, and start it again"
-    if is_of_gpu(error):
-        return f"{first}: this torch is not built for this GPU; install one that is (see loger doctor)"
-    return f"{type(error).__name__}: {error}"
+    if not is_of_gpu(error):
+        return f"{type(error).__name__}: {error}"
+    if _is_unfit(error):
+        return f"{first}: this torch, the driver and the GPU do not fit each other (see loger doctor)"
+    return f"{first}: the GPU fails. See dmesg and nvidia-smi, and start this process again if it goes on"
+
+
+def _is_unfit(error: BaseException) -> bool:
+    return any(words in str(error) for words in UNFIT)

@@ -103,6 +103,18 @@ def test_faults_on_the_way_cost_only_what_they_hit(folder: Path, monkeypatch: py
     assert run.events.counts == {"camera_unusable": 1, "frame_failed": 1, "reading_failed": 1}
 
 
+def test_a_lost_gpu_is_a_message_that_names_the_poses_so_far(folder: Path, tmp_path: Path) -> None:
+    def fail(frames: int) -> None:
+        if frames == 11:
+            raise RuntimeError("CUDA error: unknown error\nCompile with TORCH_USE_CUDA_DSA")
+
+    job = Job(str(folder), tmp_path / "out", "small", SETTINGS)
+    file = tmp_path / "out" / SO_FAR
+    with pytest.raises(SourceError, match=rf"^CUDA error: unknown error: the GPU fails[^\n]*{file}$"):
+        evaluate(job, small_model(), fail)
+    assert len(read_journal(file)) == 9
+
+
 def test_a_run_that_is_cut_off_leaves_its_poses(folder: Path, tmp_path: Path) -> None:
     def stop(frames: int) -> None:
         if frames == 11:

@@ -350,7 +350,7 @@ def test_bfloat16_is_not_for_gpus_before_ampere(monkeypatch, caplog, capability,
             getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)("CUDA out of memory. Tried"),
             r"out of memory \(CUDA out of memory. Tried\): its weights take 0\.00 GB in float32; make room",
         ),
-        (RuntimeError("CUDA error: unknown error\nmore"), "unknown error: the GPU is lost to this process"),
+        (RuntimeError("CUDA error: unknown error\nmore"), "unknown error: the GPU fails"),
     ],
 )
 def test_a_gpu_without_room_or_life_is_a_message(error, said, monkeypatch):

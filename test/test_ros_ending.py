@@ -88,15 +88,22 @@ def asked(tester: Tester, kind: type, service: str, request: Any) -> Future:
 
 LOST = """
 import sys
+import loger_ros.failures as failures
+import loger_ros.ros.loger_node as loger_node
+from loger_ros.model.checkpoint import Checkpoint
 from loger_ros.ros.network import WatchedModel
-from loger_ros.ros.node import main
-done, steps = WatchedModel.step, iter(range(2))
+done, steps = WatchedModel.step, iter(range({steps}))
+def lost(*_):
+    raise RuntimeError("CUDA error: unspecified launch failure\\nCompile with TORCH_USE_CUDA_DSA")
 def step(*arguments, **options):
     if next(steps, None) is None:
-        raise RuntimeError("CUDA error: unspecified launch failure\\nCompile with TORCH_USE_CUDA_DSA")
+        failures.works, loger_node.network_values = (lambda device: False), lost
+        lost()
     return done(*arguments, **options)
 WatchedModel.step = step
-sys.exit(main())
+if not {steps}:
+    failures.works, Checkpoint.copy = (lambda device: False), lost
+sys.exit(loger_node.run())
 """
 
 
@@ -107,18 +114,73 @@ def test_a_lost_gpu_ends_it_so_that_another_process_can_begin(
     tester = Tester(ros_domain)
     tester.hear(interface.DIAGNOSTICS)
     try:
-        with node_process(ros_environment, python=("-c", LOST), **settings) as process:
+        with node_process(ros_environment, python=("-c", LOST.format(steps=2)), **settings) as process:
             tester.process = process
             stamps = tester.send_images(pictures(10), SECOND)  # the third chunk fails
             assert process.wait(60) == 4
             said = said_by(process)
             assert "loger: CUDA error: unspecified launch failure: the GPU is lost to this process" in said
+            assert "the node cannot tell how it is" not in said
             assert "Traceback" not in said
             assert "TORCH_USE_CUDA_DSA" not in said
             tester.process = None
         tester.wait(lambda: "the GPU is lost" in tester.health("node").get("message", ""))
         assert tester.health("node")["level"] == "2"
         assert list(read_journal(tmp_path / "journal.tum").stamps) == stamps[:7]
+    finally:
+        tester.close()
+
+
+@pytest.mark.parametrize("moment", ["loading", "the last chunk"])
+def test_a_gpu_lost_at_either_end_ends_it_too(
+    ros_environment: dict[str, str], ros_domain: int, tmp_path: Path, moment: str
+) -> None:
+    program = LOST.format(steps=0 if moment == "loading" else 1)
+    tester = Tester(ros_domain)
+    try:
+        with node_process(
+            ros_environment, python=("-c", program), **SETTINGS, output__folder=tmp_path
+        ) as process:
+            if moment != "loading":
+                tester.process = process
+                tester.hear(interface.DIAGNOSTICS)
+                tester.send_images(pictures(CHUNK + 2), SECOND)
+                tester.wait(lambda: tester.health().get("frames_processed") == str(CHUNK + 2))
+                assert tester.transition("deactivate")
+                tester.process = None  # it may end before it answers
+                cleanup = ChangeState.Request(transition=Transition(label="cleanup"))
+                asked(tester, ChangeState, "change_state", cleanup)
+            assert process.wait(60) == 4, said_by(process)
+            assert "loger: CUDA error: unspecified launch failure: the GPU is lost" in said_by(process)
+    finally:
+        tester.close()
+
+
+FREED = """
+import gc, sys
+import loger_ros.ros.loger_node as loger_node
+from loger_ros.model import LoGeR
+done = loger_node.LogerNode.end_session
+def end_session(*arguments, **options):
+    ended = done(*arguments, **options)
+    left = sum(isinstance(thing, LoGeR) for thing in gc.get_objects())
+    print("networks left:", left, file=sys.stderr, flush=True)
+    return ended
+loger_node.LogerNode.end_session = end_session
+sys.exit(loger_node.run())
+"""
+
+
+def test_cleanup_frees_the_network(ros_environment: dict[str, str], ros_domain: int, tmp_path: Path) -> None:
+    tester = Tester(ros_domain)
+    try:
+        with node_process(ros_environment, python=("-c", FREED), output__folder=tmp_path) as process:
+            tester.process = process
+            tester.wait(lambda: tester.state() == "active")
+            assert tester.transition("deactivate")
+            assert tester.transition("cleanup")
+            assert "networks left: 0" in said_by(process)
+            end(process)
     finally:
         tester.close()
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from fake_model import FakeModel
 from test_stream_reconstructor import clip
 
 from loger_ros.events import EventLog
-from loger_ros.failures import reason_of
+from loger_ros.failures import loses_gpu, reason_of
 from loger_ros.mapping.journal import Journal, read_journal
 from loger_ros.stream import Reconstructor
 from loger_ros.stream.inference import Answer
@@ -169,23 +170,39 @@ def test_a_lost_gpu_is_told_in_one_line_with_the_cure():
     (event,) = events.recent
     assert event.name == "chunk_lost"
     assert "\n" not in event.message
-    assert "unspecified launch failure: the GPU is lost to this process. See dmesg" in event.message
+    assert "unspecified launch failure: the GPU fails. See dmesg" in event.message
 
 
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (LOST_GPU, "CUDA error: unspecified launch failure: the GPU is lost to this process. See dmesg"),
+        (LOST_GPU, "CUDA error: unspecified launch failure: the GPU fails. See dmesg"),
         (RuntimeError("CUDA error: out of memory\nmore"), "out of memory (CUDA error: out of memory): x"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), "out of memory (CUDA error: CUBLAS_STAT"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling c"), "out of memory (CUDA"),
+        (RuntimeError("CUDA driver error: out of memory"), "out of memory (CUDA driver"),
+        (RuntimeError("NVML_SUCCESS == r INTERNAL ASSERT FAILED at c"), "out of memory (NVML"),  # of a Jetson
         (RuntimeError("CUDA error: no kernel image is available for execution"), "(see loger doctor)"),
-        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "the GPU is lost"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling c"), "(see loger doctor)"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "the GPU fails"),
         (ValueError("CUDA error is a word"), "ValueError: CUDA error is a word"),
         (KeyError("name"), "KeyError: 'name'"),
     ],
 )
 def test_what_an_error_means(error, said):
     assert said in reason_of(error, "x")
+
+
+def test_a_gpu_is_lost_where_it_computes_nothing_more(monkeypatch):
+    cpu = torch.device("cpu")
+    assert loses_gpu(LOST_GPU, cpu) == "", "it computes"
+    for full, lost in ((False, True), (True, False)):
+        answer = OUT_OF_MEMORY("CUDA out of memory") if full else RuntimeError("CUDA error: the same")
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, "ones", Mock(side_effect=answer))
+            assert ("the GPU is lost to this process" in loses_gpu(LOST_GPU, cpu)) == lost
+            assert not loses_gpu(RuntimeError("CUDA error: no kernel image is available"), cpu)
+            assert not loses_gpu(RuntimeError("something else"), cpu)
 
 
 def test_another_error_is_passed_on_and_the_stream_is_usable_after_it(tmp_path):

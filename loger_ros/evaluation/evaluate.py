@@ -27,6 +27,7 @@ from loger_ros.evaluation.run import Progress, Run, Settings, run_of, run_source
 from loger_ros.evaluation.sources import Choice, Source, SourceError, kitti, open_source, spires, vbr
 from loger_ros.evaluation.sources.formats import MARK, METRICS
 from loger_ros.events import EventLog
+from loger_ros.failures import is_of_gpu, reason_of
 from loger_ros.files import sha256_of
 from loger_ros.mapping.journal import Journal
 from loger_ros.mapping.trajectory_files import read_tum
@@ -141,9 +142,14 @@ def evaluate(
     metrics["model"]["dtype"] = job.dtype
     metrics |= {"choice": _as_opened(job.choice), "job": job.fingerprint}
     with journal_in(job.folder, source.problems) as journal:
-        run = run_source(
-            source, model, job.settings, tolerance=job.tolerance, journal=journal, progress=progress
-        )
+        try:
+            run = run_source(
+                source, model, job.settings, tolerance=job.tolerance, journal=journal, progress=progress
+            )
+        except RuntimeError as error:
+            if not is_of_gpu(error):
+                raise
+            raise SourceError(f"{reason_of(error)}. The poses so far are in {job.folder / SO_FAR}") from error
         if len(run.trajectory):
             return _reported(job, source, run, metrics)
     raise no_poses(job, source, run)

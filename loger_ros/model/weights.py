@@ -172,10 +172,10 @@ def _fill(model: LoGeR, checkpoint: Checkpoint, dtype: torch.dtype, device: torc
             held_dtype(name, products, dtype).itemsize * tensor.numel()
             for name, tensor in checkpoint.tensors.items()
         )
-        smaller = (
-            f"its weights take {needed / 1e9:.2f} GB in {kind}; make room on {device}, or choose bfloat16, "
-            "float16 or another device"
-        )
+        state.clear()  # who asks for room may not fill it
+        half = "half precision or " if dtype.itemsize > 2 else ""
+        room = f"make room on {device}, or choose {half}another device"
+        smaller = f"its weights take {needed / 1e9:.2f} GB in {kind}; {room}"
         raise CheckpointError(f"{checkpoint.path}: {reason_of(error, smaller)}") from error
     if broken:
         raise CheckpointError(

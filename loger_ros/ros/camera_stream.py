@@ -106,10 +106,11 @@ class CameraStream:
         try:
             yield
         except Exception as error:
-            reason = reason_of(error)
-            self.events.add("frame_failed", stamp, reason)
-            if loses_gpu(error):
-                self.gpu_lost = reason
+            self._failed("frame_failed", stamp, error)
+
+    def _failed(self, name: str, stamp: int, error: Exception) -> None:
+        self.events.add(name, stamp, reason_of(error))
+        self.gpu_lost = self.gpu_lost or loses_gpu(error, self._model.device)
 
     def _push(self, frame: Frame) -> None:
         started = time.perf_counter()
@@ -323,7 +324,7 @@ class CameraStream:
                     self._hand_out(update)
             self.outputs.path(at_once=True)
         except Exception as error:
-            self.events.add("last_chunk_lost", 0, reason_of(error))
+            self._failed("last_chunk_lost", 0, error)
 
     def close(self) -> None:
         self.queue.close()

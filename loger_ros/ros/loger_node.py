@@ -24,6 +24,7 @@ from tf2_msgs.msg import TFMessage
 
 from loger_ros import inventory
 from loger_ros.config import ConfigError
+from loger_ros.failures import is_of_gpu, loses_gpu, reason_of
 from loger_ros.inventory import Finding, Verdict
 from loger_ros.ros.background import Background
 from loger_ros.ros.config import NetworkConfig, NodeConfig
@@ -59,7 +60,11 @@ def told(transition: Transition) -> Transition:
         try:
             return transition(self, state)
         except Exception as error:
-            self.problem = f"{transition.__name__} failed: {type(error).__name__}: {error}"
+            smaller = "make room on the device, or lower map.max_voxels"
+            self.problem = f"{transition.__name__} failed: {reason_of(error, smaller)}"
+            cause = error.__cause__ or error
+            if is_of_gpu(cause):
+                self.gpu_lost = loses_gpu(cause, self._device())
             if self.context.ok():  # else a signal has ended it, which is no fault
                 self.get_logger().error(self.problem)
             return FAILURE
@@ -77,6 +82,7 @@ class LogerNode(LifecycleNode):
         self._session: Session | None = None
         self._settings = Parameters(self, self._settings_changed)
         self._findings: list[Finding] = []
+        self.gpu_lost, self._lost_told = "", False  # why; on /diagnostics, too
         self._state = "unconfigured"
         self.problem = ""
         self.loader: Background | None = None  # of the newest network
@@ -176,6 +182,7 @@ class LogerNode(LifecycleNode):
         if session is None:
             return True
         session.finish(in_a_hurry)  # a signal that cuts this short leaves the session to the process's end
+        self.gpu_lost = self.gpu_lost or session.gpu_lost
         self._session = None
         session.close()
         del session
@@ -216,6 +223,13 @@ class LogerNode(LifecycleNode):
         if large.cure:
             self.get_logger().warning(f"large messages: {large.reason}; {large.cure}")
 
+    def _device(self) -> torch.device:
+        """Where the network is, or would be."""
+        name = self._settings.network().device
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device(name)
+
     def _load(self, settings: NetworkConfig) -> Any:
         """In a thread, so that the diagnostics go on: a large checkpoint takes half a minute."""
         loaded: list[Any] = []
@@ -234,7 +248,7 @@ class LogerNode(LifecycleNode):
             self._publish_diagnostics()
         if not loaded:
             raise RuntimeError("interrupted while the network was loaded")
-        (result,) = loaded
+        result = loaded.pop()  # nothing else may hold the network, or it is never freed
         if isinstance(result, Exception):
             raise result
         count = sum(parameter.numel() for parameter in result.parameters())
@@ -247,17 +261,21 @@ class LogerNode(LifecycleNode):
     # ---- diagnostics ------------------------------------------------------------------------------
 
     def _look_after(self) -> None:
-        lost = "" if self._session is None else self._session.gpu_lost
-        if lost:
-            self.problem = lost
+        if self._lost_told:
+            raise GpuLost(self.gpu_lost)
+        if self._session is not None:
+            self.gpu_lost = self.gpu_lost or self._session.gpu_lost
         self._publish_diagnostics()
-        if lost:
-            raise GpuLost(lost)
+        self._lost_told = bool(self.gpu_lost)
 
     def _publish_diagnostics(self) -> None:
         if not self.context.ok():
             return
-        statuses = told_anyway(f"{self.get_name()}: node", self._state, self._statuses)
+        name = f"{self.get_name()}: node"
+        statuses = told_anyway(name, self._state, self._statuses)
+        if self.gpu_lost:  # nothing else can be asked of it
+            troubles = [Trouble(DiagnosticStatus.ERROR, self.gpu_lost)]
+            statuses = [status_message(name, "", troubles, self._state, {"state": self._state})]
         array = DiagnosticArray(status=statuses)
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)
