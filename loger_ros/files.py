@@ -8,9 +8,12 @@ import glob
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+JUST_MADE = 10.0  # s: may not be locked yet
 
 # Asked for while nothing else runs: for a moment it is another one for the whole process.
 _UMASK = os.umask(0o077)
@@ -19,10 +22,16 @@ os.umask(_UMASK)
 
 @contextlib.contextmanager
 def appearing_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that gets its name when the block ends well, and leaves nothing behind otherwise."""
+    """A file to write that gets its name when the block ends well, and leaves nothing behind otherwise.
+
+    What a killed process left of an earlier one goes, too.
+    """
     if path.exists() and not path.is_file():  # root could put a file in the place of /dev/null
         raise FileExistsError(f"{path} is there and is no regular file: choose another name")
+    _remove_unfinished(path)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed: somebody writes it
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
@@ -68,10 +77,13 @@ def refuse_filled(folder: Path) -> None:
         )
 
 
-def remove_unfinished(path: Path) -> None:
-    """What processes left that were killed in ``appearing_whole``; only for who alone writes ``path``."""
+def _remove_unfinished(path: Path) -> None:
+    """Where nobody writes it any more. Where a file system has no locks, all of it stays."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.{'?' * 8}"):  # as mkstemp names them
-        left.unlink(missing_ok=True)
+        with contextlib.suppress(OSError), left.open("rb") as file:
+            if time.time() - os.fstat(file.fileno()).st_mtime > JUST_MADE:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left.unlink()
 
 
 def locked(path: Path) -> int:

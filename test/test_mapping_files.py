@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loger_ros.events import EventLog
+from loger_ros.files import appearing_whole
 from loger_ros.geometry import exp_rotation, quaternion, rotation_of, transform
 from loger_ros.mapping import journal as journal_module
 from loger_ros.mapping.cloud import Cloud
@@ -360,6 +361,22 @@ def test_what_is_no_regular_file_is_not_replaced(tmp_path, make):
         write_ply(path, cloud(3))
     assert path.stat().st_mode == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_goes_and_what_is_being_written_stays(tmp_path):
+    path, other = tmp_path / "cloud.ply", tmp_path / ".cloud.pcd.k1ll_ed0"
+    left, new = (tmp_path / f".cloud.ply.{end}" for end in ("k1ll_ed0", "just_now"))
+    for file in (left, new, other):
+        file.write_bytes(b"half")
+    for file in (left, other):
+        os.utime(file, (0, 0))
+    with appearing_whole(path):
+        assert not left.exists()
+        (written,) = set(tmp_path.iterdir()) - {new, other}
+        os.utime(written, (0, 0))
+        write_ply(path, cloud(3))
+        assert written.exists()
+    assert set(tmp_path.iterdir()) == {path, new, other}
 
 
 def test_a_full_disk_leaves_the_older_file(tmp_path, monkeypatch):

@@ -107,6 +107,7 @@ def test_what_killed_saves_left_goes_but_not_what_others_write(begun):
     other = begun / ".notes.k1ll_ed0"
     for file in (*left, other):
         file.write_bytes(b"half")
+        os.utime(file, (0, 0))
     run = trainer_in(begun, minutes=0.0)
     lock = locked(begun / "lock")
     with pytest.raises(RunError):

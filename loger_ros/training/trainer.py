@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from loger_ros.failures import is_of_gpu, is_out_of_memory, reason_of
-from loger_ros.files import locked, remove_unfinished
+from loger_ros.files import locked
 from loger_ros.model import LoGeR, build_model, load_model
 from loger_ros.model.checkpoint import save_checkpoint
 from loger_ros.training.bank import Bank, RunError, make_bank
@@ -25,7 +25,7 @@ from loger_ros.training.initialise import initialise, open_memory, shut_memory
 from loger_ros.training.logbook import Logbook, Pending
 from loger_ros.training.optimisers import make_optimisers, set_rates
 from loger_ros.training.recipe import Recipe, Stage
-from loger_ros.training.states import STATE, read_state, recipe_of, write_state
+from loger_ros.training.states import read_state, recipe_of, write_state
 from loger_ros.training.student import Student
 from loger_ros.training.take_over import take_over
 from loger_ros.training.validation import Examiner
@@ -111,8 +111,6 @@ class Trainer:
                 f"{self.folder} is trained by another process already: wait for it, or train into another one"
             ) from None
         try:
-            for name in (STATE, "model.safetensors", "best.safetensors", "log.csv"):
-                remove_unfinished(self.folder / name)
             return self._train()
         finally:
             os.close(lock)
