@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+UNFINISHED = ".unfinished-"
 JUST_MADE = 10.0  # s: may not be locked yet
 
 # Asked for while nothing else runs: for a moment it is another one for the whole process.
@@ -29,16 +30,16 @@ def appearing_whole(path: Path) -> Iterator[BinaryIO]:
     if path.exists() and not path.is_file():  # root could put a file in the place of /dev/null
         raise FileExistsError(f"{path} is there and is no regular file: choose another name")
     _remove_unfinished(path)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}{UNFINISHED}")
     with contextlib.suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed: somebody writes it
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp makes files that only their owner can read
-        os.replace(temporary, path)
+            os.fsync(descriptor)
+            os.fchmod(descriptor, 0o666 & ~_UMASK)  # mkstemp makes files that only their owner can read
+            os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
@@ -79,11 +80,16 @@ def refuse_filled(folder: Path) -> None:
 
 def _remove_unfinished(path: Path) -> None:
     """Where nobody writes it any more. Where a file system has no locks, all of it stays."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.{'?' * 8}"):  # as mkstemp names them
-        with contextlib.suppress(OSError), left.open("rb") as file:
-            if time.time() - os.fstat(file.fileno()).st_mtime > JUST_MADE:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                left.unlink()
+    for left in path.parent.glob(f".{glob.escape(path.name)}{UNFINISHED}{'?' * 8}"):  # as mkstemp names them
+        with contextlib.suppress(OSError):
+            # To write: NFS locks nothing else.
+            descriptor = os.open(left, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
+            try:
+                if time.time() - os.fstat(descriptor).st_mtime > JUST_MADE:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    left.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def locked(path: Path) -> int:

@@ -364,19 +364,22 @@ def test_what_is_no_regular_file_is_not_replaced(tmp_path, make):
 
 
 def test_what_a_killed_process_left_goes_and_what_is_being_written_stays(tmp_path):
-    path, other = tmp_path / "cloud.ply", tmp_path / ".cloud.pcd.k1ll_ed0"
-    left, new = (tmp_path / f".cloud.ply.{end}" for end in ("k1ll_ed0", "just_now"))
-    for file in (left, new, other):
+    path = tmp_path / "cloud.ply"
+    names = ("ply.unfinished-k1ll_ed0", "ply.unfinished-just_now", "pcd.unfinished-k1ll_ed0", "ply.20261130")
+    left, new, *others = (tmp_path / f".cloud.{name}" for name in names)
+    for file in (left, new, *others):
         file.write_bytes(b"half")
-    for file in (left, other):
+    os.mkfifo(tmp_path / ".cloud.ply.unfinished-pipe_000")  # would wait for who writes
+    others.append(tmp_path / ".cloud.ply.unfinished-pipe_000")
+    for file in (left, *others[:-1]):
         os.utime(file, (0, 0))
     with appearing_whole(path):
         assert not left.exists()
-        (written,) = set(tmp_path.iterdir()) - {new, other}
+        (written,) = set(tmp_path.iterdir()) - {new, *others}
         os.utime(written, (0, 0))
         write_ply(path, cloud(3))
         assert written.exists()
-    assert set(tmp_path.iterdir()) == {path, new, other}
+    assert set(tmp_path.iterdir()) == {path, new, *others}
 
 
 def test_a_full_disk_leaves_the_older_file(tmp_path, monkeypatch):

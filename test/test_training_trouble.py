@@ -103,8 +103,8 @@ def test_a_run_has_one_trainer(begun):
 
 
 def test_what_killed_saves_left_goes_but_not_what_others_write(begun):
-    left = [begun / f".{name}.k1ll_ed0" for name in ("state.pt", "model.safetensors", "log.csv")]
-    other = begun / ".notes.k1ll_ed0"
+    left = [begun / f".{name}.unfinished-k1ll_ed0" for name in ("state.pt", "model.safetensors", "log.csv")]
+    other = begun / ".notes.unfinished-k1ll_ed0"
     for file in (*left, other):
         file.write_bytes(b"half")
         os.utime(file, (0, 0))
