@@ -183,6 +183,9 @@ def test_a_finished_run_knows_how_its_camera_was_given() -> None:
     assert choice_of_run(metrics) == choice
     del metrics["choice"]["camera_xyz"]
     assert choice_of_run(metrics).camera_xyz == (), "of a version before"
+    metrics["choice"]["rate"] = 10.0  # in which videos did not look at it
+    for kind, rate in (("video", 0.0), ("image folder", 10.0)):
+        assert choice_of_run(metrics | {"source": {"kind": kind}}).rate == rate
 
 
 def test_another_calibration_is_another_job(images: Path, calibration: Path, tmp_path: Path) -> None:

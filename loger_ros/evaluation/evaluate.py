@@ -26,6 +26,7 @@ from loger_ros.evaluation.report.folder import (
 from loger_ros.evaluation.run import Progress, Run, Settings, run_of, run_source
 from loger_ros.evaluation.sources import Choice, Source, SourceError, kitti, open_source, spires, vbr
 from loger_ros.evaluation.sources.formats import MARK, METRICS
+from loger_ros.evaluation.sources.images import Video
 from loger_ros.events import EventLog
 from loger_ros.failures import is_of_gpu, reason_of
 from loger_ros.files import sha256_of
@@ -108,6 +109,9 @@ def choice_of_run(metrics: dict[str, Any]) -> Choice:
     """How the recording of a finished run was opened."""
     try:
         values = dict(metrics["choice"])
+        before = values.pop("rate", Choice.rate)  # of a version in which a video did not look at it
+        is_video = metrics.get("source", {}).get("kind") == Video.kind
+        values["rate"] = values.pop("given_rate", Choice.rate if is_video else before)
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         return Choice(**(values | lists))
     except (KeyError, TypeError) as error:
@@ -118,7 +122,8 @@ def _as_opened(choice: Choice) -> dict[str, Any]:
     """Files are the same from wherever they are looked at."""
     given = {name: getattr(choice, name) for name in ("truth", "camera_info")}
     found = {name: os.path.abspath(file) for name, file in given.items() if os.path.exists(file)}
-    return dataclasses.asdict(replace(choice, **found))
+    values = dataclasses.asdict(replace(choice, **found))
+    return values | {"given_rate": values.pop("rate")}
 
 
 def settings_of_run(metrics: dict[str, Any]) -> Settings:
