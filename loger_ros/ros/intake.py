@@ -55,7 +55,7 @@ class Intake:
         # the shape of the images when camera_info came; (): of those to come; None: it is to come anew
         self._calibrated: tuple[int, ...] | None = None
         self._first_image: float | None = None  # monotonic
-        self._side: int | None = None  # of the clock, of the newest stamp: 1 far behind, -1 far ahead, 0 near
+        self._away: float | None = None  # s that the newest stamp was behind the clock
 
     def image(self, message: Any) -> None:
         self._statistics.happened("image")
@@ -151,7 +151,7 @@ class Intake:
             )
             text = (
                 f"an image is stamped {abs(away):.0f} s {side} the clock, unlike the one before, and is "
-                f"dropped: {harm}; mend the clock of the camera"
+                f"dropped: {harm}; mend the clock of the camera, unless a bag or a simulation begins anew"
             )
             self._drop(f"stamped_{side.split()[0]}", stamp, text)
             return
@@ -176,14 +176,14 @@ class Intake:
             self._wake()
 
     def _leaps(self, away: float) -> bool:
-        """Is it the first that is so far off on that side? A second one is believed.
+        """Is it far from the clock, and was the one before elsewhere? A next one that agrees is believed.
 
         So is the very first image behind, as of a bag without its clock. A replay has to lose nothing.
         """
-        before, self._side = self._side, (away > LEAP) - (away < -LEAP)
-        if not self._side or self._side == before or (before is None and self._side > 0):
+        before, self._away = self._away, away
+        if abs(away) <= LEAP or self._config.queue.policy == "keep_all":
             return False
-        return self._config.queue.policy != "keep_all"
+        return away < -LEAP if before is None else abs(away - before) > LEAP
 
     def _waits_for_calibration(self, stamp: int) -> bool:
         """A stream had better not begin without, so its first frames wait for camera_info."""
