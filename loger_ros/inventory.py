@@ -107,7 +107,7 @@ def runs_on(built: list[str], major: int, minor: int) -> bool:
         found = re.fullmatch(r"(\d+)([a-z]?)", version)
         if found is None or kind not in ("sm", "compute"):  # of another maker
             continue
-        known, its, alone = True, int(found[1]), bool(found[2]) or {int(found[1]), wanted} & JETSONS
+        known, its, alone = True, int(found[1]), found[2] == "a" or {int(found[1]), wanted} & JETSONS
         if its == wanted or (its, wanted) == THOR:
             return True
         if kind == "compute" and not found[2] and its < wanted:

@@ -186,6 +186,7 @@ def test_code_for_a_gpu_runs_on_the_later_ones_of_its_generation_alone() -> None
         ("sm_90", (10, 0), False),
         ("sm_90a", (9, 0), True),
         ("sm_100a", (10, 3), False),
+        ("sm_100f", (10, 3), True),
         ("compute_90", (12, 0), True),
         ("compute_90a", (12, 0), False),
         ("compute_120", (9, 0), False),

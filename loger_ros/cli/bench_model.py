@@ -85,8 +85,9 @@ def run(args: argparse.Namespace) -> int:
     device = torch.device(args.device)
     on_gpu = device.type == "cuda"  # a CPU takes minutes for one chunk of the full-size model
     args.model = args.model or ("loger" if on_gpu else str(share_file(SMALL)))
-    args.size = args.size or ((504, 280) if on_gpu else (96, 72))
-    args.frames = args.frames or ([32] if on_gpu else [4, 16])
+    large = on_gpu or (args.count and args.model in PRESETS)
+    args.size = args.size or ((504, 280) if large else (96, 72))
+    args.frames = args.frames or ([32] if large else [4, 16])
     variants = args.variants or [Variant.parse("bfloat16" if on_gpu else "float32")]
     if args.count:
         return _count(args, variants)
