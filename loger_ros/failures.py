@@ -27,7 +27,9 @@ def first_line(error: BaseException) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     gpu = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
-    return isinstance(error, (gpu, MemoryError)) or any(words in str(error) for words in FULL)
+    if isinstance(error, (gpu, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in FULL)
 
 
 def is_of_gpu(error: BaseException) -> bool:
@@ -46,7 +48,14 @@ def loses_gpu(error: BaseException, device: torch.device) -> str:
 
 
 def works(device: torch.device) -> bool:
-    """Most errors of CUDA leave a process that computes nothing more, some one that goes on: this tells."""
+    """Most errors of CUDA leave a process that computes nothing more, some one that goes on: this tells.
+
+    Asked twice, since the first call may still tell of the error before.
+    """
+    return _computes(device) or _computes(device)
+
+
+def _computes(device: torch.device) -> bool:
     try:
         return float(torch.ones(1, device=device) + 1) == 2
     except RuntimeError as error:

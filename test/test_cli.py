@@ -89,6 +89,8 @@ def test_who_has_heard_enough_ends_a_command_in_peace(arguments):
 
 
 def test_a_lost_gpu_is_told_in_one_line(capsys, monkeypatch):
+    import torch  # noqa: F401 - before it is imported no error is of the GPU
+
     lost = RuntimeError("CUDA error: unknown error\nmore of it")
     monkeypatch.setattr(doctor, "run", Mock(side_effect=lost))
     assert main(["doctor"]) == 1

@@ -98,6 +98,7 @@ def lost(*_):
 def step(*arguments, **options):
     if next(steps, None) is None:
         failures.works, loger_node.network_values = (lambda device: False), lost
+        Checkpoint.copy = lost
         lost()
     return done(*arguments, **options)
 WatchedModel.step = step
@@ -132,7 +133,7 @@ def test_a_lost_gpu_ends_it_so_that_another_process_can_begin(
 
 
 @pytest.mark.parametrize("moment", ["loading", "the last chunk"])
-def test_a_gpu_lost_at_either_end_ends_it_too(
+def test_a_gpu_that_is_lost_when_the_network_is_loaded_ends_it_too(
     ros_environment: dict[str, str], ros_domain: int, tmp_path: Path, moment: str
 ) -> None:
     program = LOST.format(steps=0 if moment == "loading" else 1)
@@ -147,9 +148,9 @@ def test_a_gpu_lost_at_either_end_ends_it_too(
                 tester.send_images(pictures(CHUNK + 2), SECOND)
                 tester.wait(lambda: tester.health().get("frames_processed") == str(CHUNK + 2))
                 assert tester.transition("deactivate")
-                tester.process = None  # it may end before it answers
-                cleanup = ChangeState.Request(transition=Transition(label="cleanup"))
-                asked(tester, ChangeState, "change_state", cleanup)
+                assert tester.transition("cleanup")
+                assert "last_chunk_lost: CUDA error: unspecified launch failure" in said_by(process)
+                assert not tester.transition("configure")
             assert process.wait(60) == 4, said_by(process)
             assert "loger: CUDA error: unspecified launch failure: the GPU is lost" in said_by(process)
     finally:
@@ -160,27 +161,35 @@ FREED = """
 import gc, sys
 import loger_ros.ros.loger_node as loger_node
 from loger_ros.model import LoGeR
-done = loger_node.LogerNode.end_session
-def end_session(*arguments, **options):
-    ended = done(*arguments, **options)
-    left = sum(isinstance(thing, LoGeR) for thing in gc.get_objects())
-    print("networks left:", left, file=sys.stderr, flush=True)
-    return ended
-loger_node.LogerNode.end_session = end_session
+done, session, fails = loger_node.LogerNode._look_after, loger_node.Session, iter((True, False))
+def look_after(node):
+    left = sum(type(thing) is LoGeR for thing in gc.get_objects())
+    print(node._state, "networks left:", left, file=sys.stderr, flush=True)
+    done(node)
+def maybe(*arguments):
+    if next(fails):
+        raise RuntimeError("CUDA error: out of memory")
+    return session(*arguments)
+loger_node.LogerNode._look_after, loger_node.Session = look_after, maybe
 sys.exit(loger_node.run())
 """
 
 
-def test_cleanup_frees_the_network(ros_environment: dict[str, str], ros_domain: int, tmp_path: Path) -> None:
+def test_cleanup_frees_the_network_and_so_does_a_configure_that_fails(
+    ros_environment: dict[str, str], ros_domain: int, tmp_path: Path
+) -> None:
     tester = Tester(ros_domain)
     try:
         with node_process(ros_environment, python=("-c", FREED), output__folder=tmp_path) as process:
             tester.process = process
-            tester.wait(lambda: tester.state() == "active")
-            assert tester.transition("deactivate")
+            tester.wait(lambda: "unconfigured networks left:" in said_by(process))
+            assert "lower map.max_voxels" in said_by(process)
+            assert tester.transition("configure")
+            tester.wait(lambda: "inactive networks left: 1" in said_by(process))
             assert tester.transition("cleanup")
-            assert "networks left: 0" in said_by(process)
-            end(process)
+            before = len(said_by(process))
+            tester.wait(lambda: "unconfigured networks left:" in said_by(process)[before:])
+            assert "unconfigured networks left: 1" not in end(process)
     finally:
         tester.close()
 

@@ -186,6 +186,7 @@ def test_a_lost_gpu_is_told_in_one_line_with_the_cure():
         (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling c"), "(see loger doctor)"),
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "the GPU fails"),
         (ValueError("CUDA error is a word"), "ValueError: CUDA error is a word"),
+        (ValueError("CUDA error: out of memory: as said"), "ValueError: CUDA error: out of memory: as said"),
         (KeyError("name"), "KeyError: 'name'"),
     ],
 )

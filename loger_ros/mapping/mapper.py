@@ -8,7 +8,7 @@ import torch
 
 from loger_ros.config import CloudConfig, MapConfig
 from loger_ros.events import EventLog
-from loger_ros.failures import reason_of
+from loger_ros.failures import is_of_gpu, reason_of
 from loger_ros.mapping.cloud import Cloud, cloud_of
 from loger_ros.mapping.pace import Pace
 from loger_ros.mapping.voxel_map import VoxelMap
@@ -33,7 +33,7 @@ class Mapper:
         self.newest = 0  # ns, of the newest frame in the map
 
     def add(self, final: Update) -> set[int]:
-        """→ the stamps of the frames whose turn it was. A full GPU becomes an event, never an exception."""
+        """→ the stamps of the frames whose turn it was. A full GPU becomes an event, no exception."""
         if self._waiting and self._waiting[0].images.shape[1:] != final.images.shape[1:]:
             self.settle()
         try:
@@ -69,6 +69,8 @@ class Mapper:
         """Poses and points go on."""
         reason = reason_of(error, "lower map.max_voxels or stream.resolution, or raise cloud.stride")
         self._events.add("map_failed", frames[-1].stamp, f"{len(frames)} frames are not in the map: {reason}")
+        if is_of_gpu(error):  # which may be lost
+            raise error
 
     def cloud(self) -> Cloud:
         """With those that wait for others."""

@@ -155,8 +155,8 @@ def told_anyway(name: str, state: str, look: Callable[[], list[DiagnosticStatus]
         return look()
     except Exception as error:
         text = (
-            f"the node cannot tell how it is: {first_line(error)}. If it is the GPU, see dmesg and "
-            "nvidia-smi, and restart the node: the trajectory up to here is on disk"
+            f"the node cannot tell how it is: {type(error).__name__}: {first_line(error)}. If it is "
+            "the GPU, see dmesg and nvidia-smi, and restart the node: the trajectory up to here is on disk"
         )
         return [status_message(name, "", [Trouble(ERROR, text)], state, {"state": state})]
 

@@ -62,14 +62,20 @@ def told(transition: Transition) -> Transition:
         except Exception as error:
             smaller = "make room on the device, or lower map.max_voxels"
             self.problem = f"{transition.__name__} failed: {reason_of(error, smaller)}"
-            cause = error.__cause__ or error
-            if is_of_gpu(cause):
-                self.gpu_lost = loses_gpu(cause, self._device())
+            self.consider(error.__cause__ or error)
             if self.context.ok():  # else a signal has ended it, which is no fault
                 self.get_logger().error(self.problem)
-            return FAILURE
+        free_what_is_left()  # of what the error held
+        return FAILURE
 
     return wrapper
+
+
+def free_what_is_left() -> None:
+    gc.collect()  # the network and its callbacks hold each other
+    with contextlib.suppress(RuntimeError):  # of a GPU that is lost
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 class LogerNode(LifecycleNode):
@@ -182,15 +188,16 @@ class LogerNode(LifecycleNode):
         if session is None:
             return True
         session.finish(in_a_hurry)  # a signal that cuts this short leaves the session to the process's end
-        self.gpu_lost = self.gpu_lost or session.gpu_lost
         self._session = None
         session.close()
         del session
-        gc.collect()  # the network and its callbacks hold each other
-        with contextlib.suppress(RuntimeError):  # of a GPU that is lost
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+        free_what_is_left()
         return True
+
+    def consider(self, error: BaseException) -> None:
+        """Does it take the GPU?"""
+        if not self.gpu_lost and is_of_gpu(error):
+            self.gpu_lost = loses_gpu(error, self._device())
 
     def unwritten(self, timeout: float) -> list[Path]:
         """Files that services were asked for and that are not whole, after at most ``timeout`` seconds."""
