@@ -168,7 +168,7 @@ def test_a_lone_stamp_far_behind_is_dropped_too() -> None:
         ((100, 50, 51, 52, 101), [100, 51, 52, 101]),
         ((50, 51, 100), [50, 51, 100]),  # a bag without its clock
         ((3600, 50, 51, 3601, 3602), [51, 3602]),
-        ((100, 80, 10, 11), [100, 11]),  # both far behind, and not in agreement
+        ((50, 51, 20, 21), [50, 51, 20, 21]),  # a bag that loops, without its clock
         ((91, 89, 91, 88, 90), [91, 89, 91, 88, 90]),  # about as far away as the one before
     ):
         camera = camera_stream(config=NodeConfig(input=InputConfig(undistort=False)), now=lambda: now)

@@ -176,14 +176,17 @@ class Intake:
             self._wake()
 
     def _leaps(self, away: float) -> bool:
-        """Is it far from the clock, and was the one before elsewhere? A next one that agrees is believed.
+        """Is it far from the clock, and the one before it was not, on that side? A second one is believed.
 
-        So is the very first image behind, as of a bag without its clock. A replay has to lose nothing.
+        So are the very first image behind, as of a bag without its clock, and one that is about as far away
+        as the one before. A replay has to lose nothing.
         """
         before, self._away = self._away, away
         if abs(away) <= LEAP or self._config.queue.policy == "keep_all":
             return False
-        return away < -LEAP if before is None else abs(away - before) > LEAP
+        if before is None:
+            return away < 0
+        return not (abs(before) > LEAP and before * away > 0) and abs(away - before) > LEAP
 
     def _waits_for_calibration(self, stamp: int) -> bool:
         """A stream had better not begin without, so its first frames wait for camera_info."""
