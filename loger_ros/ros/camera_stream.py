@@ -106,11 +106,8 @@ class CameraStream:
         try:
             yield
         except Exception as error:
-            self._failed("frame_failed", stamp, error)
-
-    def _failed(self, name: str, stamp: int, error: Exception) -> None:
-        self.events.add(name, stamp, reason_of(error))
-        self.gpu_lost = self.gpu_lost or loses_gpu(error, self._model.device)
+            self.events.add("frame_failed", stamp, reason_of(error))
+            self.gpu_lost = self.gpu_lost or loses_gpu(error, self._model.device)
 
     def _push(self, frame: Frame) -> None:
         started = time.perf_counter()
@@ -324,7 +321,7 @@ class CameraStream:
                     self._hand_out(update)
             self.outputs.path(at_once=True)
         except Exception as error:
-            self._failed("last_chunk_lost", 0, error)
+            self.events.add("last_chunk_lost", 0, reason_of(error))
 
     def close(self) -> None:
         self.queue.close()
