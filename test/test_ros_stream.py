@@ -188,12 +188,12 @@ def test_an_image_without_a_stamp_is_dropped_unless_time_begins() -> None:
     assert "header.stamp" in camera.events.recent[0].message
 
 
-@pytest.mark.parametrize("moment", ["read", "put"])
+@pytest.mark.parametrize("moment", ["read", "offer"])
 def test_an_image_on_its_way_during_a_reset_is_of_before(
     moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     camera = camera_stream(config=NodeConfig(input=InputConfig(undistort=False)))
-    owner, name = {"read": (camera.intake, "_read"), "put": (camera.queue, "put")}[moment]
+    owner, name = {"read": (camera.intake, "_read"), "offer": (camera.queue, "offer")}[moment]
     goes_on = getattr(owner, name)
 
     def reset_meanwhile(*given: Any) -> Any:

@@ -141,6 +141,31 @@ def test_jumps_and_gaps_pass_for_the_stream_to_judge():
     assert fill(FrameQueue(QueueConfig(max_rate=10)), stamps) == stamps
 
 
+@pytest.mark.parametrize("rule", [{"every_nth": 3}, {"max_rate": 10.0}])
+def test_only_what_has_its_turn_is_read(rule):
+    queue, read = FrameQueue(QueueConfig(**rule)), []
+
+    def reading(stamp):
+        def read_it():
+            read.append(stamp)
+            if stamp == 300 * MS:
+                raise OSError("damaged")
+            return Frame(stamp, IMAGE)
+
+        return read_it
+
+    for number in range(12):
+        stamp = number * 34 * MS if number != 9 else 300 * MS
+        if stamp == 300 * MS:
+            with pytest.raises(OSError, match="damaged"):
+                queue.offer(stamp, reading(stamp))
+        else:
+            queue.offer(stamp, reading(stamp))
+    assert read == [number * MS for number in (0, 102, 204, 300, 340)]  # the next one has the lost turn
+    assert drain(queue) == [number * MS for number in (0, 102, 204, 340)]
+    assert queue.dropped == {next(iter(rule)): 7}
+
+
 def test_every_nth():
     queue = FrameQueue(QueueConfig(every_nth=3))
     assert fill(queue, range(10)) == [0, 3, 6, 9]

@@ -189,8 +189,8 @@ def test_no_order_of_input_crashes_it_or_loses_a_frame(steps, sizes, acts, strea
 def test_what_continues_a_stream(step, verdict):
     first = clip(1)[0]
     judge = Continuity(max_gap=10)
-    judge.accept(first)
-    said = judge.judge(Frame(first.stamp + round(step * 1e9), first.image))
+    judge.accept(first.stamp, first.image.shape)
+    said = judge.judge(first.stamp + round(step * 1e9), first.image.shape)
     assert said.event == verdict
     assert said.drop == (verdict in ("out_of_order", "duplicate_stamp"))
     assert said.restart == (verdict in ("long_gap", "clock_went_back"))

@@ -162,6 +162,10 @@ class Intake:
                 "are wrong until then"
             )
             self._events.add("clocks_differ", stamp, text)
+        if self._queue.offer(stamp, lambda: self._frame(message, stamp, frame_id, era), era):
+            self._wake()
+
+    def _frame(self, message: Any, stamp: int, frame_id: str, era: int) -> Frame:
         image = self._read(message, self._config.input.max_pixels)
         self._shape = image.shape
         camera = self.camera
@@ -172,8 +176,7 @@ class Intake:
         with self._identity:
             if era == self._queue.era:
                 self.frame_id = frame_id
-        if self._queue.put(Frame(stamp, image), era):
-            self._wake()
+        return Frame(stamp, image)
 
     def _leaps(self, away: float) -> bool:
         """Is it far from the clock, and the one before it was not, on that side? A second one is believed.

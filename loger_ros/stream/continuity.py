@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from loger_ros.types import Frame
-
 LATE = 1_000_000_000  # ns: a frame that comes late by less is a straggler, by more the clock was set back
 
 
@@ -24,18 +22,18 @@ class Continuity:
         """max_gap in seconds; 0 accepts any pause."""
         self._max_gap = round(max_gap * 1e9)  # ns
         self._newest: int | None = None  # ns
-        self._size: tuple[int, ...] = ()
+        self._shape: tuple[int, ...] = ()
 
-    def accept(self, frame: Frame) -> None:
-        """From now on this frame is the one to be continued."""
-        self._newest, self._size = frame.stamp, frame.image.shape
+    def accept(self, stamp: int, shape: tuple[int, ...] = ()) -> None:
+        """From now on this frame is the one to be continued. Without a shape none is compared."""
+        self._newest, self._shape = stamp, shape
 
-    def judge(self, frame: Frame) -> Verdict:
+    def judge(self, stamp: int, shape: tuple[int, ...] = ()) -> Verdict:
         if self._newest is None:
             return Verdict()
-        step = frame.stamp - self._newest
+        step = stamp - self._newest
         if step == 0:
-            message = f"a second frame is stamped {frame.stamp} and was dropped; check the camera driver"
+            message = f"a second frame is stamped {stamp} and was dropped; check the camera driver"
             return Verdict(drop=True, event="duplicate_stamp", message=message)
         if -LATE <= step < 0:
             message = (
@@ -56,11 +54,8 @@ class Continuity:
                 "the network is too slow; raise max_gap if such pauses are normal"
             )
             return Verdict(restart=True, event="long_gap", message=message)
-        if frame.image.shape != self._size:
-            message = (
-                f"images changed from {_text(self._size)} to {_text(frame.image.shape)}; "
-                "starting a new memory"
-            )
+        if shape != self._shape:
+            message = f"images changed from {_text(self._shape)} to {_text(shape)}; starting a new memory"
             return Verdict(restart=True, event="size_changed", message=message)
         return Verdict()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
+from collections.abc import Callable
 
 from loger_ros.config import QueueConfig
 from loger_ros.events import EventLog
@@ -31,7 +32,7 @@ class FrameQueue:
         self._admission = threading.Lock()  # gates see one frame at a time, in order of arrival
         self._order = Continuity(max_gap=0)
         self._motion = MotionGate(self._config.min_motion) if self._config.min_motion else None
-        self._seen = 0
+        self._passed_by: int | None = None  # frames since the one whose turn was the last; None: none had
         self._due: int | None = None  # ns: max_rate lets no earlier frame pass
         self._closed = False
         self.era = 0  # begins anew with each ``clear``
@@ -42,9 +43,13 @@ class FrameQueue:
         era: what that was when the frame came, where somebody has worked on it since.
         """
         check_image(frame.image)
+        return self.offer(frame.stamp, lambda: frame, era)
+
+    def offer(self, stamp: int, read: Callable[[], Frame], era: int | None = None) -> bool:
+        """``put``, of a frame that is only read when its stamp says that its turn has come."""
         era = self.era if era is None else era
         with self._admission:
-            cause = self._why_not(frame, era)
+            cause = self._why_not(stamp, read, era)
             if cause:
                 self.dropped[cause] += 1
             return not cause
@@ -81,14 +86,18 @@ class FrameQueue:
     def __len__(self) -> int:
         return len(self._frames)
 
-    def _why_not(self, frame: Frame, era: int) -> str:
+    def _why_not(self, stamp: int, read: Callable[[], Frame], era: int) -> str:
         """The cause for which the frame is dropped; else it is in the queue now."""
         if self._config.policy == "keep_all":
             self._wait_for_room(era)
         if self._closed:
             return "queue_closed"
-        if cause := self._not_admitted(frame):
+        if cause := self._out_of_turn(stamp):
             return cause
+        frame = read()  # where that fails the turn is that of the next one
+        self._had_its_turn(stamp)
+        if self._motion is not None and not self._motion.passes(frame):
+            return "min_motion"
         with self._changed:
             if self.era != era:
                 text = "a frame on its way into the queue was given up with those in it"
@@ -105,33 +114,31 @@ class FrameQueue:
                 lambda: self._closed or self.era != era or len(self._frames) < self._config.capacity
             )
 
-    def _not_admitted(self, frame: Frame) -> str:
-        verdict = self._order.judge(frame)
+    def _out_of_turn(self, stamp: int) -> str:
+        """The cause for which a frame of that stamp is dropped, whatever it shows."""
+        verdict = self._order.judge(stamp)
         if verdict.drop:
-            self.events.add(verdict.event, frame.stamp, verdict.message)
+            self.events.add(verdict.event, stamp, verdict.message)
             return verdict.event
-        self._order.accept(frame)
+        self._order.accept(stamp)
         if verdict.restart:
-            self._seen, self._due = 0, None
-        self._seen += 1
-        if (self._seen - 1) % self._config.every_nth:
+            self._passed_by = self._due = None
+        if self._passed_by is not None and self._passed_by + 1 < self._config.every_nth:
+            self._passed_by += 1
             return "every_nth"
-        if not self._in_time(frame.stamp):
+        if self._due is not None and stamp < self._due:
+            self._passed_by = 0
             return "max_rate"
-        if self._motion is not None and not self._motion.passes(frame):
-            return "min_motion"
         return ""
 
-    def _in_time(self, stamp: int) -> bool:
+    def _had_its_turn(self, stamp: int) -> None:
+        self._passed_by = 0
         if not self._config.max_rate:
-            return True
-        if self._due is not None and stamp < self._due:
-            return False
+            return
         interval = round(1e9 / self._config.max_rate)
         # Counted from when the frame was due: the camera's own rhythm must not lower the rate further.
         on_time = self._due is not None and stamp < self._due + interval
         self._due = (self._due if on_time and self._due is not None else stamp) + interval
-        return True
 
     def _store(self, frame: Frame) -> None:
         if len(self._frames) >= self._config.capacity:

@@ -131,7 +131,7 @@ class Reconstructor:
         Raises ValueError for an image that cannot be used, and is then as it was before.
         """
         check_image(frame.image)
-        verdict = self._state.continuity.judge(frame)
+        verdict = self._state.continuity.judge(frame.stamp, frame.image.shape)
         if verdict.drop:
             self.events.add(verdict.event, frame.stamp, verdict.message)
             return []
@@ -144,7 +144,7 @@ class Reconstructor:
             ended = self._end_segment()
             self._state.owed = (*self._state.owed, *ended)  # also where the network fails below
         state = self._state
-        state.continuity.accept(frame)
+        state.continuity.accept(frame.stamp, frame.image.shape)
         state.size, state.shape = size, frame.image.shape
         prepared = Prepared(frame.stamp, image, prepare.turn, prepare.T_base_view)
         state.waiting = (*state.waiting, prepared)
