@@ -316,6 +316,33 @@ def test_a_map_of_a_time_that_the_clock_has_left_is_kept_back() -> None:
     assert sent == [frame(2).stamp]
 
 
+def test_a_map_that_takes_long_is_sent_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("loger_ros.ros.outputs.time.monotonic", lambda: now[0])
+    outputs = Outputs.__new__(Outputs)
+    outputs._config, outputs.map_frame, outputs._clouds = NodeConfig(), "map", {}
+    outputs._map_points = SimpleNamespace(get_subscription_count=lambda: 1, publish=lambda message: None)
+    outputs._aged = lambda topic, stamp: None
+
+    def cloud_that_takes(seconds: float) -> Cloud:
+        now[0] += seconds
+        return Cloud(torch.zeros(1, 3), torch.zeros(1, 3, dtype=torch.uint8), torch.zeros(1))
+
+    def due_after(waited: float) -> bool:
+        now[0] += waited
+        return outputs.map_due()
+
+    outputs.map_points(lambda: cloud_that_takes(0.1), np.eye(4), 1)  # the period of 2 s is enough
+    assert not due_after(1.8)
+    assert due_after(0.2)
+    outputs.map_points(lambda: cloud_that_takes(1.0), np.eye(4), 2)
+    assert not due_after(8.9)
+    assert due_after(0.2)
+    outputs.map_points(lambda: cloud_that_takes(1.0), np.eye(4), 3)
+    outputs.forget_way()
+    assert due_after(1.1), "a map that began anew is shown soon"
+
+
 def test_a_way_that_begins_anew_has_no_path_that_was_withheld() -> None:
     outputs = Outputs.__new__(Outputs)
     outputs._config = NodeConfig()

@@ -71,9 +71,11 @@ class VoxelMap:
 
     def cloud(self) -> Cloud:
         """One point per voxel."""
-        means = self._means[: self._size]
-        points = (self._corners(self._keys[: self._size]) + means[:, :3]) * self._config.voxel_size
-        return Cloud(points.float(), means[:, 3:6].round().byte(), means[:, 6].clone())
+        means, edge = self._means[: self._size], self._config.voxel_size
+        points = means.new_empty(3, self._size)  # in columns, which are turned and sent faster
+        for axis, index in enumerate(_indices(self._keys[: self._size])):
+            torch.add(index * edge, means[:, axis], alpha=edge, out=points[axis])
+        return Cloud(points.T, means[:, 3:6].round().byte(), means[:, 6].clone())
 
     # ---- points to voxels -------------------------------------------------------------------------
 
@@ -98,12 +100,6 @@ class VoxelMap:
         counts = voxel.bincount(minlength=len(keys)).float()
         sums = values.new_zeros(7, len(keys)).index_add_(1, voxel, values)
         return keys, counts, (sums / counts).T
-
-    def _corners(self, keys: Tensor) -> Tensor:
-        """(k,) → (k, 3) float64 indices along x, y, z."""
-        mask = (1 << AXIS_BITS) - 1
-        indices = torch.stack([keys >> 2 * AXIS_BITS, keys >> AXIS_BITS & mask, keys & mask], 1)
-        return (indices - HALF).double()
 
     def _merge(self, slots: Tensor, counts: Tensor, means: Tensor) -> None:
         total = self._counts[slots] + counts
@@ -157,8 +153,9 @@ class VoxelMap:
         """Evicts the least wanted of old and new voxels together; → which of the new ones stay."""
         keys = torch.cat([self._keys[: self._size], new_keys])
         if self._config.eviction == "distance":
-            centres = (self._corners(keys) + 0.5) * self._config.voxel_size
-            rank = (centres - position.to(centres)).square().sum(1)
+            rank = torch.zeros(len(keys), dtype=torch.float64, device=keys.device)
+            for index, place in zip(_indices(keys), position.tolist(), strict=True):
+                rank += ((index.double() + 0.5) * self._config.voxel_size - place).square()
         else:
             new = torch.full_like(new_keys, self._insertions)
             rank = self._insertions - torch.cat([self._seen[: self._size], new])
@@ -172,6 +169,12 @@ class VoxelMap:
         self._size = len(stay)
         self._relink()
         return kept[len(kept) - len(new_keys) :]
+
+
+def _indices(keys: Tensor) -> list[Tensor]:
+    """(k,) → three of (k,): along x, y and z."""
+    mask = (1 << AXIS_BITS) - 1
+    return [(keys >> bits & mask) - HALF for bits in (2 * AXIS_BITS, AXIS_BITS, 0)]
 
 
 def _lowest(rank: Tensor, count: int) -> Tensor:

@@ -249,7 +249,7 @@ class CameraStream:
             return
         T_map_world = self._odometer.T_map_world
         place = np.eye(4) if T_map_world is None else T_map_world  # after a reset: nothing to place
-        self.outputs.map_points(self._map.cloud(), place, self._map.newest)
+        self.outputs.map_points(self._map.cloud, place, self._map.newest)
         self._map_changed = False
 
     # ---- what the worker is asked for ---------------------------------------------------------------

@@ -159,7 +159,8 @@ class OutputConfig(Section):
     )
     map_period: float = setting(
         2.0,
-        "Publish map_points at most this often, and only while someone listens",
+        "Publish map_points at most this often, less often where it took more than a tenth of that, and only "
+        "while someone listens",
         unit="s",
         minimum=0.1,
         dynamic=True,

@@ -35,6 +35,7 @@ except ImportError:  # Humble
     from rclpy.qos_event import PublisherEventCallbacks
 
 PATH_SHARE = 0.05  # of the network's thread, at most, goes to the path
+MAP_SHARE = 0.1  # and to the map, which may be of millions of points
 PATH_CHEAP = 2e-3  # s: a path that takes less is sent after each chunk
 
 Aged = Callable[[str, int], None]  # topic, stamp of what was published there
@@ -78,7 +79,7 @@ class Outputs:
         self._clouds: dict[
             Topic, PointCloud2
         ] = {}  # the newest of each topic, whose memory the next one takes
-        self._map_published = 0.0  # monotonic
+        self._map_published, self._map_took = 0.0, 0.0  # monotonic; s
         self._path_due, self._path_withheld = 0.0, False  # monotonic; is there a newer one?
         self._pictured = (-1, 0)  # segment and stamp of the newest pictures
 
@@ -102,6 +103,7 @@ class Outputs:
     def forget_way(self) -> None:
         self._way = ThinnedWay(self._config.output.path_length, self.map_frame)
         self._path_due, self._path_withheld, self._pictured = 0.0, False, (-1, 0)
+        self._map_took = 0.0  # what begins anew is shown soon
 
     def motion(self, motion: Motion) -> None:
         if self._tf is not None and _heard(self._tf):  # first: who hears of the odometry may look it up
@@ -150,13 +152,14 @@ class Outputs:
         self._aged("points", stamp)
 
     def map_due(self) -> bool:
-        due = time.monotonic() - self._map_published >= self._config.output.map_period
-        return due and _heard(self._map_points)
+        period = max(self._config.output.map_period, self._map_took / MAP_SHARE)
+        return time.monotonic() - self._map_published >= period and _heard(self._map_points)
 
-    def map_points(self, cloud: Cloud, T_map_world: np.ndarray, stamp: int) -> None:
+    def map_points(self, map_cloud: Callable[[], Cloud], T_map_world: np.ndarray, stamp: int) -> None:
         self._map_published = time.monotonic()
-        self.send(self._map_points, self._cloud(interface.MAP_POINTS, cloud, T_map_world, stamp))
+        self.send(self._map_points, self._cloud(interface.MAP_POINTS, map_cloud(), T_map_world, stamp))
         self._aged("map_points", stamp)
+        self._map_took = time.monotonic() - self._map_published
 
     def pictures(
         self,
@@ -282,7 +285,8 @@ class ThinnedWay:
 def placed(cloud: Cloud, T_map_world: np.ndarray) -> Cloud:
     """The cloud in the axes of the map."""
     turn = torch.from_numpy(T_map_world).to(cloud.points)
-    return Cloud(cloud.points @ turn[:3, :3].T + turn[:3, 3], cloud.colours, cloud.confidence)
+    points = torch.addmm(turn[:3, 3:], turn[:3, :3], cloud.points.T).T  # in columns: as rows it takes longer
+    return Cloud(points, cloud.colours, cloud.confidence)
 
 
 def _heard(publisher: Publisher) -> bool:
