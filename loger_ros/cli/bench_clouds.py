@@ -15,9 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     try:
-        from loger_ros.ros.bench.clouds import measure
+        from loger_ros.ros.bench.clouds import measure, measure_map
     except ImportError as error:
         print(f"This benchmark needs ROS 2: {error}. `loger doctor` tells what to do.", file=sys.stderr)
         return 1
     print(measure(args.points, args.rounds))
+    print(measure_map(args.points, args.rounds))
     return 0
