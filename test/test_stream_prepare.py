@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -8,10 +9,13 @@ import pytest
 import torch
 from fake_model import FakeModel
 from golden import golden
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from loger_ros.evaluation.seen_depth import SeenDepth
 from loger_ros.geometry import exp_rotation
 from loger_ros.stream import Reconstructor
+from loger_ros.stream.lanczos import lanczos
 from loger_ros.stream.lens import scaled
 from loger_ros.stream.prepare import (
     Preparation,
@@ -26,6 +30,7 @@ from loger_ros.types import Camera, Frame
 from loger_ros.world import SequenceSpec, generate
 from loger_ros.world.ways.trajectories import Mount
 
+SIDES = st.tuples(st.integers(1, 80), st.integers(1, 80))
 MATRIX = np.array([[420.0, 0, 318], [0, 430, 241], [0, 0, 1]])
 
 
@@ -41,6 +46,29 @@ def test_resizing_is_bit_equal_to_the_published_preparation(size):
     units = golden("units")
     small = resize(units["resize.src_uint8"].numpy(), size)
     assert np.array_equal(small, units[f"resize.dst_uint8_{size[0]}x{size[1]}"].numpy())
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(before=SIDES, after=SIDES, seed=st.integers(0, 99))
+def test_resizing_on_a_gpu_makes_the_same_pixels(before, after, seed):
+    """Here on the CPU; whatever the device, they are whole numbers."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (*before, 3)).astype(np.uint8)
+    if seed % 3 == 0:
+        image = (image > 127).astype(np.uint8) * 255  # beyond black and white, where the filter overshoots
+    size = after[::-1]
+    assert np.array_equal(lanczos(image, size, torch.device("cpu")), resize(image, size))
+
+
+def test_a_gpu_without_room_leaves_the_resizing_to_the_cpu(monkeypatch):
+    image = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)
+    fails = Mock(side_effect=torch.cuda.OutOfMemoryError("no room"))
+    monkeypatch.setattr("loger_ros.stream.prepare.lanczos", fails)
+    assert np.array_equal(resize(image, (20, 15), device=torch.device("cuda")), resize(image, (20, 15)))
+    assert fails.called
+    fails.side_effect = RuntimeError("something else")
+    with pytest.raises(RuntimeError, match="something else"):
+        resize(image, (20, 15), device=torch.device("cuda"))
 
 
 def test_network_input_is_the_published_tensor():

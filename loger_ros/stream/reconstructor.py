@@ -106,6 +106,7 @@ class Reconstructor:
             method=resize,
             field_of_view=field_of_view,
             pitch=pitch,
+            device=model.device,
         )
         self._inference = Inference(
             model, self._config, self.events, fast_weights=fast_weights, sliding_window=sliding_window
