@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -78,6 +79,30 @@ def test_everything_one_wants_to_see_is_shown() -> None:
     assert all(cloud["Color Transformer"] == "RGB8" for cloud in clouds)
     classes = {d["Class"] for d in MANAGER["Displays"] if d["Enabled"]}
     assert {"rviz_default_plugins/TF", "rviz_default_plugins/Grid"} <= classes
+
+
+def windows() -> dict[str, bool]:
+    """Name → visible, of the windows around the view: each is a mark, a length, a name and a flag."""
+    saved = bytes.fromhex(RVIZ["Window Geometry"]["QMainWindow State"])
+    found = {}
+    for mark in re.finditer(rb"\xfb(....)", saved, re.DOTALL):
+        end = mark.end() + int.from_bytes(mark[1], "big")
+        found[saved[mark.end() : end].decode("utf-16-be")] = saved[end] == 1
+    return found
+
+
+def test_the_window_of_an_image_is_shown_where_its_display_is_on() -> None:
+    """RViz enables a display whose window becomes visible, and without a saved state all of them do."""
+    images = {d["Name"]: d["Enabled"] for d in MANAGER["Displays"] if d["Class"].endswith("/Image")}
+    panels = {panel["Name"] for panel in RVIZ["Panels"]}
+    assert windows().keys() == images.keys() | panels
+    assert images.items() <= windows().items()
+
+
+def test_docks_are_not_hidden_by_chance() -> None:
+    """Where the file does not say it, RViz takes what is in an uninitialised variable."""
+    geometry = RVIZ["Window Geometry"]
+    assert (geometry["Hide Left Dock"], geometry["Hide Right Dock"]) == (False, False)
 
 
 def test_frames_are_in_our_tree() -> None:
