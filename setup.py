@@ -36,8 +36,8 @@ setup(
     package_data={NAME: ["checkpoints/*"]},
     python_requires=">=3.10",
     install_requires=[
-        "numpy>=1.26",
-        "opencv-python-headless>=4.8",
+        "numpy>=1.21",
+        "opencv-python-headless>=4.5.4",
         "pillow>=9",
         "pyyaml>=6",
         "safetensors>=0.4",

@@ -158,7 +158,7 @@ def test_the_chart_keeps_left_and_right_and_its_scale_is_true() -> None:
     made, true = (np.argwhere(nearly(below_head, colour)) for colour in (ESTIMATE, TRUTH))
     assert np.median(true[:, 0]) < np.median(made[:, 0])  # left of a way to the right is up
     bar = (picture[-23:-17].min(0).max(1) < 120).nonzero()[0]
-    run = bar[: np.flatnonzero(np.diff(bar) > 3)[0] + 1]  # without the words behind it
+    run = np.split(bar, np.flatnonzero(np.diff(bar) > 3) + 1)[0]  # without the words behind it
     pixels_per_metre = np.ptp(made[:, 1]) / 6
     assert (run[-1] - run[0]) / pixels_per_metre == pytest.approx(2.0, rel=0.1)  # of 1, 2, 5 m
 

@@ -40,7 +40,7 @@ def test_depth_images_of_a_camera_on_its_side_are_as_it_lies(roll: float) -> Non
     """Nothing of what the network said is lost, and each pixel is where the camera would have seen it."""
     upright = mount((0, 0, 0.5), (0, 0.2, 0))
     lying = upright.copy()
-    lying[:3, :3] @= exp_rotation(np.array([0, 0, np.radians(roll)]))
+    lying[:3, :3] = lying[:3, :3] @ exp_rotation(np.array([0, 0, np.radians(roll)]))
     source = Camera(80, 60, np.array([[50.0, 0, 39.5], [0, 50, 29.5], [0, 0, 1]]), T_base_camera=lying)
     view = View(source, (56, 42), 70, pitch=np.degrees(0.2))
     turn = turn_between(view.camera, lying)

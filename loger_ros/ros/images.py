@@ -69,6 +69,11 @@ def rgb_of(message: Any, max_pixels: int) -> np.ndarray:
         pixels = (pixels >> 8).astype(np.uint8)
     if layout.conversion is None:
         return pixels[..., :3]
+    if layout.channels == 2 and message.width % 2:  # older OpenCVs write beyond the end of such an image
+        raise ImageError(
+            f"an image of {message.encoding} {message.width}x{message.height} cannot be converted (in it two "
+            "pixels share a colour, and its rows have an odd number of them); check the camera driver"
+        )
     return _converted(pixels, layout.conversion, message)
 
 
