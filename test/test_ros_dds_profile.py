@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from loger_ros.ros import dds_profile
-from loger_ros.ros.dds_profile import PROFILE, ROOM, USER_VARIABLES, large_message_profile
+from loger_ros.ros.dds_profile import PROFILE, ROOM, USER_FILES, USER_VARIABLES, large_message_profile
 from loger_ros.share import share_file
 
 FAST_DDS_3, FAST_DDS_2 = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"
@@ -45,16 +45,38 @@ def test_each_distribution_gets_the_one_variable_it_reads(
 
 
 @pytest.mark.parametrize("variable", USER_VARIABLES)
-def test_a_users_own_setting_wins(variable: str, shared_memory: SimpleNamespace) -> None:
+def test_a_users_own_setting_wins(
+    variable: str, shared_memory: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dds_profile, "find_ros", of("kilted"))
     decision = large_message_profile({variable: "mine"})
     assert not decision.environment
     assert f"{variable}=mine" in decision.reason
 
 
-@pytest.mark.parametrize("file", dds_profile.USER_FILES)
-def test_a_users_own_file_wins(file: str, shared_memory: SimpleNamespace) -> None:
+@pytest.mark.parametrize("file", USER_FILES)
+def test_a_users_own_file_wins(
+    file: str, shared_memory: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dds_profile, "find_ros", of("kilted"))
     Path(file).touch()
     assert not large_message_profile({}).environment
+
+
+@pytest.mark.parametrize("distribution", dds_profile.NOT_READ)
+def test_what_fast_dds_does_not_read_does_not_stand_in_the_way(
+    distribution: str, shared_memory: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does our own profile under a name that says nothing there."""
+    monkeypatch.setattr(dds_profile, "find_ros", of(distribution))
+    profile = str(share_file(PROFILE))
+    unread = dds_profile.NOT_READ[distribution]
+    for name in USER_FILES:
+        if name in unread:
+            Path(name).touch()
+    for value in ("mine", profile):
+        decision = large_message_profile({name: value for name in USER_VARIABLES if name in unread})
+        assert decision.environment == {FAST_DDS_2: profile}
 
 
 @pytest.mark.parametrize(("distribution", "on"), [("humble", False), ("jazzy", True), ("kilted", True)])
@@ -79,9 +101,14 @@ def test_without_room_it_stays_off_and_says_what_to_do(shared_memory: SimpleName
     assert "--shm-size" in decision.cure
 
 
-def test_a_child_process_knows_our_own_profile(shared_memory: SimpleNamespace) -> None:
-    decision = large_message_profile({FAST_DDS_3: str(share_file(PROFILE))})
+@pytest.mark.parametrize(("distribution", "variable"), [("humble", FAST_DDS_2), ("kilted", FAST_DDS_3)])
+def test_a_child_process_knows_our_own_profile(
+    distribution: str, variable: str, shared_memory: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dds_profile, "find_ros", of(distribution))
+    decision = large_message_profile({variable: str(share_file(PROFILE))})
     assert decision.reason.startswith("on")
+    assert not decision.environment
 
 
 def test_applying_it_sets_the_environment(

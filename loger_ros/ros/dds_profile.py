@@ -20,7 +20,7 @@ SHARED_MEMORY = Path("/dev/shm")
 # UDP, which is worse than its own default; Docker gives a container 64 MB in all. Two must fit.
 ROOM = 160 * 2**20
 
-# What a user may have set of Fast DDS himself. Each wins over our profile.
+# What a user may have set of Fast DDS himself. Each wins over our profile, where it is read.
 USER_VARIABLES = (
     "FASTDDS_DEFAULT_PROFILES_FILE",
     "FASTRTPS_DEFAULT_PROFILES_FILE",
@@ -29,7 +29,12 @@ USER_VARIABLES = (
 # Fast DDS reads them from the working directory, the second one where it is Fast DDS 2.
 USER_FILES = ("DEFAULT_FASTDDS_PROFILES.xml", "DEFAULT_FASTRTPS_PROFILES.xml")
 ON = "on: 64 MB of shared memory for each process"
-FAST_DDS_2 = ("humble", "iron", "jazzy")
+NEW_NAMES = ("FASTDDS_DEFAULT_PROFILES_FILE", "DEFAULT_FASTDDS_PROFILES.xml")
+NOT_READ = {  # of these, by the Fast DDS 2 of some distributions
+    "humble": (*NEW_NAMES, "FASTDDS_BUILTIN_TRANSPORTS"),
+    "iron": (*NEW_NAMES, "FASTDDS_BUILTIN_TRANSPORTS"),
+    "jazzy": NEW_NAMES,
+}
 LOCALHOST_ONLY = "ROS_LOCALHOST_ONLY"
 LETS_OUT = ("humble", "iron")  # there the transports of a profile also talk to other machines then
 
@@ -49,17 +54,19 @@ def large_message_profile(environment: Mapping[str, str] = os.environ) -> LargeM
     if rmw and not rmw.startswith("rmw_fastrtps"):
         return LargeMessages(f"not needed: RMW_IMPLEMENTATION is {rmw}")
     profile = str(share_file(PROFILE))
-    for name in USER_VARIABLES:
+    ros = find_ros()
+    distribution = "unknown" if ros is None else ros.distribution
+    unread = NOT_READ.get(distribution, ())
+    for name in (name for name in USER_VARIABLES if name not in unread):
         value = environment.get(name)
         if value == profile:
             return LargeMessages(ON)
         if value:
             return LargeMessages(f"left to the user: {name}={value}")
-    for file in USER_FILES:
+    for file in (file for file in USER_FILES if file not in unread):
         if Path(file).is_file():
             return LargeMessages(f"left to the user: {file} in the working directory")
-    ros = find_ros()
-    if ros is not None and ros.distribution in LETS_OUT and environment.get(LOCALHOST_ONLY) == "1":
+    if distribution in LETS_OUT and environment.get(LOCALHOST_ONLY) == "1":
         return LargeMessages(
             f"off: {LOCALHOST_ONLY} is set, which our transports would not keep to, so best-effort images "
             "above 0.5 MB will be lost",
@@ -73,7 +80,7 @@ def large_message_profile(environment: Mapping[str, str] = os.environ) -> LargeM
             cure="give the container more shared memory (docker run --shm-size=1g, or --ipc=host)",
         )
     # Fast DDS 2 ignores the new name, and Fast DDS 3 complains of the old one; so exactly one is set.
-    old = ros is not None and ros.distribution in FAST_DDS_2
+    old = distribution in NOT_READ
     return LargeMessages(
         ON, {"FASTRTPS_DEFAULT_PROFILES_FILE" if old else "FASTDDS_DEFAULT_PROFILES_FILE": profile}
     )
