@@ -139,7 +139,7 @@ def broken(**changes: object) -> Image:
         (broken(height=2000), "input.max_pixels"),
         (broken(encoding="32FC1"), "install ros-<distribution>-cv-bridge"),
         (broken(encoding=""), "or let the camera send one of rgb8"),
-        (message(np.zeros((2, 3, 2), np.uint8), "yuyv"), "cannot be converted"),
+        (message(np.zeros((2, 3, 2), np.uint8), "yuyv"), "two pixels share their colour"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_the_cure(said: Image, reason: str) -> None:

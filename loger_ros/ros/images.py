@@ -69,11 +69,6 @@ def rgb_of(message: Any, max_pixels: int) -> np.ndarray:
         pixels = (pixels >> 8).astype(np.uint8)
     if layout.conversion is None:
         return pixels[..., :3]
-    if layout.channels == 2 and message.width % 2:  # older OpenCVs write beyond the end of such an image
-        raise ImageError(
-            f"an image of {message.encoding} {message.width}x{message.height} cannot be converted (in it two "
-            "pixels share a colour, and its rows have an odd number of them); check the camera driver"
-        )
     return _converted(pixels, layout.conversion, message)
 
 
@@ -161,13 +156,13 @@ def _pixels(message: Any, layout: Layout) -> np.ndarray:
 
 
 def _converted(pixels: np.ndarray, conversion: int, message: Any) -> np.ndarray:
+    said = f"an image of {message.encoding} {message.width}x{message.height} cannot be converted"
+    if pixels.ndim == 3 and pixels.shape[2] == 2 and message.width % 2:  # OpenCV 4.5 writes beyond its end
+        raise ImageError(f"{said} (two pixels share their colour); check the camera driver")
     try:
         return cv2.cvtColor(pixels, conversion)
     except cv2.error as error:
-        raise ImageError(
-            f"an image of {message.encoding} {message.width}x{message.height} cannot be converted "
-            f"({error.err}); check the camera driver"
-        ) from error
+        raise ImageError(f"{said} ({error.err}); check the camera driver") from error
 
 
 def _by_cv_bridge(message: Any) -> np.ndarray:
