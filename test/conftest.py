@@ -15,6 +15,8 @@ from loger_ros.ros.installation import this_machine_only
 
 # Small models are fastest on one thread where the cores are busy; processes that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Humble's messages always check the types of what they are given, newer ones only where this is set.
+os.environ.setdefault("ROS_PYTHON_CHECK_FIELDS", "1")
 
 
 def files_with(pattern: str) -> list[str]:
