@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 from networks import SMALL, small_images, small_model
+from safetensors.torch import save_file
 
 from loger_ros import download as download_module
 from loger_ros.cli import bench_weights, main
@@ -336,6 +337,25 @@ def test_fetch_looks_at_a_file_that_is_there_already(server, published, tmp_path
     os.truncate(target, 1000)
     assert main(fetch_again) == 1
     assert "cut short" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["home/LoGeR_star/latest.pt", "home/loger_star.safetensors", "cache/loger_ros/checkpoints/loger_star.pt"],
+)
+def test_fetch_brings_nothing_that_the_name_finds_already(
+    server, published, tmp_path, monkeypatch, capsys, place
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    there = tmp_path / place
+    there.parent.mkdir(parents=True)
+    (torch.save if there.suffix == ".pt" else save_file)(published.state_dict(), there)
+    assert main(["weights", "fetch", "loger_star", "--url", server.url]) == 0
+    assert f"{there} is there already" in capsys.readouterr().out
+    assert server.asked == []
+    to = tmp_path / "to"
+    assert main(["weights", "fetch", "loger_star", "--url", server.url, "--to", str(to)]) == 0
+    assert (to / "loger_star.pt").exists()
 
 
 @pytest.mark.parametrize(

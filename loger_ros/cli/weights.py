@@ -15,7 +15,7 @@ from torch import Tensor
 
 from loger_ros.download import DownloadError, Request, download
 from loger_ros.files import sha256_of
-from loger_ros.model.catalog import NAMES, PUBLISHED, cache_folder
+from loger_ros.model.catalog import NAMES, PUBLISHED, cache_folder, find_checkpoint
 from loger_ros.model.checkpoint import (
     CheckpointError,
     NotLookedAt,
@@ -97,17 +97,18 @@ def _fetch(args: argparse.Namespace) -> int:
         if report.model != args.name:
             raise DownloadError(f"{source} is {report.message}, not {published.title}")
 
-    if target.exists():
+    there = target if args.to else find_checkpoint(args.name) or target
+    if there.exists():
         again = "removing it allows a new download"
         try:
-            check(target, str(target))
+            check(there, str(there))
         except DownloadError as error:
             raise DownloadError(f"{error}. It was there already; {again}") from error
-        if args.sha256 and (digest := sha256_of(target)) != args.sha256:
+        if args.sha256 and (digest := sha256_of(there)) != args.sha256:
             raise DownloadError(
-                f"{target} is there already, and its SHA-256 is {digest} instead of {args.sha256}; {again}"
+                f"{there} is there already, and its SHA-256 is {digest} instead of {args.sha256}; {again}"
             )
-        print(f"{target} is there already; 'loger weights verify' checks its values, {again}")
+        print(f"{there} is there already; 'loger weights verify' checks its values, {again}")
         return 0
 
     progress = _Progress(args.name)
