@@ -169,6 +169,11 @@ def test_something_else_under_the_name_of_a_checkpoint(tmp_path, name, content, 
     assert reason in refusal(tmp_path / name)
 
 
+def test_a_torch_file_under_the_name_of_the_other_kind(tmp_path, state):
+    torch.save(state, tmp_path / "weights.safetensors")
+    assert "is a torch file: give it a name that ends in .pt" in refusal(tmp_path / "weights.safetensors")
+
+
 def test_no_file_at_all(tmp_path):
     assert "does not exist" in refusal(tmp_path / "none.pt")
     assert "is a folder" in refusal(tmp_path)

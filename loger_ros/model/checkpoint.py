@@ -70,7 +70,7 @@ class Checkpoint:
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Opens a ``.pt`` or ``.safetensors`` file; what it is decides its content, not its name."""
+    """Opens a ``.pt`` or ``.safetensors`` file; its content decides which it is."""
     path = Path(os.path.expanduser(path))
     kind = _kind(path)
     config, stream, carried = None, None, None
@@ -174,6 +174,8 @@ def _kind(path: Path) -> str:
     if not head:
         raise CheckpointError(f"{path} is empty: fetch it again")
     if head.startswith(b"PK\x03\x04"):
+        if path.suffix == ".safetensors":  # newer torch goes by the name
+            raise CheckpointError(f"{path} is a torch file: give it a name that ends in .pt")
         return "torch"
     if head.startswith(b"version https://git-lfs"):
         raise CheckpointError(
