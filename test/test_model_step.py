@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from unittest.mock import Mock
 
 import pytest
 import torch
 from networks import small_images, small_model
 from safetensors.torch import save_file
 
-from loger_ros.model import Features, Memory
+from loger_ros.model import Features, Memory, loger
 from loger_ros.model.loger import OUTPUTS
 from loger_ros.model.memory import MemoryFileError
 
@@ -39,6 +40,7 @@ def advance(model, memory, seed, **options):
 def test_memory_matters_and_the_old_one_stays_valid(model):
     _, first = advance(model, model.initial_memory(), 0)
     kept = first.clone()
+    assert not {t.data_ptr() for t in tensors_of(first)} & {t.data_ptr() for t in tensors_of(kept)}
     prediction, second = advance(model, first, 1)
     assert same(tensors_of(first), tensors_of(kept))
     again, _ = advance(model, kept, 1)
@@ -208,6 +210,7 @@ def test_memory_survives_a_file(model, tmp_path):
     assert same(tensors_of(memory), tensors_of(restored))
     assert memory.nbytes == restored.nbytes == sum(t.numel() * 4 for t in tensors_of(memory)) > 0
     assert same(tensors_of(memory.to("cpu")), tensors_of(memory))
+    assert all(tensor.is_meta for tensor in tensors_of(memory.to("meta")))
     Memory().save(tmp_path / "empty.safetensors")
     assert Memory.load(tmp_path / "empty.safetensors").nbytes == 0
 
@@ -249,6 +252,18 @@ def test_kept_position_tables_follow_the_weights(model):
     for size in ((4 * k, 16) for k in range(1, 20)):
         model.encode(small_images(1, size=size))
     assert torch.equal(model.encode(small_images(1)).tokens, before)
+
+
+def test_tables_of_positions_are_made_once_for_each_image_size(monkeypatch):
+    model = small_model().requires_grad_(False)
+    rotary, learned = Mock(wraps=loger.rope_tables), Mock(wraps=model.encoder._resized_positions)
+    monkeypatch.setattr(loger, "rope_tables", rotary)
+    monkeypatch.setattr(model.encoder, "_resized_positions", learned)
+    made = []
+    for size in ((12, 16), (12, 16), (16, 12), (12, 16)):
+        model.step(small_images(4, size=size), model.initial_memory(), 4, 1)
+        made.append((rotary.call_count, learned.call_count))
+    assert made == [(1, 1), (1, 1), (2, 2), (2, 2)]
 
 
 @pytest.mark.parametrize("frozen", [(), ("encoder.pos_embed",)])

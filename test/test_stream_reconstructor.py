@@ -196,6 +196,19 @@ def test_what_continues_a_stream(step, verdict):
     assert said.restart == (verdict in ("long_gap", "clock_went_back"))
 
 
+def test_each_frame_is_encoded_once_and_when_it_comes():
+    """Not when its chunk is complete, nor again in previews and in the chunk that shares it."""
+    model = FakeModel()
+    encode = Mock(wraps=model.encode)
+    model.encode = encode
+    recon = Reconstructor(model, chunk_size=5, overlap=2, provisional_every=2)
+    for count, frame in enumerate(clip(12), 1):
+        recon.push(frame)
+        assert sum(call.args[0].shape[1] for call in encode.call_args_list) == count
+    recon.flush()
+    assert encode.call_count == 12
+
+
 def test_updates_say_which_poses_may_still_change():
     recon = Reconstructor(FakeModel(), chunk_size=4, overlap=1, alignment="sim3", provisional_every=2)
     seen = []
