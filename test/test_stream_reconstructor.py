@@ -209,6 +209,21 @@ def test_each_frame_is_encoded_once_and_when_it_comes():
     assert encode.call_count == 12
 
 
+def test_memory_that_nobody_will_read_is_not_made():
+    """Before a reset of the fast weights, and at the end."""
+    model = FakeModel()
+    step = Mock(wraps=model.step)
+    model.step = step
+    recon = Reconstructor(model, chunk_size=4, overlap=1, reset_every=2)
+    for frame in clip(14):  # chunks end after 4, 7, 10 and 13 frames
+        recon.push(frame)
+    recon.flush()
+    asked = [
+        (call.kwargs["update_memory"], call.kwargs["update_fast_weights"]) for call in step.call_args_list
+    ]
+    assert asked == [(True, True), (True, False), (True, True), (True, False), (False, True)]
+
+
 def test_updates_say_which_poses_may_still_change():
     recon = Reconstructor(FakeModel(), chunk_size=4, overlap=1, alignment="sim3", provisional_every=2)
     seen = []
@@ -262,6 +277,16 @@ def test_nothing_is_kept_that_was_not_asked_for():
     assert len(recon._state.chunker.growing.items) < 4
     with pytest.raises(RuntimeError, match="keep_results"):
         recon.result()
+
+
+def test_what_is_kept_is_not_what_was_handed_out():
+    recon, updates = run(clip(12), chunk_size=5, overlap=2)
+    before = recon.result()
+    for update in updates:
+        update.local_points.zero_()
+        update.confidence.zero_()
+    assert torch.equal(recon.result().local_points, before.local_points)
+    assert torch.equal(recon.result().confidence, before.confidence)
 
 
 def test_what_is_shared_with_the_next_chunk_does_not_hold_the_whole_chunk():
