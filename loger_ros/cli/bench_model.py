@@ -169,7 +169,7 @@ def _bench_chunk(
         for part in PARTS:
             spent = by_part[part]
             rate = flops[part] * variants[0].batch / spent / 1e12 if spent else 0.0
-            print(f"  {part:18} {flops[part] / 1e12:9.4f} TFLOP {spent * 1e3:9.2f} ms {rate:8.3f} TFLOP/s")
+            print(f"  {part:18} {flops[part] / 1e12:9.4g} TFLOP {spent * 1e3:9.2f} ms {rate:8.3f} TFLOP/s")
 
 
 class Runner:
