@@ -181,6 +181,17 @@ def test_tables_have_a_row_per_method_and_a_column_per_sequence() -> None:
     assert tables(runs)[-1].best(0) == 100.0, "of coverage more is better"
 
 
+def test_a_sequence_without_truth_spoils_no_average() -> None:
+    """As KITTI's 11 to 21, which lie beside those that have one."""
+    errors, *_, coverage = tables([run("00", 2.0), run("10", 4.0), run("11", None)])
+    assert (errors.columns, errors.rows) == (["00", "10", "average"], [("loger", [2.0, 4.0, 3.0])])
+    assert coverage.columns == ["00", "10", "11", "average"]
+    titles = [table.title for table in tables([run("00", 2.0, 50), run("11", None)])]
+    assert [title for title in titles if "ATE" in title] == [
+        "KITTI odometry, by length: ATE after Sim(3), RMSE [m]"
+    ], "no table without a number"
+
+
 def test_runs_of_several_lengths_get_a_table_by_length() -> None:
     runs = [run("a", 1.0, 50), run("b", 3.0, 50), run("a", 5.0, 100), run("b", 7.0, 100), run("a", 8.0)]
     by_length = {table.title: table for table in tables(runs)}[

@@ -126,7 +126,8 @@ def tables(runs: Sequence[Mapping[str, Any]]) -> list[Table]:
             if all(measure.of(run) is None for _, _, run in chosen):
                 continue
             longest = [cell for cell in chosen if _length(cell[2]) == lengths[-1]]
-            made.append(_table(f"{kind}: {measure.title}", longest, measure))
+            if any(measure.of(run) is not None for _, _, run in longest):
+                made.append(_table(f"{kind}: {measure.title}", longest, measure))
             if len(lengths) > 1:
                 by_length = [(label, _length_text(run), run) for label, _, run in chosen]
                 made.append(_table(f"{kind}, by length: {measure.title}", by_length, measure))
@@ -197,8 +198,12 @@ def write_comparison(
 
 
 def _table(title: str, cells: Sequence[tuple[str, str, Mapping[str, Any]]], measure: Measure) -> Table:
-    """cells: (row, column, run). Where several runs fall into one cell it shows their mean."""
-    columns = sorted({column for _, column, _ in cells}, key=lambda name: (name == ALL_FRAMES, natural(name)))
+    """cells: (row, column, run). Where several runs fall into one cell it shows their mean.
+
+    What no run has a number of, such as a sequence without truth, is no column and spoils no average.
+    """
+    known = {column for _, column, run in cells if measure.of(run) is not None}
+    columns = sorted(known, key=lambda name: (name == ALL_FRAMES, natural(name)))
     rows, counts = [], []
     for label in sorted({label for label, _, _ in cells}, key=natural):
         found = [
