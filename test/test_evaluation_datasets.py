@@ -48,12 +48,24 @@ def check(source, kind: str, stamps: list[int]) -> None:
     assert not source.problems.counts
 
 
-def test_euroc(tmp_path: Path) -> None:
-    """The poses are of the IMU, the quaternion begins with w."""
-    mav = tmp_path / "MH_01_easy" / "mav0"
+def recorded_by_mav(mav: Path, truth: str) -> None:
+    """Images and truth; the poses are of the IMU, the quaternion begins with w."""
     save(mav / "cam0" / "data", [f"{stamp}.png" for stamp in STAMPS], PICTURES)
     lines = "".join(f"{stamp},{stamp}.png\r\n" for stamp in STAMPS)
     (mav / "cam0" / "data.csv").write_text("#timestamp [ns],filename\r\n" + lines)
+    rows = np.concatenate([T_WORLD_BODY[:, :3, 3], quaternion(T_WORLD_BODY[:, :3, :3])[:, [3, 0, 1, 2]]], 1)
+    text = (
+        "#timestamp, p_RS_R_x [m], p_RS_R_y [m], p_RS_R_z [m], q_RS_w [], q_RS_x [], q_RS_y [], q_RS_z []\n"
+    )
+    for stamp, row in zip(STAMPS, rows, strict=True):
+        text += f"{stamp},{','.join(f'{number:.12f}' for number in row)},0.1,0.2,0.3,0,0,0,0,0,0\n"
+    (mav / truth).mkdir()
+    (mav / truth / "data.csv").write_text(text)
+
+
+def test_euroc(tmp_path: Path) -> None:
+    mav = tmp_path / "MH_01_easy" / "mav0"
+    recorded_by_mav(mav, "state_groundtruth_estimate0")
     mount = ", ".join(f"{number:.12f}" for number in T_BODY_CAMERA.reshape(-1))
     (mav / "cam0" / "sensor.yaml").write_text(
         "# General sensor definitions.\nsensor_type: camera\ncomment: VI-Sensor cam0 (MT9M034)\n\n"
@@ -62,15 +74,6 @@ def test_euroc(tmp_path: Path) -> None:
         "distortion_model: radial-tangential\n"
         "distortion_coefficients: [-0.28340811, 0.07395907, 0.00019359, 1.76187114e-05]\n"
     )
-    folder = mav / "state_groundtruth_estimate0"
-    folder.mkdir()
-    rows = np.concatenate([T_WORLD_BODY[:, :3, 3], quaternion(T_WORLD_BODY[:, :3, :3])[:, [3, 0, 1, 2]]], 1)
-    text = (
-        "#timestamp, p_RS_R_x [m], p_RS_R_y [m], p_RS_R_z [m], q_RS_w [], q_RS_x [], q_RS_y [], q_RS_z []\n"
-    )
-    for stamp, row in zip(STAMPS, rows, strict=True):
-        text += f"{stamp},{','.join(f'{number:.12f}' for number in row)},0.1,0.2,0.3,0,0,0,0,0,0\n"
-    (folder / "data.csv").write_text(text)
     source = open_source(tmp_path / "MH_01_easy")
     check(source, "EuRoC", STAMPS)
     assert source.name == "MH_01_easy"
@@ -83,6 +86,29 @@ def test_euroc(tmp_path: Path) -> None:
     assert bare.camera is None
     assert bare.problems.counts == {"no_calibration": 1}
     np.testing.assert_allclose(bare.truth().T_map_camera, T_WORLD_BODY, atol=1e-9)
+
+
+def test_tum_vi(tmp_path: Path) -> None:
+    """In EuRoC's layout, but calibrated by Kalibr's file beside it: its transform leads to the camera."""
+    sequence = tmp_path / "dataset-room1_512_16"
+    recorded_by_mav(sequence / "mav0", "mocap0")
+    camera = {
+        "T_cam_imu": inverse(T_BODY_CAMERA).tolist(),
+        "camera_model": "pinhole",
+        "distortion_coeffs": [0.0034, 0.0008, -0.0005, 0.0001],
+        "distortion_model": "equidistant",
+        "intrinsics": [190.98, 190.97, 254.93, 256.9],
+        "resolution": [40, 30],
+    }
+    (sequence / "dso").mkdir()
+    (sequence / "dso" / "camchain.yaml").write_text(yaml.safe_dump({"cam0": camera, "cam1": camera}))
+    for place in (sequence, sequence / "mav0"):
+        source = open_source(place)
+        check(source, "EuRoC", STAMPS)
+        assert source.name == sequence.name
+        assert (source.camera.model, source.camera.distortion[0]) == ("equidistant", 0.0034)
+    (sequence / "dso" / "camchain.yaml").write_text("cam1: {T_cam_imu: [1, 2]}\n")
+    assert open_source(sequence).problems.counts == {"no_calibration": 1}
 
 
 def test_7_scenes(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""EuRoC MAV (and TUM VI in its layout): mav0/cam0 with data.csv and sensor.yaml, poses of the IMU."""
+"""EuRoC MAV (and TUM VI in its layout): mav0/cam0 with data.csv, poses of the IMU.
+
+EuRoC's calibration is mav0/cam0/sensor.yaml, TUM VI's is dso/camchain.yaml, as Kalibr writes it.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,10 @@ from loger_ros.evaluation.sources.base import (
     read_yaml,
 )
 from loger_ros.events import EventLog
-from loger_ros.geometry import rotation_of, transform
+from loger_ros.geometry import inverse, rotation_of, transform
 from loger_ros.types import Camera, Trajectory
 
+CAMCHAIN = Path("dso") / "camchain.yaml"
 TRUTHS = ("state_groundtruth_estimate0", "mocap0")
 MODELS = {"radial-tangential": "plumb_bob", "radtan": "plumb_bob", "equidistant": "equidistant"}
 
@@ -45,7 +49,7 @@ class Euroc(ImageFiles):
             raise SourceError(
                 f"{folder / 'data.csv'} has a stamp that is no whole number: {error}"
             ) from error
-        camera, T_body_camera = _sensor(folder / "sensor.yaml", problems)
+        camera, T_body_camera = _sensor(mav, folder.name, problems)
         super().__init__(
             path if mav != path else path.parent,
             [folder / "data" / row[1] for row in rows],
@@ -56,17 +60,24 @@ class Euroc(ImageFiles):
         )
 
 
-def _sensor(file: Path, problems: EventLog) -> tuple[Camera | None, np.ndarray]:
+def _sensor(mav: Path, name: str, problems: EventLog) -> tuple[Camera | None, np.ndarray]:
+    file, chain = mav / name / "sensor.yaml", mav.resolve().parent / CAMCHAIN
     try:
-        values = read_yaml(file)
-        T_body_camera = matrix_of(values.get("T_BS"), file, "T_BS")
-    except SourceError as error:
-        problems.add("no_calibration", 0, f"{error}; poses are taken as the camera's")
+        if not file.is_file() and chain.is_file():
+            file = chain
+            values = read_yaml(file)[name]
+            T_body_camera = inverse(matrix_of(values["T_cam_imu"], file, f"{name}.T_cam_imu"))
+        else:
+            values = read_yaml(file)
+            T_body_camera = matrix_of(values.get("T_BS"), file, "T_BS")
+    except (SourceError, KeyError, TypeError) as error:
+        why = error if isinstance(error, SourceError) else f"{file} describes no {name} ({error!r})"
+        problems.add("no_calibration", 0, f"{why}; poses are taken as the camera's")
         return None, np.eye(4)
     try:
         model = MODELS[values.get("distortion_model", "radial-tangential")]
         width, height = (int(side) for side in values["resolution"])
-        lens = values.get("distortion_coefficients", ())
+        lens = values.get("distortion_coefficients", values.get("distortion_coeffs", ()))
         return pinhole(width, height, values["intrinsics"], lens, model), T_body_camera
     except (KeyError, TypeError, ValueError) as error:
         problems.add("no_camera", 0, f"{file} describes no camera that is known ({error!r})")
