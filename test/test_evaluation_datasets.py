@@ -128,6 +128,24 @@ def test_7_scenes(tmp_path: Path) -> None:
     assert (seen[1:] == 1.5).all()
 
 
+def test_depth_of_7_scenes_is_seen_by_the_colour_camera(tmp_path: Path) -> None:
+    """585 pixels are the published focal length of the depth camera, 525 that of colour."""
+    save(tmp_path, ["frame-000000.color.png"], np.zeros((1, 480, 640, 3), np.uint8))
+    rows, columns = np.indices((480, 640))
+    across = 1 + (columns - 320) / 585 + (rows - 240) / 1170  # metres: tells where the depth camera looks
+    save(tmp_path, ["frame-000000.depth.png"], np.round(1000 * across[None]).astype(np.uint16))
+    (tmp_path / "frame-000000.pose.txt").write_text("1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n")
+    source = open_source(tmp_path)
+    assert source.camera.matrix[0].tolist() == [525, 0, 320]
+    seen = source.depth(source.stamps[0])
+    assert seen.shape == (480, 640)
+    inside = np.isfinite(seen)
+    expected = 1 + (columns - 320) / 525 + (rows - 240) / 1050
+    np.testing.assert_allclose(seen[inside], expected[inside], atol=2 / 585)
+    assert np.isnan(seen[:, :32]).all(), "the depth camera sees less"
+    assert inside[240, 40:600].all()
+
+
 def test_scannet(tmp_path: Path) -> None:
     """Frames are numbered without leading zeros; where tracking was lost the pose is infinite."""
     folder = tmp_path / "scene0000_00"

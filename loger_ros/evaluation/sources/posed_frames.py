@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from loger_ros.evaluation.sources.base import (
@@ -25,6 +26,9 @@ from loger_ros.types import Camera, Trajectory
 
 RATE = 30.0  # Hz, of the recorders; the frames themselves have no stamps
 FIRST = 1_000_000_000  # ns
+# Of 7-Scenes, pixels. Its page publishes the depth camera's alone; benchmarks take the other one for colour.
+SIZE, CENTRE = (640, 480), (320.0, 240.0)
+DEPTH_FOCAL, COLOUR_FOCAL = 585.0, 525.0
 
 
 class PosedFrames(ImageFiles):
@@ -62,17 +66,27 @@ class SevenScenes(PosedFrames):
     def __init__(self, path: Path, choice: Choice) -> None:
         files = [file for file in images_in(path) if file.name.endswith(".color.png")]
         problems = quiet_log()
-        camera = pinhole(640, 480, (585, 585, 320, 240))  # as the data set's page says
+        camera = pinhole(*SIZE, (COLOUR_FOCAL, COLOUR_FOCAL, *CENTRE))
         size = _size(files, problems)
         super().__init__(
             path,
             files,
             lambda file: file.with_name(file.name.replace(".color.png", ".pose.txt")),
             lambda file: file.with_name(file.name.replace(".color.png", ".depth.png")),
-            camera if size == (640, 480) else None,
+            camera if size == SIZE else None,
             65535,
             problems,
         )
+
+    def depth(self, stamp: int) -> np.ndarray | None:
+        """As the colour camera sees it, which is the wider one; the centimetres between both are left out."""
+        metres = super().depth(stamp)
+        if metres is None or metres.shape != SIZE[::-1]:
+            return metres
+        share = DEPTH_FOCAL / COLOUR_FOCAL
+        place = np.array([[share, 0, (1 - share) * CENTRE[0]], [0, share, (1 - share) * CENTRE[1]]])
+        flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+        return cv2.warpAffine(metres, place, SIZE, flags=flags, borderValue=np.nan)
 
 
 class ScanNet(PosedFrames):
