@@ -11,7 +11,7 @@ from loger_ros.evaluation.evaluate import Job
 from loger_ros.evaluation.report.folder import read_metrics
 from loger_ros.evaluation.sources import SourceError
 
-HINT = "--engine ray needs Ray: pip install 'loger_ros[ray]'"
+HINT = "--engine ray needs Ray: pip install 'ray>=2.9'"
 
 
 def with_ray(jobs: Sequence[Job], workers: int, tick: Ticker = lambda frames: None) -> Iterator[Outcome]:
