@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from loger_ros.geometry import BODY_FROM_OPTICAL, exp_rotation
 from loger_ros.mapping import render as renderer
 from loger_ros.mapping.pictures import (
     ESTIMATE,
@@ -192,3 +193,18 @@ def test_levelling_turns_a_camera_map_upright() -> None:
     assert level[:3, :3] @ [0, 0, 1] == pytest.approx([1, 0, 0])
     assert level[:3, :3] @ [0, -1, 0] == pytest.approx([0, 0, 1])
     assert np.linalg.det(level) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.02, 0.8, 3.0])
+def test_a_camera_that_looks_down_drives_on_level_ground(turn: float) -> None:
+    """Its own up leans by as much as it looks down; what it turns about does not."""
+    yaw = np.linspace(0, turn, 50)[:, None] * [0, 0, 1]
+    poses = np.tile(np.eye(4), (50, 1, 1))
+    poses[:, :3, :3] = exp_rotation(yaw) @ exp_rotation(np.array([0, 0.3, 0])) @ BODY_FROM_OPTICAL[:3, :3]
+    lean = np.degrees(np.arccos(levelling(poses)[:3, :3] @ [0, 0, 1] @ [0, 0, 1]))
+    assert lean == pytest.approx(np.degrees(0.3), abs=1) if turn < 0.1 else lean < 3
+    moved = np.tile(np.eye(4), (50, 1, 1))
+    moved[:, :3, :3] = exp_rotation(np.array([1.0, -0.4, 0.3])) @ poses[:, :3, :3]
+    assert levelling(moved)[:3, :3] @ moved[0, :3, 2] == pytest.approx(
+        levelling(poses)[:3, :3] @ poses[0, :3, 2]
+    ), "in any map"
