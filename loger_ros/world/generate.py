@@ -33,9 +33,10 @@ def generate(spec: SequenceSpec, seed: int, index: int = 0) -> Sequence:
         sequence = _attempt(spec, seed, index, attempt)
         if sequence is not None:
             return sequence
+    closed, ask = (" closed", "more") if spec.closed else ("", "another number of")
     raise ValueError(
-        f"no collision-free way found for {spec} with seed {seed}, index {index} in {ATTEMPTS} attempts: "
-        "ask for another number of frames or another seed"
+        f"no{closed} way of {spec.frames} frames without collision found ({spec.place}, {spec.motion}, seed "
+        f"{seed}, index {index}) in {ATTEMPTS} attempts: ask for {ask} frames or another seed"
     )
 
 
