@@ -163,6 +163,7 @@ def test_the_page_needs_nothing_else(report: Path) -> None:
     assert page.count("data:image/png;base64,") >= 8
     assert not re.search(r"(src|href)=\"(?!data:)", page)
     assert "Absolute trajectory error" in page
+    assert "poses have a true one within 20 ms" in page
     assert "nan" not in re.sub(r'"data:[^"]*"', "", page).lower()
 
 

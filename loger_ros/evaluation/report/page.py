@@ -132,6 +132,8 @@ def _tables(metrics: Mapping[str, Any]) -> str:
     if "rmse" in causal:
         rows.append(["causal (as first said)", *(number(causal[key], 4) for key in statistics), "1.0000"])
     parts.append(table(("aligned by", "RMSE", "mean", "median", "max", "scale"), rows))
+    within = f"{metrics['tolerance_ms']:g} ms"
+    parts.append(f"<p>{metrics['frames']['with_truth']} poses have a true one within {within}.</p>")
     parts.append("<h2>Relative errors</h2>")
     rpe, scaled = metrics["rpe"], metrics["rpe_scaled"]
     rows = [
