@@ -90,7 +90,7 @@ class SevenScenes(PosedFrames):
 
 
 class ScanNet(PosedFrames):
-    """As the data set's SensReader exports it."""
+    """As the Python reader of the data set's SensReader exports it; the C++ one names files otherwise."""
 
     kind = "ScanNet"
 
