@@ -169,6 +169,47 @@ def test_scannet(tmp_path: Path) -> None:
     assert lost.problems.counts == {"no_pose": 1}
 
 
+INFO = """m_versionNumber = 4
+m_colorWidth = 40
+m_colorHeight = 30
+m_depthWidth = 20
+m_depthHeight = 15
+m_depthShift = 500
+m_calibrationColorIntrinsic = 36.5 0 20.2 0 0 36 15.1 0 0 0 1 0 0 0 0 1
+m_calibrationColorExtrinsic = 1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1
+"""
+
+
+@pytest.mark.parametrize(("ending", "info"), [("pgm", "_info.txt"), ("png", "../info.txt")])
+def test_frames_as_sensreader_writes_them(tmp_path: Path, ending: str, info: str) -> None:
+    folder = tmp_path / "scene" / "data"
+    folder.mkdir(parents=True)
+    names = [f"frame-{i:06d}" for i in range(COUNT)]
+    save(folder, [f"{name}.color.jpg" for name in names], PICTURES)
+    for i, (name, pose) in enumerate(zip(names, T_WORLD_CAMERA, strict=True)):
+        depth = np.full((15, 20), 1000 + i, np.uint16)
+        depth[0, 0] = 0
+        if ending == "pgm":
+            (folder / f"{name}.depth.pgm").write_bytes(b"P5 20 15 65535\n" + depth.astype(">u2").tobytes())
+        else:
+            Image.fromarray(depth).save(folder / f"{name}.depth.png")
+        np.savetxt(folder / f"{name}.pose.txt", pose, fmt="%.12f")
+    (folder / info).write_text(INFO)
+    source = open_source(folder)
+    assert source.kind == "SensReader frames"
+    assert len(source) == COUNT
+    np.testing.assert_allclose(source.truth().T_map_camera, T_WORLD_CAMERA, atol=1e-9)
+    assert source.camera.matrix[:2].tolist() == [[36.5, 0, 20.2], [0, 36, 15.1]]
+    seen = source.depth(source.stamps[1])
+    assert np.isnan(seen[0, 0])
+    np.testing.assert_allclose(seen[1:], 1001 / 500)
+    assert not source.problems.counts
+    (folder / info).write_text("m_colorWidth = 40\n")
+    bare = open_source(folder)
+    assert bare.camera is None
+    assert bare.problems.counts == {"no_calibration": 1}
+
+
 def calibration_of_vbr(folder: Path) -> None:
     camera = {
         "intrinsics": [900.0, 901.0, 20.0, 15.0],

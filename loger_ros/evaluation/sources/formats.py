@@ -10,7 +10,7 @@ from loger_ros.evaluation.sources.bag import OTHER_IMAGES, Bag
 from loger_ros.evaluation.sources.euroc import Euroc
 from loger_ros.evaluation.sources.images import ImageFolder, Video
 from loger_ros.evaluation.sources.kitti import KittiOdometry
-from loger_ros.evaluation.sources.posed_frames import ScanNet, SevenScenes
+from loger_ros.evaluation.sources.posed_frames import ScanNet, SensorFrames, SevenScenes
 from loger_ros.evaluation.sources.spires import OxfordSpires
 from loger_ros.evaluation.sources.tum import TumRgbd
 from loger_ros.evaluation.sources.vbr import Vbr
@@ -24,6 +24,7 @@ FORMATS: tuple[Any, ...] = (
     TumRgbd,
     SevenScenes,
     ScanNet,
+    SensorFrames,
     OxfordSpires,
     Video,
     ImageFolder,

@@ -1,4 +1,4 @@
-"""7-Scenes and ScanNet: numbered images, each with a file of its 4x4 pose and its depth in millimetres."""
+"""7-Scenes, ScanNet and the like: each frame has files with its pose, camera to world, and with its depth."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ class PosedFrames(ImageFiles):
         camera: Camera | None,
         depth_unknown: int,
         problems: EventLog,
+        depth_scale: float = 1000.0,
     ) -> None:
         stamps = [FIRST + round(_number(file) * 1e9 / RATE) for file in files]
         depth = {s: depth_of(f) for s, f in zip(stamps, files, strict=True) if depth_of(f).is_file()}
@@ -52,6 +53,7 @@ class PosedFrames(ImageFiles):
             truth=_poses([pose_of(file) for file in files], stamps, problems),
             depth_files=depth,
             depth_unknown=depth_unknown,
+            depth_scale=depth_scale,
             problems=problems,
         )
 
@@ -90,7 +92,7 @@ class SevenScenes(PosedFrames):
 
 
 class ScanNet(PosedFrames):
-    """As the Python reader of the data set's SensReader exports it; the C++ one names files otherwise."""
+    """As the Python reader of the data set's SensReader exports it."""
 
     kind = "ScanNet"
 
@@ -110,6 +112,58 @@ class ScanNet(PosedFrames):
             0,
             problems,
         )
+
+
+class SensorFrames(PosedFrames):
+    """As the C++ reader of ScanNet's SensReader exports it, and 12-Scenes, 3RScan and BundleFusion come."""
+
+    kind = "SensReader frames"
+
+    @staticmethod
+    def matches(path: Path) -> bool:
+        return path.is_dir() and next(path.glob("frame-*.color.jpg"), None) is not None
+
+    def __init__(self, path: Path, choice: Choice) -> None:
+        files = [file for file in images_in(path) if file.name.endswith(".color.jpg")]
+        problems = quiet_log()
+        camera, depth_scale = _described(path, _size(files, problems), problems)
+
+        def depth_of(file: Path) -> Path:
+            pgm, png = (
+                file.with_name(file.name.replace(".color.jpg", f".depth.{e}")) for e in ("pgm", "png")
+            )
+            return pgm if pgm.is_file() else png
+
+        super().__init__(
+            path,
+            files,
+            lambda file: file.with_name(file.name.replace(".color.jpg", ".pose.txt")),
+            depth_of,
+            camera,
+            0,
+            problems,
+            depth_scale,
+        )
+
+
+def _described(path: Path, size: tuple[int, int] | None, problems: EventLog) -> tuple[Camera | None, float]:
+    """→ the camera of the colour images, and the steps of depth in a metre."""
+    places = (path / "_info.txt", path / "info.txt", path.parent / "info.txt")
+    file = next((place for place in places if place.is_file()), places[0])
+    try:
+        lines = (line.partition("=") for line in read_text(file, MOST_SETTINGS).splitlines())
+        values = {name.strip(): text.split() for name, _, text in lines}
+        numbers = np.array(values["m_calibrationColorIntrinsic"], dtype=float).reshape(4, 4)
+        width, height = (int(values[f"m_color{side}"][0]) for side in ("Width", "Height"))
+        scale = float(values.get("m_depthShift", ["1000"])[0])
+        if not scale > 0:
+            raise ValueError(f"m_depthShift is {scale}")
+        lens = (numbers[0, 0], numbers[1, 1], numbers[0, 2], numbers[1, 2])
+        return pinhole(width, height, lens) if (width, height) == size else None, scale
+    except (SourceError, KeyError, IndexError, ValueError) as error:
+        why = error if isinstance(error, SourceError) else f"{file} describes no camera ({error!r})"
+        problems.add("no_calibration", 0, str(why))
+        return None, 1000.0
 
 
 def _scannet_camera(file: Path, size: tuple[int, int] | None, problems: EventLog) -> Camera | None:
