@@ -243,6 +243,12 @@ def test_equal_names_of_different_things_are_told_apart() -> None:
     assert "| 2.000 (2 runs) | 2.000 |" in tables([seen("x", 1.0), seen("x", 3.0)])[0].markdown()
 
 
+def test_options_of_many_recordings_are_refused_for_one(capsys: pytest.CaptureFixture) -> None:
+    for option in (["--jobs", "2"], ["--engine", "ray"]):
+        assert main(["eval", "robot_rooms/0", *option]) == 2
+        assert "--all" in capsys.readouterr().err
+
+
 def test_the_comparison_escapes_and_finds_runs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     page = write_comparison(tmp_path, [run("<b>", 1.0)], {"<i>": "why & how"})
     text = page.read_text()

@@ -60,6 +60,15 @@ def test_chunks_that_share_no_frame_are_joined_by_memory_alone():
             Reconstructor(FakeModel(), 4, 0, **joined)
 
 
+def test_what_a_checkpoint_recommends_can_be_given_as_it_stands():
+    recommended = {"chunk_size": 2, "overlap": 1, "resolution": "8x6"}
+    recon = Reconstructor(FakeModel(), **recommended)
+    updates = [update for frame in clip(3, 0) for update in recon.push(frame)]
+    assert updates[0].images.shape[1:3] == (6, 8)
+    with pytest.raises(ConfigError, match=r"stream\.resolution"):
+        Reconstructor(FakeModel(), resolution="large")
+
+
 @pytest.mark.parametrize("reset_every", [0, 1, 3])
 @pytest.mark.parametrize("alignment", ["none", "se3", "sim3"])
 @FEW

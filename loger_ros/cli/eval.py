@@ -162,6 +162,8 @@ def run(args: argparse.Namespace) -> int:
             )
         if args.trajectory and not args.source:
             raise SourceError("--trajectory judges poses of one SOURCE")
+        if not args.all and (args.jobs, args.engine) != (1, ENGINES[0]):
+            raise SourceError("--jobs and --engine have no effect without --all: leave them out")
         if args.compare:
             return _compare(args)
         return _many(args) if args.all else _one(args)

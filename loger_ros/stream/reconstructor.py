@@ -69,7 +69,7 @@ class Reconstructor:
     ) -> None:
         """The settings are those of StreamConfig, which describes them.
 
-        resolution: None (images have network size), "auto" (the published rule) or (width, height).
+        resolution: (width, height), None (images have network size), or what StreamConfig takes.
         fast_weights, sliding_window: False switches that memory off. camera: straightens the images, brings
         them to the view of the network and tells where it sits; poses and points stay those of this camera.
         record: receives every final pose once.
@@ -90,6 +90,8 @@ class Reconstructor:
             provisional_every=provisional_every,
             max_gap=max_gap,
         )
+        if isinstance(resolution, str):
+            resolution = StreamConfig(resolution=resolution).size
         self.events = events or EventLog()
         self._model = model
         if field_of_view and camera is None:
