@@ -46,6 +46,22 @@ def test_latest_drops_the_oldest_and_says_what_to_change():
     assert drain(queue) == [2, 3, 4]
 
 
+def test_once_it_is_known_the_pace_of_the_network_is_told(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("loger_ros.stream.queue.time.monotonic", lambda: now[0])
+    queue = FrameQueue(QueueConfig(capacity=8))
+    said = []
+    for step in range(45):  # 2 frames per second come; 5 are taken each 5 s
+        now[0] = 1000.0 + step
+        fill(queue, (2 * step, 2 * step + 1))
+        if step % 5 == 4:
+            for _ in range(5):
+                queue.get(0)
+        said.append(queue.events.recent[-1].message if queue.events.recent else "")
+    assert "Set queue.max_rate, or" in said[20]
+    assert " takes about 1 of its images per second. Set queue.max_rate below that, or" in said[-1]
+
+
 def until(condition):
     deadline = time.monotonic() + 30
     while not condition():

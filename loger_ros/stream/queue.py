@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 
@@ -12,6 +13,9 @@ from loger_ros.stream.continuity import Continuity
 from loger_ros.stream.motion import MotionGate
 from loger_ros.stream.prepare import check_image
 from loger_ros.types import Frame
+
+PACE_SPAN = 60.0  # s over which is counted how many frames are taken per second
+PACE_KNOWN = 20.0  # s that this takes at least: a network takes some at once, and then none for a while
 
 
 class FrameQueue:
@@ -34,6 +38,7 @@ class FrameQueue:
         self._motion = MotionGate(self._config.min_motion) if self._config.min_motion else None
         self._passed_by: int | None = None  # frames since the one whose turn was the last; None: none had
         self._due: int | None = None  # ns: max_rate lets no earlier frame pass
+        self._taken: deque[float] = deque(maxlen=1024)  # monotonic times
         self._closed = False
         self.era = 0  # begins anew with each ``clear``
 
@@ -61,6 +66,7 @@ class FrameQueue:
             if not self._frames:
                 return None
             frame = self._frames.popleft()
+            self._taken.append(time.monotonic())
             self._changed.notify_all()
             return frame
 
@@ -143,12 +149,23 @@ class FrameQueue:
     def _store(self, frame: Frame) -> None:
         if len(self._frames) >= self._config.capacity:
             oldest = self._frames.popleft()
+            pace = self._pace()
+            known = "" if pace is None else f" and takes about {pace:.2g} of its images per second"
             message = (
                 f"{self._config.capacity} frames wait already, the oldest was dropped: the network is "
-                "slower than the camera. Set queue.max_rate, or with a published network a smaller "
-                "stream.resolution"
+                f"slower than the camera{known}. Set queue.max_rate{'' if pace is None else ' below that'}, "
+                "or with a published network a smaller stream.resolution"
             )
             self.events.add("queue_full", oldest.stamp, message)
             self.dropped["queue_full"] += 1
         self._frames.append(frame)
         self._changed.notify_all()
+
+    def _pace(self) -> float | None:
+        """Frames taken per second of late; None: not known yet."""
+        now = time.monotonic()
+        while self._taken and now - self._taken[0] > PACE_SPAN:
+            self._taken.popleft()
+        if not self._taken or now - self._taken[0] < PACE_KNOWN:
+            return None
+        return len(self._taken) / (now - self._taken[0])
