@@ -73,8 +73,8 @@ class SevenScenes(PosedFrames):
         super().__init__(
             path,
             files,
-            lambda file: file.with_name(file.name.replace(".color.png", ".pose.txt")),
-            lambda file: file.with_name(file.name.replace(".color.png", ".depth.png")),
+            lambda file: _beside(file, "pose.txt"),
+            lambda file: _beside(file, "depth.png"),
             camera if size == SIZE else None,
             65535,
             problems,
@@ -129,15 +129,13 @@ class SensorFrames(PosedFrames):
         camera, depth_scale = _described(path, _size(files, problems), problems)
 
         def depth_of(file: Path) -> Path:
-            pgm, png = (
-                file.with_name(file.name.replace(".color.jpg", f".depth.{e}")) for e in ("pgm", "png")
-            )
-            return pgm if pgm.is_file() else png
+            pgm = _beside(file, "depth.pgm")
+            return pgm if pgm.is_file() else _beside(file, "depth.png")
 
         super().__init__(
             path,
             files,
-            lambda file: file.with_name(file.name.replace(".color.jpg", ".pose.txt")),
+            lambda file: _beside(file, "pose.txt"),
             depth_of,
             camera,
             0,
@@ -181,6 +179,11 @@ def _size(files: list[Path], problems: EventLog) -> tuple[int, int] | None:
         return image_size(files[0]) if files else None
     except SourceError:
         return None  # told when the image is read
+
+
+def _beside(file: Path, ending: str) -> Path:
+    """Of frame-000000.color.png, what else there is of that frame."""
+    return file.with_name(f"{file.name.partition('.')[0]}.{ending}")
 
 
 def _number(file: Path) -> int:
