@@ -245,8 +245,10 @@ class QueueConfig(Section):
         "images of a camera that goes on are then lost in DDS)",
         choices=("latest", "keep_all"),
     )
-    every_nth: int = setting(1, "Take one frame of every so many", unit="frames", minimum=1)
-    max_rate: float = setting(0.0, "Most frames taken per second; 0: no limit", unit="Hz", minimum=0)
+    every_nth: int = setting(1, "Take one frame of every so many", unit="frames", minimum=1, dynamic=True)
+    max_rate: float = setting(
+        0.0, "Most frames taken per second; 0: no limit", unit="Hz", minimum=0, dynamic=True
+    )
     min_motion: float = setting(
         0.0,
         "Skip frames whose picture moved by less than this since the last one taken, but for one each "

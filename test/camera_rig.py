@@ -26,7 +26,8 @@ SHORT = {"chunk_size": 2, "overlap": 1, "resolution": "8x6"}
 def camera_stream(**others: Any) -> Any:
     """With a network whose motion is known, and nobody who listens."""
     silent = {
-        name: lambda *_, **__: None for name in ("forget_way", "motion", "pose", "path", "pictures", "taken")
+        name: lambda *_, **__: None
+        for name in ("forget_way", "motion", "pose", "path", "pictures", "settings_changed", "taken")
     }
     values: dict[str, Any] = {
         "config": NodeConfig(map=MapConfig(max_voxels=16)),

@@ -178,6 +178,24 @@ def test_a_lone_stamp_far_behind_is_dropped_too() -> None:
         assert sum(camera.statistics.dropped.values()) == len(stamps) - len(taken)
 
 
+def test_the_rate_can_be_changed_while_it_runs() -> None:
+    config = NodeConfig(input=InputConfig(undistort=False), queue=QueueConfig(max_rate=1.0))
+    camera = camera_stream(config=config)
+    second = 10**9
+
+    def taken(*tenths: int) -> list[int]:
+        for tenth in tenths:
+            stamp = header(tenth * second // 10, "camera")
+            camera.intake.image(image_message(stamp, frame(tenth).image, "rgb8"))
+        return [camera.queue.get(0).stamp * 10 // second for _ in range(len(camera.queue))]
+
+    assert taken(10, 11, 12) == [10]
+    camera.settings_changed(replace(config, queue=QueueConfig(max_rate=5.0)))
+    assert taken(13, 14, 15, 16) == [13, 15]
+    camera.settings_changed(replace(config, queue=QueueConfig(every_nth=3)))
+    assert taken(17, 18, 19, 20, 21, 22) == [19, 22]
+
+
 def test_an_image_without_a_stamp_is_dropped_unless_time_begins() -> None:
     clock = [100 * 10**9]
     camera = camera_stream(config=NodeConfig(input=InputConfig(undistort=False)), now=lambda: clock[0])

@@ -297,6 +297,7 @@ class CameraStream:
     def settings_changed(self, config: NodeConfig) -> None:
         """Those that take effect while it runs; called in any thread."""
         self.config = config
+        self.queue.settings_changed(config.queue)
         self._map.settings_changed(config.cloud)
         self.outputs.settings_changed(config)
 

@@ -59,6 +59,10 @@ class FrameQueue:
                 self.dropped[cause] += 1
             return not cause
 
+    def settings_changed(self, config: QueueConfig) -> None:
+        """Of ``every_nth`` and ``max_rate``. Without a lock: ``put`` may wait for long in one."""
+        self._config, self._due = config, None
+
     def get(self, timeout: float | None = None) -> Frame | None:
         """The oldest frame; None after ``timeout`` seconds, or once the queue is closed and empty."""
         with self._changed:
