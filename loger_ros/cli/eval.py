@@ -85,6 +85,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help="what the true poses are of, on a bag's tf_static (default: as they say; in a file: the camera)",
     )
+    recording.add_argument(
+        "--depth", metavar="TOPIC", default="", help="true depth in a bag, aligned to the images"
+    )
     recording.add_argument("--camera", default="", help="which camera of a dataset (default: the first)")
     add_camera(recording)
     recording.add_argument(
@@ -110,6 +113,7 @@ def choice_of(args: argparse.Namespace) -> Choice:
         args.topic,
         args.truth,
         args.truth_frame,
+        args.depth,
         args.camera,
         size=args.size,
         rate=args.rate,

@@ -15,6 +15,7 @@ from loger_ros.evaluation.sources.vbr import Vbr
 
 READERS: dict[str, tuple[Any, ...]] = {
     "topic": (Bag, Vbr),
+    "depth": (Bag,),
     "camera": (Euroc, KittiOdometry, OxfordSpires, Vbr),
     "rate": (ImageFolder, Video),
     "size": (Synthetic,),

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from loger_ros.evaluation.sources.bag_depth import BagDepth, refuse_unaligned
 from loger_ros.evaluation.sources.bag_truth import BagTruth, mounting
 from loger_ros.evaluation.sources.base import MOST_FRAMES, MOST_PIXELS, Choice, SourceError, quiet_log
 from loger_ros.evaluation.sources.own_camera import read_camera_info
@@ -19,7 +20,8 @@ from loger_ros.ros.camera_info import camera_of, is_rectified
 from loger_ros.ros.images import ImageError, rgb_of, rgb_of_compressed
 from loger_ros.types import Camera, Frame, Trajectory
 
-IMAGE_TYPES = {"sensor_msgs/msg/Image": rgb_of, "sensor_msgs/msg/CompressedImage": rgb_of_compressed}
+IMAGE_TYPE = "sensor_msgs/msg/Image"
+IMAGE_TYPES = {IMAGE_TYPE: rgb_of, "sensor_msgs/msg/CompressedImage": rgb_of_compressed}
 INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 OTHER_IMAGES = ("depth", "disparity", "confidence", "infra", "mask", "label", "segment", "thermal")
 ENDINGS = (".mcap", ".db3", ".bag")
@@ -52,6 +54,7 @@ class Bag:
             self._ros2 = reader.is2
             self._truth = BagTruth(self._opened, types, choice, self.problems, self._camera_frame)
             self._truth.refuse_unknown(reader)
+            self._depth = self._depth_of(reader, types, choice.depth)
         self.kind = f"{'rosbag2' if self._ros2 else 'ROS 1 bag'}, {self.topic}"
 
     @contextmanager
@@ -105,7 +108,23 @@ class Bag:
             return self._truth.mount(reader, body, poses, named=True)
 
     def depth(self, stamp: int) -> np.ndarray | None:
-        return None
+        return None if self._depth is None else self._depth.at(stamp)
+
+    def _depth_of(self, reader: Any, types: dict[str, str], wanted: str) -> BagDepth | None:
+        if not wanted:
+            return None
+        topic = wanted if wanted in types else f"/{wanted}"
+        if types.get(topic) != IMAGE_TYPE:
+            offered = ", ".join(sorted(name for name, kind in types.items() if kind == IMAGE_TYPE))
+            raise SourceError(
+                f"{wanted} is no topic of {IMAGE_TYPE} in {self._files[0]}; these are: {offered or 'none'}"
+            )
+        try:
+            first = _first(reader, topic)
+        except Exception as error:  # a damaged message can fail in any way
+            raise SourceError(f"{topic} has no depth image that can be read ({error})") from error
+        refuse_unaligned(topic, first, self._camera_frame)
+        return BagDepth(self._opened, topic, self.problems)
 
     def _messages(self) -> Iterator[tuple[Any, int, bytes, str]]:
         """Until the end, or until the bag is broken, which is told once."""

@@ -48,6 +48,7 @@ class Choice:
     topic: str = ""  # of the images in a bag; "": guessed
     truth: str = ""  # a topic of a bag, or a TUM or KITTI file; "": as the format has it
     truth_frame: str = ""  # what the true poses are of; "": in a bag as they say, in a file the camera
+    depth: str = ""  # a topic of true depth in a bag; "": none
     camera: str = ""  # folder or name of a camera; "": the first one
     camera_info: str = ""  # file of its calibration; "": as the format has it
     camera_xyz: tuple[float, ...] = ()  # metres, where it sits on the base; (): as the recording has it

@@ -1,0 +1,88 @@
+"""True depth in a bag: of a topic that is aligned to the images, as depth cameras publish it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from loger_ros.evaluation.association import TOLERANCE
+from loger_ros.evaluation.sources.base import MOST_PIXELS, SourceError
+from loger_ros.events import EventLog
+
+KINDS = {"16UC1": ("u2", 1000.0), "mono16": ("u2", 1000.0), "32FC1": ("f4", 1.0)}  # steps in a metre
+
+
+class BagDepth:
+    """Asked in the order of the images; another pass over them begins anew."""
+
+    def __init__(self, opened: Callable[[], AbstractContextManager[Any]], topic: str, problems: EventLog):
+        self._opened, self._topic, self._problems = opened, topic, problems
+        self._messages: Iterator[Any] = iter(())
+        self._near: deque[tuple[int, Any]] = deque()
+        self._asked: int | None = None
+
+    def at(self, stamp: int) -> np.ndarray | None:
+        """(H, W) metres, not a number where it is unknown; None without an image near that stamp."""
+        if self._asked is None or stamp < self._asked:
+            self._near.clear()
+            self._messages = self._read()
+        self._asked = stamp
+        while not self._near or self._near[-1][0] < stamp + TOLERANCE:
+            message = next(self._messages, None)
+            if message is None:
+                break
+            head = message.header.stamp
+            self._near.append((head.sec * 1_000_000_000 + head.nanosec, message))
+        while self._near and self._near[0][0] < stamp - TOLERANCE:
+            self._near.popleft()
+        away, nearest = min(((abs(s - stamp), i) for i, (s, _) in enumerate(self._near)), default=(None, 0))
+        if away is None or away > TOLERANCE:
+            return None
+        try:
+            return metres_of(self._near[nearest][1])
+        except ValueError as error:
+            self._problems.add("unreadable_depth", stamp, f"{error}; the frame has no true depth")
+            return None
+
+    def _read(self) -> Iterator[Any]:
+        with self._opened() as reader:
+            connections = [connection for connection in reader.connections if connection.topic == self._topic]
+            try:
+                for connection, _, data in reader.messages(connections):
+                    yield reader.deserialize(data, connection.msgtype)
+            except Exception as error:  # a damaged bag fails in any way
+                text = f"{self._topic} cannot be read to its end ({error}); later frames have no true depth"
+                self._problems.add("unreadable_depth", 0, text)
+
+
+def refuse_unaligned(topic: str, first: Any, camera_frame: str) -> None:
+    """A depth camera sees from elsewhere; aligned images are of the frame of the colour images."""
+    metres_of(first)
+    frame = first.header.frame_id
+    if frame != camera_frame:
+        raise SourceError(
+            f"the depth on {topic} is of the frame {frame!r}, the images are of {camera_frame!r}: name the "
+            "topic that is aligned to them (of a RealSense: aligned_depth_to_color/image_raw)"
+        )
+
+
+def metres_of(message: Any) -> np.ndarray:
+    """sensor_msgs/Image of a depth camera → (H, W) float32."""
+    if message.encoding not in KINDS:
+        raise SourceError(
+            f"depth of encoding {message.encoding!r} is not known: 16UC1 in millimetres or 32FC1 in metres"
+        )
+    kind, scale = KINDS[message.encoding]
+    dtype = np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
+    width, height, step = message.width, message.height, message.step
+    whole = 0 < width * height <= MOST_PIXELS and step >= width * dtype.itemsize
+    if not whole or len(message.data) < step * (height - 1) + width * dtype.itemsize:
+        raise SourceError(f"a depth image of {width}x{height} has {len(message.data)} bytes")
+    data = np.ascontiguousarray(message.data)
+    steps: np.ndarray = np.ndarray((height, width), dtype, data, strides=(step, dtype.itemsize))
+    metres = steps.astype(np.float32) / np.float32(scale)
+    return np.where(np.isfinite(metres) & (metres > 0), metres, np.nan)
