@@ -216,7 +216,7 @@ def test_the_doctor_looks_at_all_the_rest_where_something_is_missing(missing, na
     program = BLOCKED.format(blocked=(missing,), arguments=["doctor"])
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
     assert done.returncode == 1, done.stderr
-    assert "Traceback" not in done.stderr
+    assert "loger_ros" not in done.stderr.partition("Traceback")[2]  # older torch prints one of its own
     assert "large messages" in done.stdout
     (line,) = (line for line in done.stdout.splitlines() if line[4:].startswith(f"{name} "))
     assert line.startswith(Verdict.WRONG.value)

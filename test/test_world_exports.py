@@ -92,7 +92,7 @@ def test_a_folder_as_of_tum(sequence: Sequence, tmp_path: Path) -> None:
     picture = np.asarray(Image.open(folder / rows["rgb"][2 * 7 + 1]))
     assert np.array_equal(picture, clip.rgb[7])
     steps = np.asarray(Image.open(folder / rows["depth"][2 * 7 + 1]))
-    assert steps.dtype == np.uint16
+    assert steps.dtype in (np.uint16, np.int32)  # as which older Pillows read 16 bits
     metres, true = steps / DEPTH_SCALE, clip.depth[7].numpy()
     near = true < 13.1
     assert np.abs(metres - true)[near].max() <= 0.5 / DEPTH_SCALE + 1e-6
