@@ -208,3 +208,12 @@ def test_a_camera_that_looks_down_drives_on_level_ground(turn: float) -> None:
     assert levelling(moved)[:3, :3] @ moved[0, :3, 2] == pytest.approx(
         levelling(poses)[:3, :3] @ poses[0, :3, 2]
     ), "in any map"
+
+
+def test_a_camera_that_nods_as_much_as_it_turns_stays_upright() -> None:
+    """What it turns about cannot be told then."""
+    yaw = np.linspace(0, 0.8, 50)[:, None] * [0, 0, 1]
+    pitch = 0.35 * np.sin(np.arange(50))[:, None] * [0, 1, 0]
+    poses = np.tile(np.eye(4), (50, 1, 1))
+    poses[:, :3, :3] = exp_rotation(yaw) @ exp_rotation(pitch) @ BODY_FROM_OPTICAL[:3, :3]
+    assert levelling(poses)[2, 2] > np.cos(np.radians(3))

@@ -31,6 +31,7 @@ REDUCED = 10  # how much smaller a picture is in which places are tried
 CLOSE = 1.6  # points are drawn so much larger where they are seen from near
 UP = np.array([0.0, 0.0, 1.0])
 UPRIGHT = 0.01  # how much it counts that cameras are held upright, beside how they turn
+CLEARLY = 2.0  # how much more cameras turn about an axis that is up than they nod and roll
 LEANING = 0.7  # cosine of what a camera looks up or down at most
 
 
@@ -88,13 +89,15 @@ class Scene:
 def levelling(T_map_camera: np.ndarray) -> np.ndarray:
     """(4, 4): turns a map so that z is up, where cameras were mostly held upright. Heading x stays.
 
-    Up is what cameras turn about, also where they look down; where they hardly turn, their own up.
+    Up is what cameras turn about, also where they look down. Where they hardly turn, or nod as much, it is
+    their own up.
     """
     up = -T_map_camera[:, :3, 1].mean(0)
     up /= max(np.linalg.norm(up), 1e-9)
     mean = T_map_camera[:, :3, :3].mean(0)  # an axis that cameras turn about keeps its length in it
-    axis = np.linalg.eigh(mean @ mean.T + UPRIGHT * np.outer(up, up))[1][:, -1]
-    if abs(axis @ up) > LEANING:
+    lengths, axes = np.linalg.eigh(mean @ mean.T + UPRIGHT * np.outer(up, up))
+    axis, clear = axes[:, -1], lengths[-1] - lengths[-2] > CLEARLY * (1 + UPRIGHT - lengths[-1])
+    if clear and abs(axis @ up) > LEANING:
         up = axis * np.sign(axis @ up)
     forward = T_map_camera[0, :3, 2] - (T_map_camera[0, :3, 2] @ up) * up
     forward /= max(np.linalg.norm(forward), 1e-9)
