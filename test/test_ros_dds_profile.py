@@ -54,13 +54,21 @@ def test_a_users_own_setting_wins(
     assert f"{variable}=mine" in decision.reason
 
 
-@pytest.mark.parametrize("file", USER_FILES)
-def test_a_users_own_file_wins(
-    file: str, shared_memory: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("distribution", "file", "read"),
+    [
+        ("jazzy", "DEFAULT_FASTRTPS_PROFILES.xml", True),
+        ("jazzy", "DEFAULT_FASTDDS_PROFILES.xml", False),
+        ("kilted", "DEFAULT_FASTRTPS_PROFILES.xml", False),
+        ("kilted", "DEFAULT_FASTDDS_PROFILES.xml", True),
+    ],
+)
+def test_a_users_own_file_wins_where_it_is_read(
+    distribution: str, file: str, read: bool, shared_memory: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dds_profile, "find_ros", of("kilted"))
+    monkeypatch.setattr(dds_profile, "find_ros", of(distribution))
     Path(file).touch()
-    assert not large_message_profile({}).environment
+    assert bool(large_message_profile({}).environment) == (not read)
 
 
 @pytest.mark.parametrize("distribution", dds_profile.NOT_READ)
@@ -76,7 +84,7 @@ def test_what_fast_dds_does_not_read_does_not_stand_in_the_way(
             Path(name).touch()
     for value in ("mine", profile):
         decision = large_message_profile({name: value for name in USER_VARIABLES if name in unread})
-        assert decision.environment == {FAST_DDS_2: profile}
+        assert list(decision.environment.values()) == [profile]
 
 
 @pytest.mark.parametrize(("distribution", "on"), [("humble", False), ("jazzy", True), ("kilted", True)])

@@ -26,14 +26,15 @@ USER_VARIABLES = (
     "FASTRTPS_DEFAULT_PROFILES_FILE",
     "FASTDDS_BUILTIN_TRANSPORTS",
 )
-# Fast DDS reads them from the working directory, the second one where it is Fast DDS 2.
+# Fast DDS reads them from the working directory.
 USER_FILES = ("DEFAULT_FASTDDS_PROFILES.xml", "DEFAULT_FASTRTPS_PROFILES.xml")
 ON = "on: 64 MB of shared memory for each process"
 NEW_NAMES = ("FASTDDS_DEFAULT_PROFILES_FILE", "DEFAULT_FASTDDS_PROFILES.xml")
-NOT_READ = {  # of these, by the Fast DDS 2 of some distributions
+NOT_READ = {  # of these, by the Fast DDS of each distribution: 2 and, in Kilted, 3
     "humble": (*NEW_NAMES, "FASTDDS_BUILTIN_TRANSPORTS"),
     "iron": (*NEW_NAMES, "FASTDDS_BUILTIN_TRANSPORTS"),
     "jazzy": NEW_NAMES,
+    "kilted": ("DEFAULT_FASTRTPS_PROFILES.xml",),
 }
 LOCALHOST_ONLY = "ROS_LOCALHOST_ONLY"
 LETS_OUT = ("humble", "iron")  # there the transports of a profile also talk to other machines then
@@ -80,7 +81,7 @@ def large_message_profile(environment: Mapping[str, str] = os.environ) -> LargeM
             cure="give the container more shared memory (docker run --shm-size=1g, or --ipc=host)",
         )
     # Fast DDS 2 ignores the new name, and Fast DDS 3 complains of the old one; so exactly one is set.
-    old = distribution in NOT_READ
+    old = "FASTDDS_DEFAULT_PROFILES_FILE" in unread
     return LargeMessages(
         ON, {"FASTRTPS_DEFAULT_PROFILES_FILE" if old else "FASTDDS_DEFAULT_PROFILES_FILE": profile}
     )
