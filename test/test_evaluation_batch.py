@@ -192,6 +192,13 @@ def test_a_sequence_without_truth_spoils_no_average() -> None:
     ], "no table without a number"
 
 
+def test_a_sequence_on_which_all_were_lost_is_left_out_of_no_average() -> None:
+    lost = run("10", None)
+    lost["frames"]["with_truth"] = 1
+    errors = tables([run("00", 2.0), lost])[0]
+    assert (errors.columns, errors.rows) == (["00", "10", "average"], [("loger", [2.0, None, None])])
+
+
 def test_runs_of_several_lengths_get_a_table_by_length() -> None:
     runs = [run("a", 1.0, 50), run("b", 3.0, 50), run("a", 5.0, 100), run("b", 7.0, 100), run("a", 8.0)]
     by_length = {table.title: table for table in tables(runs)}[

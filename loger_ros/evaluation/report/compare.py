@@ -200,9 +200,10 @@ def write_comparison(
 def _table(title: str, cells: Sequence[tuple[str, str, Mapping[str, Any]]], measure: Measure) -> Table:
     """cells: (row, column, run). Where several runs fall into one cell it shows their mean.
 
-    What no run has a number of, such as a sequence without truth, is no column and spoils no average.
+    What no run has a number of, such as a sequence without truth, is no column and spoils no average. Where
+    all were lost it stays one: who fails at the hardest sequence must not look better for it.
     """
-    known = {column for _, column, run in cells if measure.of(run) is not None}
+    known = {column for _, column, run in cells if measure.of(run) is not None or _lost(run)}
     columns = sorted(known, key=lambda name: (name == ALL_FRAMES, natural(name)))
     rows, counts = [], []
     for label in sorted({label for label, _, _ in cells}, key=natural):
@@ -218,6 +219,11 @@ def _table(title: str, cells: Sequence[tuple[str, str, Mapping[str, Any]]], meas
         rows.append((label, [*values, _mean(values) if None not in values else None]))
         counts.append([*(len(each) for each in found), 1])
     return Table(title, [*columns, "average"], rows, measure, counts)
+
+
+def _lost(run: Mapping[str, Any]) -> bool:
+    """There is a truth, but it tells of too few of the poses."""
+    return "with_truth" in run["frames"] and "ate" not in run
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
