@@ -204,10 +204,11 @@ def test_frames_as_sensreader_writes_them(tmp_path: Path, ending: str, info: str
     assert np.isnan(seen[0, 0])
     np.testing.assert_allclose(seen[1:], 1001 / 500)
     assert not source.problems.counts
-    (folder / info).write_text("m_colorWidth = 40\n")
-    bare = open_source(folder)
-    assert bare.camera is None
-    assert bare.problems.counts == {"no_calibration": 1}
+    for other in (INFO.replace("Width = 40", "Width = 80"), "m_colorWidth = 40\n"):
+        (folder / info).write_text(other)
+        bare = open_source(folder)
+        assert bare.camera is None
+        assert bare.problems.counts == {"no_calibration": 1}
 
 
 def calibration_of_vbr(folder: Path) -> None:

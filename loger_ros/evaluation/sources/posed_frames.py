@@ -157,7 +157,12 @@ def _described(path: Path, size: tuple[int, int] | None, problems: EventLog) -> 
         if not scale > 0:
             raise ValueError(f"m_depthShift is {scale}")
         lens = (numbers[0, 0], numbers[1, 1], numbers[0, 2], numbers[1, 2])
-        return pinhole(width, height, lens) if (width, height) == size else None, scale
+        if (width, height) != size:
+            problems.add(
+                "no_calibration", 0, f"{file} is for {width}x{height} pixels, the images have another size"
+            )
+            return None, scale
+        return pinhole(width, height, lens), scale
     except (SourceError, KeyError, IndexError, ValueError) as error:
         why = error if isinstance(error, SourceError) else f"{file} describes no camera ({error!r})"
         problems.add("no_calibration", 0, str(why))
