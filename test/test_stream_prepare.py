@@ -71,6 +71,19 @@ def test_a_gpu_without_room_leaves_the_resizing_to_the_cpu(monkeypatch):
         resize(image, (20, 15), device=torch.device("cuda"))
 
 
+def test_images_are_resized_where_the_network_is(monkeypatch):
+    shrink = Mock(side_effect=lambda image, size, device: lanczos(image, size, torch.device("cpu")))
+    monkeypatch.setattr("loger_ros.stream.prepare.lanczos", shrink)
+    gpu = torch.device("cuda")
+    Preparation((28, 14), device=gpu)(np.zeros((30, 40, 3), np.uint8), (28, 14))
+    assert shrink.call_args.args[2] == gpu
+    made = Mock(wraps=Preparation)
+    monkeypatch.setattr("loger_ros.stream.reconstructor.Preparation", made)
+    model = FakeModel()
+    Reconstructor(model, resolution=(28, 14))
+    assert made.call_args.kwargs["device"] is model.device
+
+
 def test_network_input_is_the_published_tensor():
     units = golden("units")
     image = Preparation((56, 42))(units["resize.src_uint8"].numpy(), (56, 42))

@@ -51,15 +51,16 @@ def test_once_it_is_known_the_pace_of_the_network_is_told(monkeypatch):
     monkeypatch.setattr("loger_ros.stream.queue.time.monotonic", lambda: now[0])
     queue = FrameQueue(QueueConfig(capacity=8))
     said = []
-    for step in range(45):  # 2 frames per second come; 5 are taken each 5 s
+    for step in range(150):  # 2 frames per second come; 5 are taken each 5 s, later on 2
         now[0] = 1000.0 + step
         fill(queue, (2 * step, 2 * step + 1))
         if step % 5 == 4:
-            for _ in range(5):
+            for _ in range(5 if step < 60 else 2):
                 queue.get(0)
         said.append(queue.events.recent[-1].message if queue.events.recent else "")
     assert "Set queue.max_rate, or" in said[20]
-    assert " takes about 1 of its images per second. Set queue.max_rate below that, or" in said[-1]
+    assert " takes about 1 of its images per second. Set queue.max_rate below that, or" in said[44]
+    assert " takes about 0.4 of its images per second." in said[-1]
 
 
 def until(condition):
@@ -155,6 +156,7 @@ def test_stamps_out_of_order_have_names(stamps, event, taken):
 def test_jumps_and_gaps_pass_for_the_stream_to_judge():
     stamps = [100_000 * MS, 100_100 * MS, 5 * MS, 105 * MS, 90_000 * MS]
     assert fill(FrameQueue(QueueConfig(max_rate=10)), stamps) == stamps
+    assert fill(FrameQueue(QueueConfig(every_nth=3)), stamps) == [stamps[0], stamps[2]]
 
 
 @pytest.mark.parametrize("rule", [{"every_nth": 3}, {"max_rate": 10.0}])
@@ -186,6 +188,13 @@ def test_every_nth():
     queue = FrameQueue(QueueConfig(every_nth=3))
     assert fill(queue, range(10)) == [0, 3, 6, 9]
     assert queue.dropped == {"every_nth": 6}
+
+
+def test_of_every_nth_frame_those_that_come_too_soon_are_left_out():
+    queue = FrameQueue(QueueConfig(every_nth=2, max_rate=10))
+    stamps = [number * 34 * MS for number in range(8)]
+    assert fill(queue, stamps) == [0, 136 * MS, 204 * MS]
+    assert queue.dropped == {"every_nth": 4, "max_rate": 1}
 
 
 @MANY
