@@ -213,3 +213,12 @@ def test_an_insertion_that_finds_no_room_costs_its_points_and_no_others(monkeypa
         assert sum(part is not None for part in parts) > 1
     found = voxels._find(voxels._keys[: len(voxels)])
     assert torch.equal(found, torch.arange(len(voxels))), "each is found where it is"
+
+
+def test_a_cloud_of_the_map_stays_as_it_was():
+    voxels = VoxelMap(MapConfig(voxel_size=1.0, max_voxels=100))
+    voxels.insert(random_cloud(50), at(0))
+    cloud = voxels.cloud()
+    before = [values.clone() for values in (cloud.points, cloud.colours, cloud.confidence)]
+    voxels.insert(random_cloud(50, seed=1), at(0))
+    assert all(map(torch.equal, (cloud.points, cloud.colours, cloud.confidence), before))

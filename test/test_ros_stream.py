@@ -231,6 +231,17 @@ def test_an_image_on_its_way_during_a_reset_is_of_before(
     assert "other_camera" not in camera.statistics.dropped
 
 
+def test_an_image_that_is_left_out_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = NodeConfig(input=InputConfig(undistort=False), queue=QueueConfig(every_nth=3))
+    camera = camera_stream(config=config)
+    decode = Mock(wraps=camera.intake._read)
+    monkeypatch.setattr(camera.intake, "_read", decode)
+    for number in range(1, 8):
+        camera.intake.image(image_message(header(number, "camera"), frame(number).image, "rgb8"))
+    assert decode.call_count == len(camera.queue) == 3
+    assert camera.statistics.dropped == {"every_nth": 4}
+
+
 def test_frames_of_a_chunk_that_fails_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     longer = StreamConfig(chunk_size=4, overlap=1, resolution="8x6")
     camera = camera_stream(config=NodeConfig(stream=longer, map=MapConfig(max_voxels=16)))
