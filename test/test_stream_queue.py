@@ -59,8 +59,8 @@ def test_once_it_is_known_the_pace_of_the_network_is_told(monkeypatch):
                 queue.get(0)
         said.append(queue.events.recent[-1].message if queue.events.recent else "")
     assert "Set queue.max_rate, or" in said[20]
-    assert " takes about 1 of its images per second. Set queue.max_rate below that, or" in said[44]
-    assert " takes about 0.4 of its images per second." in said[-1]
+    assert " took about 1 of its images per second of late. Set queue.max_rate below that, or" in said[44]
+    assert " took about 0.4 of its images per second of late." in said[-1]
 
 
 def until(condition):

@@ -154,7 +154,7 @@ class FrameQueue:
         if len(self._frames) >= self._config.capacity:
             oldest = self._frames.popleft()
             pace = self._pace()
-            known = "" if pace is None else f" and takes about {pace:.2g} of its images per second"
+            known = "" if pace is None else f" and took about {pace:.2g} of its images per second of late"
             message = (
                 f"{self._config.capacity} frames wait already, the oldest was dropped: the network is "
                 f"slower than the camera{known}. Set queue.max_rate{'' if pace is None else ' below that'}, "

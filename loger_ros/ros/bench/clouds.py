@@ -88,7 +88,7 @@ def measure(count: int, rounds: int) -> str:
 
 def measure_map(count: int, rounds: int) -> str:
     """The report, of a map as the node sends it."""
-    voxels = VoxelMap(MapConfig(max_voxels=count, voxel_size=1.0))
+    voxels = VoxelMap(MapConfig(max_voxels=max(count, 16), voxel_size=1.0))
     edge = 2 * math.ceil(count ** (1 / 3))  # so few share a voxel
     generator = torch.Generator().manual_seed(0)
     while len(voxels) < 0.8 * count:  # before it has to give up any
