@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +13,8 @@ import pytest
 
 from loger_ros.cli import main
 from loger_ros.evaluation.sources import Choice, SourceError, open_source
-from loger_ros.evaluation.sources.bag_depth import metres_of, refuse_unaligned
+from loger_ros.evaluation.sources.bag_depth import MOST_NEAR, BagDepth, metres_of, refuse_unaligned
+from loger_ros.evaluation.sources.base import quiet_log
 from loger_ros.world import Sequence, SequenceSpec, generate
 from loger_ros.world.bag import write_bag
 
@@ -61,6 +64,44 @@ def test_millimetres_and_metres() -> None:
     changes = {"width": 2, "encoding": "32FC1", "is_bigendian": 1, "data": metres.view(np.uint8).reshape(-1)}
     assert metres_of(depth_image(**changes))[0, 1] == 1.5
     assert np.isnan(metres_of(depth_image(**changes))).sum() == 3
+
+
+class Broken:
+    """A bag whose depth messages are what they are said to be; None is damaged, an error is the bag's."""
+
+    def __init__(self, *stamps: float | Exception | None) -> None:
+        self.stamps = stamps
+        self.connections = [SimpleNamespace(topic="/depth", msgtype="")]
+
+    def messages(self, connections: list) -> Iterator[tuple[Any, int, Any]]:
+        for stamp in self.stamps:
+            if isinstance(stamp, Exception):
+                raise stamp
+            yield connections[0], 0, stamp
+
+    def deserialize(self, stamp: float | None, kind: str) -> SimpleNamespace:
+        if stamp is None:
+            raise ValueError("cut off")
+        head = SimpleNamespace(stamp=SimpleNamespace(sec=int(stamp), nanosec=0), frame_id="camera")
+        return depth_image(header=head)
+
+
+def test_damage_costs_what_is_damaged() -> None:
+    problems = quiet_log()
+    bag = Broken(1, None, 2, 3, OSError("malformed"))
+    depth = BagDepth(lambda: nullcontext(bag), "/depth", problems)
+    assert [depth.at(second * 10**9) is not None for second in (1, 2, 3, 4)] == [True, True, True, False]
+    assert [event.message for event in problems.recent] == [
+        "a message of /depth is damaged (cut off); it is left out",
+        "/depth cannot be read to its end (malformed); the rest has no true depth",
+    ]
+
+
+@pytest.mark.parametrize("stamp", [0, 5])
+def test_images_without_a_stamp_of_their_own_fill_no_memory(stamp: float) -> None:
+    depth = BagDepth(lambda: nullcontext(Broken(*[stamp] * 500)), "/depth", quiet_log())
+    assert (depth.at(5 * 10**9) is not None) == (stamp == 5)
+    assert len(depth._near) <= MOST_NEAR
 
 
 @pytest.mark.parametrize(

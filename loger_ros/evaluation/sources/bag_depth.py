@@ -13,16 +13,19 @@ from loger_ros.evaluation.association import TOLERANCE
 from loger_ros.evaluation.sources.base import MOST_PIXELS, SourceError
 from loger_ros.events import EventLog
 
+MOST_NEAR = 16  # images that may have nearly one stamp
 KINDS = {"16UC1": ("u2", 1000.0), "mono16": ("u2", 1000.0), "32FC1": ("f4", 1.0)}  # steps in a metre
 
 
 class BagDepth:
     """Asked in the order of the images; another pass over them begins anew."""
 
-    def __init__(self, opened: Callable[[], AbstractContextManager[Any]], topic: str, problems: EventLog):
+    def __init__(
+        self, opened: Callable[[], AbstractContextManager[Any]], topic: str, problems: EventLog
+    ) -> None:
         self._opened, self._topic, self._problems = opened, topic, problems
         self._messages: Iterator[Any] = iter(())
-        self._near: deque[tuple[int, Any]] = deque()
+        self._near: deque[tuple[int, Any]] = deque(maxlen=MOST_NEAR)
         self._asked: int | None = None
 
     def at(self, stamp: int) -> np.ndarray | None:
@@ -31,14 +34,15 @@ class BagDepth:
             self._near.clear()
             self._messages = self._read()
         self._asked = stamp
+        while self._near and self._near[0][0] < stamp - TOLERANCE:
+            self._near.popleft()
         while not self._near or self._near[-1][0] < stamp + TOLERANCE:
             message = next(self._messages, None)
             if message is None:
                 break
-            head = message.header.stamp
-            self._near.append((head.sec * 1_000_000_000 + head.nanosec, message))
-        while self._near and self._near[0][0] < stamp - TOLERANCE:
-            self._near.popleft()
+            seen = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+            if seen >= stamp - TOLERANCE:
+                self._near.append((seen, message))
         away, nearest = min(((abs(s - stamp), i) for i, (s, _) in enumerate(self._near)), default=(None, 0))
         if away is None or away > TOLERANCE:
             return None
@@ -51,12 +55,23 @@ class BagDepth:
     def _read(self) -> Iterator[Any]:
         with self._opened() as reader:
             connections = [connection for connection in reader.connections if connection.topic == self._topic]
-            try:
-                for connection, _, data in reader.messages(connections):
-                    yield reader.deserialize(data, connection.msgtype)
-            except Exception as error:  # a damaged bag fails in any way
-                text = f"{self._topic} cannot be read to its end ({error}); later frames have no true depth"
-                self._problems.add("unreadable_depth", 0, text)
+            messages = reader.messages(connections)
+            while True:
+                try:
+                    connection, _, data = next(messages)
+                except StopIteration:
+                    return
+                except Exception as error:  # a broken file fails in any way
+                    text = f"{self._topic} cannot be read to its end ({error}); the rest has no true depth"
+                    self._problems.add("unreadable_depth", 0, text)
+                    return
+                try:
+                    message = reader.deserialize(data, connection.msgtype)
+                except Exception as error:  # a damaged message, too
+                    text = f"a message of {self._topic} is damaged ({error}); it is left out"
+                    self._problems.add("unreadable_depth", 0, text)
+                else:
+                    yield message
 
 
 def refuse_unaligned(topic: str, first: Any, camera_frame: str) -> None:
