@@ -1,6 +1,6 @@
-"""Every setting of the application, once: default, unit, range and description live on the field.
+"""Every setting of the application, defined once. A field has its default, unit, range and description.
 
-ROS parameters, command-line flags, YAML files and the reference pages are made from this tree.
+ROS parameters, command-line flags, YAML files and the reference pages are generated from this tree.
 """
 
 from __future__ import annotations
@@ -16,15 +16,20 @@ from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
-NO_PITCH = -90.0  # degrees: nothing was taught
+NO_PITCH = -90.0  # degrees: the network was not trained for a pitch
 MOTIONS = ("free", "wheels")
 ALIGNMENTS = ("none", "se3", "sim3", "robust")
-WHAT_IT_SEES = ("overlap", "resolution", "field_of_view", "pitch")  # of StreamConfig; a network is used to it
+WHAT_IT_SEES = (
+    "overlap",
+    "resolution",
+    "field_of_view",
+    "pitch",
+)  # of StreamConfig; what a network was trained with
 SCALE_MODES = ("median", "median_all", "trimmed_mean", "trimmed_mean_all", "sim3_avg1")
 
 
 class ConfigError(ValueError):
-    """A setting that cannot work; the message names it, its range and what it means."""
+    """A setting that cannot work. The message gives its name, its range and its meaning."""
 
 
 def setting(
@@ -37,7 +42,7 @@ def setting(
     choices: tuple[str, ...] = (),
     dynamic: bool = False,
 ) -> Any:
-    """dynamic: takes effect while the node runs; else it is read when the node is configured."""
+    """dynamic: takes effect while the node runs; otherwise it is read when the node is configured."""
     metadata = {
         "description": description,
         "unit": unit,
@@ -50,7 +55,7 @@ def setting(
 
 
 class Section:
-    """Checks every field against its type and range when made."""
+    """A group of settings. Creating one checks every field against its type and range."""
 
     name = ""
 
@@ -73,11 +78,11 @@ class Section:
         self.check_texts()
 
     def check_texts(self) -> None:
-        """Of settings whose text has a form of its own."""
+        """Check settings whose text must have a certain form."""
 
     @classmethod
     def check_each(cls, values: Mapping[str, Any]) -> None:
-        """Each of all settings by itself, whether or not they go together."""
+        """Check each setting by itself, whether or not they fit together. ``values`` must be complete."""
         section = object.__new__(cls)
         for name, value in values.items():
             object.__setattr__(section, name, value)
@@ -103,7 +108,7 @@ TYPE_NAMES: dict[Any, str] = {
 
 
 def _converted(value: Any, wanted: Any) -> Any:
-    """The value as the wanted type, or None where that would change its meaning."""
+    """Return the value as the wanted type, or None if that would change its meaning."""
     if wanted in (tuple[str, ...], tuple[float, ...]):
         if isinstance(value, str | bytes) or not isinstance(value, Sequence):
             return None
@@ -114,7 +119,7 @@ def _converted(value: Any, wanted: Any) -> Any:
     if wanted is int and isinstance(value, bool):
         return None
     if wanted is int and hasattr(value, "__index__"):
-        return value.__index__()  # also of NumPy
+        return value.__index__()  # NumPy integers, too
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if isinstance(value, wanted) else None
@@ -124,41 +129,45 @@ def _converted(value: Any, wanted: Any) -> Any:
 class StreamConfig(Section):
     name = "stream"
 
-    chunk_size: int = setting(32, "Frames the network sees at once", unit="frames", minimum=1, maximum=1024)
+    chunk_size: int = setting(
+        32, "Number of frames the network processes at once", unit="frames", minimum=1, maximum=1024
+    )
     overlap: int = setting(
         3,
-        "Frames that a chunk shares with the one before; less than chunk_size, and 0 only where memory alone "
-        "joins chunks (alignment none, reset_every 0)",
+        "Number of frames that a chunk shares with the previous one. Must be less than chunk_size; 0 is "
+        "allowed only if memory alone joins chunks (alignment none, reset_every 0)",
         unit="frames",
         minimum=0,
     )
     alignment: str = setting(
         "none",
-        "How a chunk is joined to the one before: by memory alone, rigidly, or with scale",
+        "How a chunk is joined to the previous one: by memory alone (none), rigidly (se3), with a change of "
+        "scale (sim3), or with scale from all shared frames and outliers ignored (robust)",
         choices=ALIGNMENTS,
     )
     motion: str = setting(
         "free",
-        "What carries the camera: free is anything. wheels is a vehicle that turns about the origin of "
-        "frames.level (else of frames.base), which does not slide sideways; lengths must be metres "
-        "(stream.unit), and chunks are joined rigidly (alignment none or se3)",
+        "What carries the camera: free allows any motion; wheels is for a vehicle that turns about the "
+        "origin of frames.level (or of frames.base if that is empty) and does not slide sideways there. "
+        "wheels needs lengths in metres (stream.unit) and chunks that are joined rigidly (alignment none or "
+        "se3)",
         choices=MOTIONS,
     )
-    scale_mode: str = setting("median", "How sim3 estimates the scale of a chunk", choices=SCALE_MODES)
-    reset_every: int = setting(
-        0, "Forget the fast weights every so many chunks; 0: never", unit="chunks", minimum=0
+    scale_mode: str = setting(
+        "median", "How alignment sim3 estimates the scale of a chunk", choices=SCALE_MODES
     )
+    reset_every: int = setting(0, "Reset the fast weights every N chunks; 0: never", unit="chunks", minimum=0)
     unit: float = setting(
         1.0,
-        "Metres per unit that the network speaks in; for tiny the height of the camera above the ground",
+        "Metres per unit of length of the network. For tiny, give the height of the camera above the ground",
         unit="m",
         minimum=1e-6,
         maximum=1e6,
     )
     field_of_view: float = setting(
         0.0,
-        "Of the network, not of your camera: the angle of view, from left to right, that it was taught. "
-        "Where the camera's intrinsics are known, its images are brought to it, cut or with black borders; "
+        "Horizontal field of view that the network was trained with; not that of your camera. If the "
+        "camera's intrinsics are known, its images are cropped or padded with black to this field of view; "
         "0: images are only resized",
         unit="degrees",
         minimum=0,
@@ -166,34 +175,43 @@ class StreamConfig(Section):
     )
     pitch: float = setting(
         NO_PITCH,
-        "Of the network, not of your camera: the angle downwards at which it was taught to look from a "
-        "vehicle. Where field_of_view is set and the mounting of the camera is known, its images are turned "
-        "to it; -90: never",
+        "Downward pitch at which the network was trained to look from a vehicle; not that of your camera. If "
+        "field_of_view is set and the mounting of the camera is known, images are rotated to this pitch; "
+        "-90: never",
         unit="degrees",
         minimum=NO_PITCH,
         maximum=90,
     )
-    iterations: int = setting(1, "Passes of the network over each chunk", minimum=1, maximum=16)
+    iterations: int = setting(1, "Number of passes of the network over each chunk", minimum=1, maximum=16)
     resolution: str = setting(
-        "auto", "Network image size: auto (about 255,000 pixels), native (as the images come) or WIDTHxHEIGHT"
+        "auto",
+        "Size of the network's images: auto (about 255,000 pixels), native (unchanged) or WIDTHxHEIGHT",
     )
     resize: str = setting(
         "lanczos",
-        "Image resizing: lanczos equals the published preparation and runs on the network's GPU, where there "
-        "is one; bicubic runs on the CPU, in about a seventh of the time that lanczos would take there",
+        "Filter for resizing images: lanczos is identical to the published preprocessing and runs on the "
+        "network's GPU if there is one; bicubic always runs on the CPU, about seven times as fast as lanczos "
+        "there",
         choices=("lanczos", "bicubic"),
     )
     encode_batch: int = setting(
-        1, "Frames encoded together; 1 spreads the work evenly in time", unit="frames", minimum=1, maximum=64
+        1,
+        "Number of frames encoded together; 1 spreads the work evenly over time",
+        unit="frames",
+        minimum=1,
+        maximum=64,
     )
     provisional_every: int = setting(
         0,
-        "Also predict the growing chunk after every so many new frames, for early poses; 0: never",
+        "While a chunk fills, predict provisional poses after every N new frames; 0: never",
         unit="frames",
         minimum=0,
     )
     max_gap: float = setting(
-        10.0, "A longer pause between two frames starts a new memory; 0: no limit", unit="s", minimum=0
+        10.0,
+        "A longer pause between two frames starts a new segment with empty memory; 0: no limit",
+        unit="s",
+        minimum=0,
     )
 
     def __post_init__(self) -> None:
@@ -202,57 +220,65 @@ class StreamConfig(Section):
             raise self.error("overlap", f"must be less than stream.chunk_size ({self.chunk_size})")
         if self.overlap == 0 and (self.alignment != "none" or self.reset_every):
             which = f"stream.alignment {self.alignment}" if self.alignment != "none" else "stream.reset_every"
-            demand = f"must be 1 or more, since {which} joins chunks by frames that they share"
+            demand = f"must be at least 1, because {which} joins chunks by the frames they share"
             raise self.error("overlap", f"{demand}; or set stream.alignment none and stream.reset_every 0")
         if self.provisional_every >= self.chunk_size:
             raise self.error("provisional_every", f"must be less than stream.chunk_size ({self.chunk_size})")
         if self.motion == "wheels" and (self.overlap == 0 or self.alignment in ("sim3", "robust")):
-            demand = "needs chunks that share frames and are joined rigidly: stream.overlap 1 or more, "
+            demand = (
+                "needs chunks that share frames and are joined rigidly: stream.overlap of at least 1 and "
+            )
             raise self.error("motion", f"{demand}stream.alignment se3")
 
     def check_texts(self) -> None:
-        self.size  # noqa: B018 (a resolution that cannot be read is refused here)
+        self.size  # noqa: B018 (refuses a resolution that cannot be parsed)
 
     @property
     def size(self) -> str | tuple[int, int] | None:
-        """``resolution`` as the Reconstructor takes it: None, "auto" or (width, height)."""
+        """``resolution`` in the form the Reconstructor accepts: None, "auto" or (width, height)."""
         if self.resolution in ("auto", "native"):
             return "auto" if self.resolution == "auto" else None
         size = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", self.resolution)
         if size is None:
-            raise self.error("resolution", "must be auto, native or WIDTHxHEIGHT such as 574x434")
+            raise self.error("resolution", "must be auto, native or WIDTHxHEIGHT, such as 574x434")
         return int(size[1]), int(size[2])
 
     def unlike(self, recommended: Mapping[str, Any]) -> str:
-        """What the network was not trained for, as a sentence; empty where nothing is to be said."""
+        """Return a sentence on the settings that the network was not trained for; empty if there are none."""
         taught = {name: value for name, value in recommended.items() if name in WHAT_IT_SEES}
         said = [
-            f"stream.{name} is {own}, the checkpoint was trained with {value}"
+            f"stream.{name} is {own}, but the checkpoint was trained with {value}"
             for name, value in taught.items()
             if (own := getattr(self, name)) != value
         ]
-        return f"{'; '.join(said)}: poses may be far off; leave it out to have that" if said else ""
+        return (
+            f"{'; '.join(said)}: poses may be far off. Leave the setting out to use the trained value"
+            if said
+            else ""
+        )
 
 
 @dataclass(frozen=True)
 class QueueConfig(Section):
     name = "queue"
 
-    capacity: int = setting(32, "Frames that may wait", unit="frames", minimum=1, maximum=4096)
+    capacity: int = setting(
+        32, "Most frames that may wait for the network", unit="frames", minimum=1, maximum=4096
+    )
     policy: str = setting(
         "latest",
-        "A full queue drops its oldest frame (latest), or whoever fills it waits (keep_all, for replay; "
-        "images of a camera that goes on are then lost in DDS)",
+        "What happens when the queue is full: latest drops the oldest frame; keep_all makes the sender wait "
+        "(for replay: images of a live camera would then be lost in DDS)",
         choices=("latest", "keep_all"),
     )
-    every_nth: int = setting(1, "Take one frame of every so many", unit="frames", minimum=1, dynamic=True)
+    every_nth: int = setting(1, "Use only every Nth frame", unit="frames", minimum=1, dynamic=True)
     max_rate: float = setting(
-        0.0, "Most frames taken per second; 0: no limit", unit="Hz", minimum=0, dynamic=True
+        0.0, "Most frames used per second; 0: no limit", unit="Hz", minimum=0, dynamic=True
     )
     min_motion: float = setting(
         0.0,
-        "Skip frames whose picture moved by less than this since the last one taken, but for one each "
-        "second; 0: take all",
+        "Skip a frame if its picture moved by less than this since the last frame used, except once a "
+        "second; 0: use all",
         unit="image widths",
         minimum=0,
         maximum=1,
@@ -264,21 +290,21 @@ class CloudConfig(Section):
     name = "cloud"
 
     min_confidence: float = setting(
-        0.2, "Least confidence", unit="probability", minimum=0, maximum=1, dynamic=True
+        0.2, "Drop points with less confidence", unit="probability", minimum=0, maximum=1, dynamic=True
     )
     edge_tolerance: float = setting(
         0.03,
-        "Drop points where neighbours differ by more than this share of depth; 0: keep",
+        "Drop points at depth edges: if neighbouring depths differ by more than this fraction; 0: keep them",
         minimum=0,
         dynamic=True,
     )
-    min_range: float = setting(0.0, "Least depth of a point", unit="map units", minimum=0, dynamic=True)
+    min_range: float = setting(0.0, "Drop points with less depth", unit="map units", minimum=0, dynamic=True)
     max_range: float = setting(
-        0.0, "Greatest depth of a point; 0: no limit", unit="map units", minimum=0, dynamic=True
+        0.0, "Drop points with more depth; 0: no limit", unit="map units", minimum=0, dynamic=True
     )
     stride: int = setting(
         2,
-        "Take every so many pixels in both directions",
+        "Use every Nth pixel in both directions",
         unit="pixels",
         minimum=1,
         maximum=1000,
@@ -297,17 +323,17 @@ class CloudConfig(Section):
 class MapConfig(Section):
     name = "map"
 
-    voxel_size: float = setting(0.05, "Edge of a voxel", unit="map units", minimum=1e-3)
-    max_voxels: int = setting(1_000_000, "Most voxels that the map holds", minimum=16, maximum=100_000_000)
+    voxel_size: float = setting(0.05, "Edge length of a voxel", unit="map units", minimum=1e-3)
+    max_voxels: int = setting(1_000_000, "Most voxels in the map", minimum=16, maximum=100_000_000)
     interval: float = setting(
         0.1,
-        "Of frames that are closer in time than this only the first goes into the map; 0: all of them",
+        "Least time between two frames that go into the map; 0: all frames do",
         unit="s",
         minimum=0,
     )
     eviction: str = setting(
         "distance",
-        "A full map gives up the voxels farthest from the camera (distance) or longest unseen (age)",
+        "Which voxels a full map discards: those farthest from the camera (distance) or longest unseen (age)",
         choices=("distance", "age"),
     )
 
@@ -316,23 +342,23 @@ SMALL = 20_000  # pixels of a network image
 
 
 def cloud_settings_for(stream: StreamConfig) -> dict[str, Any]:
-    """What suits the network's images better than the defaults of CloudConfig.
+    """Return settings that suit the size of the network's images better than the defaults of CloudConfig.
 
-    Neighbouring pixels of small images lie far apart in depth, and every one is needed.
+    In small images, neighbouring pixels differ much in depth, and every pixel is needed.
     """
     if not isinstance(stream.size, tuple) or stream.size[0] * stream.size[1] > SMALL:
         return {}
     return {"stride": 1, "edge_tolerance": 0.15, "min_confidence": 0.1}
 
 
-LEAST_GAP_AT_REST = 2.0  # s: a frame passes each second, and cameras are not exact
+LEAST_GAP_AT_REST = 2.0  # s: one frame passes per second, and cameras are not exact
 
 ConfigType = TypeVar("ConfigType", bound="Config")
 
 
 @dataclass(frozen=True)
 class Config:
-    """The whole tree. ``Config()`` is a working configuration."""
+    """All settings. ``Config()`` is a working configuration."""
 
     stream: StreamConfig = field(default_factory=StreamConfig)
     queue: QueueConfig = field(default_factory=QueueConfig)
@@ -342,18 +368,20 @@ class Config:
     def __post_init__(self) -> None:
         if self.queue.max_rate and self.stream.max_gap and self.queue.max_rate * self.stream.max_gap <= 1:
             raise self.queue.error(
-                "max_rate", f"would make every frame a gap: stream.max_gap is {self.stream.max_gap} s"
+                "max_rate",
+                "would turn every pause between frames into a gap, because stream.max_gap is "
+                f"{self.stream.max_gap} s",
             )
         if self.queue.min_motion and 0 < self.stream.max_gap < LEAST_GAP_AT_REST:
             raise self.queue.error(
                 "min_motion",
-                f"lets one frame a second pass at rest, which would be a gap: stream.max_gap is "
-                f"{self.stream.max_gap} s; give at least {LEAST_GAP_AT_REST:g}, or 0",
+                f"lets one frame per second pass at rest, which would be a gap, because stream.max_gap is "
+                f"{self.stream.max_gap} s; set that to at least {LEAST_GAP_AT_REST:g}, or to 0",
             )
 
     @classmethod
     def from_dict(cls: type[ConfigType], values: Mapping[str, Any]) -> ConfigType:
-        """Missing settings keep their defaults; unknown ones are refused."""
+        """Missing settings keep their defaults; unknown settings are refused."""
         sections = get_type_hints(cls)
         refuse_unknown(values, sections, "")
         made = {}
@@ -383,13 +411,13 @@ class Config:
 
 
 def yaml_problem(error: Exception) -> str:
-    """What is amiss in a YAML file, and in which line of it, on one line."""
+    """Describe, on one line, what is wrong in a YAML file and in which of its lines."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     return f"line {mark.line + 1}: {problem}" if mark and problem else " ".join(str(error).split())
 
 
 def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Lists for tuples: YAML knows no tuples."""
+    """Turn tuples into lists, because YAML has no tuples."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in items}
 
 
@@ -398,4 +426,4 @@ def refuse_unknown(given: Iterable[str], known: Collection[str], prefix: str) ->
         if name not in known:
             close = difflib.get_close_matches(str(name), known, n=1)
             hint = f"did you mean {prefix}{close[0]}?" if close else f"known: {', '.join(sorted(known))}"
-            raise ConfigError(f"{prefix}{name} is no setting; {hint}")
+            raise ConfigError(f"{prefix}{name} is not a setting; {hint}")
