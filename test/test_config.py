@@ -69,8 +69,8 @@ def test_every_setting_describes_itself():
         ({"model": {"device": "gpu"}}, "model.device is 'gpu'; it must be auto, cpu, cuda or cuda:N"),
         ({"model": {"checkpoint": ""}}, "model.checkpoint"),
         ({"input": {"cameras": "front"}}, "input.cameras is 'front'; it must be a list of texts"),
-        ({"input": {"cameras": []}}, "1 to 16 names"),
-        ({"input": {"cameras": ["front", "front"]}}, "1 to 16 names that differ"),
+        ({"input": {"cameras": []}}, "1 to 16 different names"),
+        ({"input": {"cameras": ["front", "front"]}}, "1 to 16 different names"),
         ({"input": {"cameras": ["a/b"]}}, "letters, digits"),
         ({"frames": {"odom": "map"}}, "frames.odom"),
         ({"frames": {"base": ""}}, "frames.base"),
@@ -108,6 +108,6 @@ def test_what_a_network_was_not_trained_for_is_said():
     assert StreamConfig(**taught | {"chunk_size": 8, "pitch": 10.0}).unlike(taught) == ""  # any chunk will do
     assert StreamConfig(overlap=9).unlike({}) == ""  # the published weights recommend nothing
     said = StreamConfig(**taught | {"overlap": 3, "resolution": "auto"}).unlike(taught)
-    assert "stream.overlap is 3, the checkpoint was trained with 1" in said
+    assert "stream.overlap is 3, but the checkpoint was trained with 1" in said
     assert "stream.resolution is auto" in said
     assert "pitch" not in said

@@ -54,7 +54,7 @@ def test_one_that_fails_does_not_stop_the_rest(
     words = ["eval", "--all", str(data), "--model", str(checkpoint), "--out", str(tmp_path), "--no-pictures"]
     words += ["--resolution", "32x24", "--chunk-size", "4", "--overlap", "1"]
     assert main(words) == 1
-    assert caplog.text.count("stream.overlap is 1, the checkpoint was trained with 2") == 1  # of both
+    assert caplog.text.count("stream.overlap is 1, but the checkpoint was trained with 2") == 1  # of both
     out = capsys.readouterr().out
     assert "2 recordings, 0 of them finished before" in out
     assert "00: 6 of 6 frames posed" in out

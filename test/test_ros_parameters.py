@@ -73,7 +73,7 @@ def test_a_camera_that_nobody_placed_is_told(chooser: Callable[..., Any]) -> Non
 def test_a_rate_is_compared_with_the_gap_that_was_given(chooser: Callable[..., Any]) -> None:
     _, parameters = chooser("queue.max_rate:=0.05", "stream.max_gap:=60.0")
     assert parameters.recommend({}).queue.max_rate == 0.05
-    with pytest.raises(ConfigError, match="every frame a gap"):
+    with pytest.raises(ConfigError, match="every pause between frames into a gap"):
         chooser("queue.max_rate:=0.05")
 
 
@@ -98,11 +98,11 @@ def test_a_file_of_all_parameters_can_be_loaded_for_the_sake_of_a_few(chooser: C
     ("parameter", "reason"),
     [
         ("stream.chunk_size:=many", "stream.chunk_size is 'many'; it must be a whole number"),
-        ("stream.chunk_sise:=8", "stream.chunk_sise is no setting; did you mean stream.chunk_size?"),
+        ("stream.chunk_sise:=8", "stream.chunk_sise is not a setting; did you mean stream.chunk_size?"),
         ("stream.resolution:=abc", "stream.resolution is 'abc'; it must be auto, native or WIDTHxHEIGHT"),
         ("frames.odom:=map", "frames.odom is 'map'; it must differ"),
-        ("frames.camera_rpy:=[0.0, 10.0, 0.0]", "must be radians"),
-        ("input.cameras:=[a, a]", "names that differ"),
+        ("frames.camera_rpy:=[0.0, 10.0, 0.0]", "must be in radians"),
+        ("input.cameras:=[a, a]", "different names"),
         ("autostart:=perhaps", "autostart"),
     ],
 )

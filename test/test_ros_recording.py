@@ -75,7 +75,7 @@ def test_a_mark_of_a_journal_that_was_renamed_since_takes_nothing_back(tmp_path:
         ({"folder": ""}, "output.folder is ''; it must not be empty"),
         ({"map_file": "map.obj"}, "must end in .ply or .pcd"),
         ({"map_file": "../map.ply"}, "no '..'"),
-        ({"journal": "/journal.tum"}, "no beginning with /"),
+        ({"journal": "/journal.tum"}, "no leading /"),
         ({"trajectory_file": "a.ply", "map_file": "a.ply"}, "must differ"),
     ],
 )

@@ -56,7 +56,7 @@ def streams(draw):
 
 def test_chunks_that_share_no_frame_are_joined_by_memory_alone():
     for joined in ({"alignment": "se3"}, {"alignment": "robust"}, {"reset_every": 2}):
-        with pytest.raises(ConfigError, match="joins chunks by frames that they share"):
+        with pytest.raises(ConfigError, match="joins chunks by the frames they share"):
             Reconstructor(FakeModel(), 4, 0, **joined)
 
 
