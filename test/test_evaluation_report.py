@@ -163,7 +163,7 @@ def test_the_page_needs_nothing_else(report: Path) -> None:
     assert page.count("data:image/png;base64,") >= 8
     assert not re.search(r"(src|href)=\"(?!data:)", page)
     assert "Absolute trajectory error" in page
-    assert "poses have a true one within 20 ms" in page
+    assert "poses have a true pose within 20 ms" in page
     assert "nan" not in re.sub(r'"data:[^"]*"', "", page).lower()
 
 
@@ -214,7 +214,7 @@ def test_a_recording_whose_path_ends_alike_does_not_replace_another(
     before = (tmp_path / "out" / "a_b" / "metrics.json").read_bytes()
     for command in (["eval", str(tuesday)], ["replay", str(tuesday), "--core"]):
         assert main([*command, *out]) == 2
-        assert f"holds what was made of {monday}" in capsys.readouterr().err
+        assert f"already holds the results of {monday}" in capsys.readouterr().err
     (tmp_path / "out" / "a_b" / MARK).unlink()
     assert main(["eval", str(tuesday), *out]) == 2, "metrics.json says the same"
     assert (tmp_path / "out" / "a_b" / "metrics.json").read_bytes() == before
@@ -250,8 +250,8 @@ def test_a_truth_of_another_time_is_told(
     assert "The truth is from 91.0 to 92.4 s, the poses from 1.0 to 2.4 s" in caplog.text
     page = (tmp_path / "out" / "report.html").read_text()
     assert "--tolerance" in page
-    assert "could not be compared with: see <code>truth_does_not_match</code>" in page
-    assert "There is no truth" not in page
+    assert "could not be compared with the ground truth: see <code>truth_does_not_match</code>" in page
+    assert "There is no ground truth" not in page
 
 
 def test_a_truth_without_poses_is_refused(
@@ -357,7 +357,7 @@ def test_a_hole_in_the_truth_is_told(folder: Path, tmp_path: Path) -> None:
     choice = Choice(truth=str(tmp_path / "ends.txt"))
     job = Job(str(folder), tmp_path / "out", "", SETTINGS, choice, pictures=False)
     assert judge(job, tmp_path / "made.txt")["rpe"]["left_out"] == 1
-    assert "1 steps from frame to frame" in (tmp_path / "out" / "report.html").read_text()
+    assert "steps from frame to frame: 1," in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_without_matplotlib_the_numbers_are_there(

@@ -1,4 +1,4 @@
-"""Several runs side by side, laid out as tables in papers are: a row per method, a column per sequence."""
+"""Tables that compare several runs, laid out as in papers: a row per method, a column per sequence."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Measure:
     title: str
     path: tuple[str, ...]  # in metrics.json
     digits: int
-    higher: bool = False  # is better
+    higher: bool = False  # whether higher values are better
 
     def of(self, metrics: Mapping[str, Any]) -> float | None:
         value: Any = metrics
@@ -38,15 +38,22 @@ MEASURES = (
     Measure("ATE after Sim(3), RMSE [m]", ("ate", "sim3", "rmse"), 3),
     Measure("ATE after SE(3), RMSE [m]", ("ate", "se3", "rmse"), 3),
     Measure("Causal error, RMSE [m]", ("causal", "rmse"), 3),
-    Measure("Drift over pieces, metric [%]", ("segments", "translation_percent"), 2),
-    Measure("Drift over pieces, scale of Sim(3) [%]", ("segments_scaled", "translation_percent"), 2),
-    Measure("Turning error over pieces [°/m]", ("segments", "rotation_deg_per_m"), 4),
-    Measure("RPE translation, RMSE [m]", ("rpe_scaled", "translation", "rmse"), 4),
+    Measure("Drift over pieces of the path, metric [%]", ("segments", "translation_percent"), 2),
+    Measure(
+        "Drift over pieces of the path, with the scale of Sim(3) [%]",
+        ("segments_scaled", "translation_percent"),
+        2,
+    ),
+    Measure("Rotation error over pieces of the path [°/m]", ("segments", "rotation_deg_per_m"), 4),
+    Measure("RPE translation, with the scale of Sim(3), RMSE [m]", ("rpe_scaled", "translation", "rmse"), 4),
     Measure("RPE rotation, RMSE [°]", ("rpe", "rotation", "rmse"), 3),
     Measure("AUC@30 of relative poses [%]", ("auc", "30"), 1, higher=True),
-    Measure("Depth AbsRel, scale of medians", ("depth", "median_scale", "abs_rel"), 3),
+    Measure("Depth AbsRel, scaled to equal medians", ("depth", "median_scale", "abs_rel"), 3),
     Measure(
-        "Depth δ < 1.25, scale of medians [%]", ("depth", "median_scale", "delta1_percent"), 1, higher=True
+        "Depth δ < 1.25, scaled to equal medians [%]",
+        ("depth", "median_scale", "delta1_percent"),
+        1,
+        higher=True,
     ),
     Measure("Cloud F-score after Sim(3) [%]", ("cloud", "sim3", "f_score_percent"), 1, higher=True),
     Measure("Frames with a pose [%]", ("frames", "coverage_percent"), 1, higher=True),
@@ -61,7 +68,7 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[tuple[str, Sequence[float | None]]]  # the last number is the average
     measure: Measure
-    runs: Sequence[Sequence[int]]  # behind each number of each row
+    runs: Sequence[Sequence[int]]  # how many runs are behind each number of each row
 
     def best(self, column: int) -> float | None:
         known = [values[column] for _, values in self.rows if values[column] is not None]
@@ -70,7 +77,7 @@ class Table:
         return max(known) if self.measure.higher else min(known)  # type: ignore[type-var]
 
     def cells(self, row: int) -> list[tuple[str, bool]]:
-        """(text, whether it is the best of its column)"""
+        """(text, whether it is the best in its column)"""
         values = self.rows[row][1]
         return [
             (self.text(value, count), value is not None and value == self.best(i))
@@ -116,7 +123,7 @@ def find_runs(folders: Iterable[Path]) -> list[dict[str, Any]]:
 
 
 def tables(runs: Sequence[Mapping[str, Any]]) -> list[Table]:
-    """One per kind of recording and measure that any run has; one more by length, where lengths differ."""
+    """One table per kind of recording and measure that any run has; one more by length if lengths differ."""
     named = list(zip(method_labels(runs), sequence_names(runs), runs, strict=True))
     made = []
     for kind in sorted({_kind(run) for run in runs}):
@@ -135,10 +142,13 @@ def tables(runs: Sequence[Mapping[str, Any]]) -> list[Table]:
 
 
 def method_labels(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The model, and those settings that are not the same in all runs, or not in all of one recording."""
+    """A label for each run: its model, and what sets the run apart.
+
+    These are settings that differ between runs, and choices that differ between runs of one recording.
+    """
     models = [str(run["model"]["name"]) for run in runs]
     stems = [Path(model).stem for model in models]
-    # Poses made elsewhere have a file for each recording, so that several of a name are mostly one method.
+    # Poses made elsewhere have one file per recording, so several files of one name are mostly one method.
     cells = zip(stems, sequence_names(runs), strict=True)
     several = {model for model, run in zip(models, runs, strict=True) if run["settings"]}
     names = _told_apart(stems, models, several | _meeting(cells, models))
@@ -147,7 +157,7 @@ def method_labels(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     choices = [dict(run.get("choice", {})) for run in runs]
     differing = sorted(_differing(settings, [""] * len(runs)) - {"frames"})
-    # Each recording may well have a topic and a truth of its own.
+    # Recordings may well differ in their topic and truth, so choices are compared within a recording.
     chosen = sorted(_differing(choices, [_path(run) for run in runs]))
     labels = []
     for name, setting, choice in zip(names, settings, choices, strict=True):
@@ -158,7 +168,11 @@ def method_labels(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def sequence_names(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One recording may have another path on another machine; those that one method saw are several."""
+    """A name for each run.
+
+    One recording may have different paths on different machines. Paths that one method saw are different
+    recordings.
+    """
     names, paths = [str(run["source"]["name"]) for run in runs], [_path(run) for run in runs]
     methods = [json.dumps([run["model"], run["settings"]]) for run in runs]
     return _told_apart(names, paths, _meeting(zip(methods, names, strict=True), paths))
@@ -167,7 +181,7 @@ def sequence_names(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 def write_comparison(
     folder: Path, runs: Sequence[Mapping[str, Any]], failures: Mapping[str, str] = {}
 ) -> Path:
-    """compare.html and compare.md; → the page."""
+    """Write compare.html and compare.md, and return the path of compare.html."""
     folder.mkdir(parents=True, exist_ok=True)
     made = tables(runs)
     failed = ""
@@ -188,7 +202,7 @@ def write_comparison(
         )
         failed = f"<h2>What failed</h2><ul class=events>{items}</ul>"
     methods = len(set(labels))
-    lead = f"{len(runs)} runs, {methods} methods. The best of each column is in colour."
+    lead = f"Runs: {len(runs)}. Methods: {methods}. The best value in each column is shown in colour."
     head = f"<h1>Comparison</h1><p class=lead>{lead}</p>"
     page = folder / "compare.html"
     shown = "".join(table.html() for table in made)
@@ -198,10 +212,11 @@ def write_comparison(
 
 
 def _table(title: str, cells: Sequence[tuple[str, str, Mapping[str, Any]]], measure: Measure) -> Table:
-    """cells: (row, column, run). Where several runs fall into one cell it shows their mean.
+    """cells: (row, column, run). A cell with several runs shows their mean.
 
-    What no run has a number of, such as a sequence without truth, is no column and spoils no average. Where
-    all were lost it stays one: who fails at the hardest sequence must not look better for it.
+    A sequence for which no run has a number, such as one without truth, gets no column and does not affect
+    the averages. If all runs were lost on it, its column stays: a method that fails on the hardest sequence
+    must not look better for it.
     """
     known = {column for _, column, run in cells if measure.of(run) is not None or _lost(run)}
     columns = sorted(known, key=lambda name: (name == ALL_FRAMES, natural(name)))
@@ -222,7 +237,7 @@ def _table(title: str, cells: Sequence[tuple[str, str, Mapping[str, Any]]], meas
 
 
 def _lost(run: Mapping[str, Any]) -> bool:
-    """There is a truth, but it tells of too few of the poses."""
+    """Whether there is a truth, but it covers too few of the poses."""
     return "with_truth" in run["frames"] and "ate" not in run
 
 
@@ -236,7 +251,7 @@ def _kind(run: Mapping[str, Any]) -> str:
 
 
 def _length(run: Mapping[str, Any]) -> int:
-    """Frames asked for; 0 stands for all of them, which is more than any number."""
+    """The number of frames asked for. 0 stands for all of them, which counts as more than any number."""
     return int(run["settings"].get("frames", 0)) or ALL
 
 
@@ -257,7 +272,7 @@ def _meeting(cells: Iterable[tuple[str, str]], paths: Sequence[str]) -> set[str]
 
 
 def _told_apart(names: Sequence[str], paths: Sequence[str], several: set[str]) -> list[str]:
-    """The names; of ``several`` paths that have one name, with as many parent folders as tell them apart."""
+    """The names. If ``several`` paths share a name, it gets as many parent folders as tell them apart."""
     made = list(names)
     deepest = max((len(Path(path).parts) for path in paths), default=0)
     for depth in range(1, deepest + 1):
@@ -273,7 +288,7 @@ def _told_apart(names: Sequence[str], paths: Sequence[str], several: set[str]) -
 
 
 def _differing(values: Sequence[Mapping[str, Any]], groups: Sequence[str]) -> set[str]:
-    """Names whose values are not the same all over a group."""
+    """Names whose values differ within a group."""
     seen: dict[tuple[str, str], set[str]] = {}
     for each, group in zip(values, groups, strict=True):
         for name, value in each.items():

@@ -1,4 +1,4 @@
-"""The folder of one run: metrics.json is written last, so that its presence means the rest is there."""
+"""The folder of one run. metrics.json is written last: if it exists, everything else is there."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ FILES = (
     *("report.html", "trajectory.txt", "said_first.txt", "truth.txt", "cloud.ply", "camera.json"),
     *(f"{name}.png" for name in PICTURES),
 )
-MOST_METRICS = 32 << 20  # bytes of a metrics.json to read
+MOST_METRICS = 32 << 20  # bytes; a larger metrics.json is not read
 
 
 def refuse_another(folder: Path, source: str) -> None:
-    """A recording whose path ends alike must not take the place of the one whose results are there."""
+    """Raise SourceError if the folder holds the results of another recording, whose path may end the same."""
     told, metrics = folder / MARK, read_metrics(folder)
     known = told.read_text().removesuffix("\n") if told.is_file() else ""
     if not known and metrics is not None:
         known = str(metrics["source"].get("path", ""))
     if known and known != named(source):
-        raise SourceError(f"{folder} holds what was made of {known}: choose another folder with --out")
+        raise SourceError(f"{folder} already holds the results of {known}: choose another folder with --out")
 
 
 def mark(folder: Path, source: str) -> None:
@@ -52,7 +52,7 @@ def mark(folder: Path, source: str) -> None:
 
 
 def named(source: str) -> str:
-    """The same from wherever it is looked at."""
+    """The source as an absolute path if it exists, so that it does not depend on the working directory."""
     return os.path.abspath(source) if Path(source).exists() else source
 
 
@@ -64,7 +64,7 @@ def write_report(
     pictures: bool = True,
 ) -> None:
     mark(folder, metrics["source"]["path"])
-    for name in (METRICS, *FILES):  # of an earlier run; metrics.json would vouch for a mixture of both
+    for name in (METRICS, *FILES):  # from an earlier run: its metrics.json would vouch for a mixture of both
         (folder / name).unlink(missing_ok=True)
     write_tum(folder / "trajectory.txt", run.trajectory)
     if len(run.said_first):
@@ -99,7 +99,7 @@ def _pictures(run: Run, matched: Matched | None, metrics: dict[str, Any]) -> dic
 
 
 def read_metrics(folder: Path) -> dict[str, Any] | None:
-    """None where there is no finished run."""
+    """The metrics of a finished run, or None if there is none."""
     file = folder / METRICS
     try:
         if file.stat().st_size > MOST_METRICS:
@@ -115,7 +115,7 @@ def read_metrics(folder: Path) -> dict[str, Any] | None:
 def description(
     source: Source, path: str, model_name: str, settings: Settings, device: str
 ) -> dict[str, Any]:
-    """What was run on what: the part of metrics.json that tells runs apart."""
+    """Recording, model, settings and versions: the part of metrics.json that tells runs apart."""
     return {
         "source": {"name": source.name, "kind": source.kind, "path": named(path), "frames": len(source)},
         "model": {"name": model_name},
@@ -130,7 +130,7 @@ def description(
 
 
 def problems_of(source: Source, run: Run) -> list[dict[str, Any]]:
-    """Each kind once: how often, and the message of its last time."""
+    """Each kind of problem once, with its count and its last message."""
     found = []
     for log in (source.problems, run.events):
         last = {event.name: event.message for event in log.recent}

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of one run."""
+"""The report of one run as a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ code { font-size: 13px; } footer { color: var(--soft); font-size: 13px; margin-t
 @media (max-width: 480px) { .pictures { grid-template-columns: 1fr; } }
 """
 
-# Problems of a truth that is there.
+# Problems with a ground truth that was given but could not be used.
 NO_USE = ("truth_does_not_match", "truth_unusable", "unreadable_truth", "no_truth")
-MODES = {"none": "none (first pose shared)", "se3": "SE(3)", "sim3": "Sim(3)"}
+MODES = {"none": "first pose only", "se3": "SE(3)", "sim3": "Sim(3)"}
 
 
 def number(value: Any, digits: int = 3, unit: str = "") -> str:
@@ -45,7 +45,7 @@ def number(value: Any, digits: int = 3, unit: str = "") -> str:
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Cells are HTML already."""
+    """The cells must already be HTML."""
     titles = "".join(f"<th>{escape(title)}</th>" for title in head)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return f'<div class="scroll"><table><tr>{titles}</tr>{body}</table></div>'
@@ -82,11 +82,11 @@ def _cards(metrics: Mapping[str, Any]) -> str:
     cards = [("frames with a pose", f"{frames['posed']} / {frames['taken']}")]
     if ate:
         cards += [
-            ("length of the way", number(metrics["path_m"], 1, " m")),
+            ("path length", number(metrics["path_m"], 1, " m")),
             ("ATE, Sim(3), RMSE", number(ate["sim3"]["rmse"], 3, " m")),
             ("ATE, SE(3), RMSE", number(ate["se3"]["rmse"], 3, " m")),
             ("drift (metric)", number(metrics["segments"]["translation_percent"], 2, " %")),
-            ("scale to the truth", number(ate["sim3"]["scale"], 3, " &times;")),
+            ("scale to the ground truth", number(ate["sim3"]["scale"], 3, " &times;")),
         ]
     rate, memory = metrics["time"].get("frames_per_second"), metrics["memory_mb"].get("host")
     if rate is not None:
@@ -103,7 +103,7 @@ def _events(metrics: Mapping[str, Any]) -> str:
     if not problems:
         return ""
     lines = "".join(
-        f"<li><code>{escape(item['name'])}</code> {item['count']} times: {escape(item['message'])}</li>"
+        f"<li><code>{escape(item['name'])}</code> ({item['count']}&times;): {escape(item['message'])}</li>"
         for item in problems
     )
     return f"<h2>What went wrong</h2><ul class=events>{lines}</ul>"
@@ -130,15 +130,15 @@ def _tables(metrics: Mapping[str, Any]) -> str:
     ]
     causal = metrics.get("causal", {})
     if "rmse" in causal:
-        rows.append(["causal (as first said)", *(number(causal[key], 4) for key in statistics), "1.0000"])
-    parts.append(table(("aligned by", "RMSE", "mean", "median", "max", "scale"), rows))
+        rows.append(["causal (as first reported)", *(number(causal[key], 4) for key in statistics), "1.0000"])
+    parts.append(table(("alignment", "RMSE", "mean", "median", "max", "scale"), rows))
     within = f"{metrics['tolerance_ms']:g} ms"
-    parts.append(f"<p>{metrics['frames']['with_truth']} poses have a true one within {within}.</p>")
+    parts.append(f"<p>{metrics['frames']['with_truth']} poses have a true pose within {within}.</p>")
     parts.append("<h2>Relative errors</h2>")
     rpe, scaled = metrics["rpe"], metrics["rpe_scaled"]
     rows = [
         ["translation per frame [m]", *(number(rpe["translation"][key], 5) for key in statistics)],
-        ["… after the scale of Sim(3)", *(number(scaled["translation"][key], 5) for key in statistics)],
+        ["… with the scale of Sim(3)", *(number(scaled["translation"][key], 5) for key in statistics)],
         ["rotation per frame [°]", *(number(rpe["rotation"][key], 4) for key in statistics)],
     ]
     parts.append(table(("RPE", "RMSE", "mean", "median", "max"), rows))
@@ -149,7 +149,8 @@ def _tables(metrics: Mapping[str, Any]) -> str:
     if causal.get("age_s"):
         age = causal["age_s"]
         parts.append(
-            f"<p>A frame waited {age['mean']:.2f} s for its first pose, {age['max']:.2f} s at most.</p>"
+            f"<p>On average, a frame waited {age['mean']:.2f} s for its first pose; the longest wait was "
+            f"{age['max']:.2f} s.</p>"
         )
     parts += [_depth(metrics), _cloud(metrics)]
     return "".join(parts)
@@ -158,8 +159,11 @@ def _tables(metrics: Mapping[str, Any]) -> str:
 def _why_no_errors(metrics: Mapping[str, Any]) -> str:
     names = [item["name"] for item in metrics.get("problems", []) if item["name"] in NO_USE]
     if names:
-        return f"The truth could not be compared with: see <code>{names[0]}</code> in what went wrong."
-    return "There is no truth to compare with: give one with <code>--truth</code>."
+        return (
+            f"The poses could not be compared with the ground truth: see <code>{names[0]}</code> under "
+            "“What went wrong”."
+        )
+    return "There is no ground truth to compare with. Give one with <code>--truth</code>."
 
 
 def _segments(metrics: Mapping[str, Any]) -> str:
@@ -174,8 +178,8 @@ def _segments(metrics: Mapping[str, Any]) -> str:
         ]
         for row, other in zip(raw, scaled, strict=True)
     ]
-    head = ("pieces of", "metric, %", "scale of Sim(3), %", "rotation, °/m", "pieces")
-    return "<h2>Drift over pieces of the way</h2>" + table(head, rows) if rows else ""
+    head = ("piece length", "metric, %", "with the scale of Sim(3), %", "rotation, °/m", "pieces")
+    return "<h2>Drift over pieces of the path</h2>" + table(head, rows) if rows else ""
 
 
 def _left_out(metrics: Mapping[str, Any]) -> str:
@@ -183,8 +187,8 @@ def _left_out(metrics: Mapping[str, Any]) -> str:
     if not steps:
         return ""
     return (
-        f"<p>Poses or their truth have holes: {steps} steps from frame to frame and {pieces} pieces of the "
-        "way that would lead over them are left out.</p>"
+        "<p>The poses or the ground truth have gaps. Errors that would span a gap are left out (steps from "
+        f"frame to frame: {steps}, pieces of the path: {pieces}).</p>"
     )
 
 
@@ -192,9 +196,9 @@ def _depth(metrics: Mapping[str, Any]) -> str:
     if "depth" not in metrics:
         return ""
     names = {
-        "metric": "metric",
+        "metric": "none (metric)",
         "trajectory_scale": "scale of the trajectory",
-        "median_scale": "scale of medians",
+        "median_scale": "equal medians",
     }
     rows = [
         [
@@ -206,7 +210,7 @@ def _depth(metrics: Mapping[str, Any]) -> str:
         for key, label in names.items()
         if (values := metrics["depth"].get(key))
     ]
-    return "<h2>Depth</h2>" + table(("scaled by", "AbsRel", "δ < 1.25, %", "scale"), rows)
+    return "<h2>Depth</h2>" + table(("scaling", "AbsRel", "δ < 1.25, %", "scale"), rows)
 
 
 def _cloud(metrics: Mapping[str, Any]) -> str:
@@ -216,7 +220,7 @@ def _cloud(metrics: Mapping[str, Any]) -> str:
     keys = ("accuracy", "completeness", "chamfer", "precision_percent", "recall_percent", "f_score_percent")
     rows = [[MODES[mode], *(number(values[key], 3) for key in keys)] for mode, values in clouds.items()]
     threshold = next(iter(clouds.values()))["threshold"]
-    head = ("placed by", "accuracy, m", "completeness, m", "Chamfer, m", "precision, %", "recall, %", "F, %")
+    head = ("alignment", "accuracy, m", "completeness, m", "Chamfer, m", "precision, %", "recall, %", "F, %")
     return f"<h2>Cloud (threshold {threshold:g} m)</h2>" + table(head, rows)
 
 
@@ -239,7 +243,7 @@ def _in_words(settings: Mapping[str, Any]) -> str:
         return "a trajectory made elsewhere"
     stream = settings["stream"]
     words = [
-        f"chunks of {stream['chunk_size']} sharing {stream['overlap']}",
+        f"chunks of {stream['chunk_size']} frames, {stream['overlap']} shared",
         f"alignment {stream['alignment']}",
         *(["on wheels"] if stream.get("motion") == "wheels" else []),
         f"resolution {stream['resolution']}",

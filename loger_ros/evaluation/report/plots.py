@@ -1,4 +1,4 @@
-"""Pictures of one run, by matplotlib where it is installed."""
+"""Plots of one run, drawn with matplotlib if it is installed."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from loger_ros.evaluation.trajectory import alignment, position_errors
 from loger_ros.mapping.pictures import levelling
 
 TRUE, MADE, SAID = "#6b7280", "#d23c28", "#1e5ac8"
-HINT = "plots need matplotlib: pip install matplotlib"
+HINT = "The plots are missing because matplotlib is not installed: run pip install matplotlib"
 MOST_POINTS = 5000  # of a curve
 
 
 class Plots:
-    """Each method returns PNG bytes, or None where there is nothing to show."""
+    """Each method returns PNG bytes, or None if there is nothing to show."""
 
     def __init__(self, run: Run, matched: Matched | None, metrics: dict[str, Any]) -> None:
-        import matplotlib  # the caller shows HINT where it is missing
+        import matplotlib  # the caller shows HINT if it is missing
         from matplotlib.figure import Figure
 
         matplotlib.use("agg")
@@ -74,7 +74,7 @@ class Plots:
         axes = figure.add_subplot()
         poses, truth = self._matched.poses, self._matched.truth
         distance = travelled(truth)
-        labels = {"none": ("first pose shared", SAID), "se3": ("SE(3)", TRUE), "sim3": ("Sim(3)", MADE)}
+        labels = {"none": ("first pose only", SAID), "se3": ("SE(3)", TRUE), "sim3": ("Sim(3)", MADE)}
         for mode, (label, colour) in labels.items():
             errors = position_errors(alignment(poses, truth, mode).poses(poses), truth)
             axes.plot(*_thin(np.stack([distance, errors], 1)).T, label=label, color=colour, linewidth=1)
@@ -84,10 +84,10 @@ class Plots:
         return _png(figure)
 
     def drift(self) -> bytes | None:
-        """Relative error over pieces of the way."""
+        """Relative error over pieces of the path."""
         curves = {
             "metric": (self._metrics.get("segments", {}).get("by_length"), SAID),
-            "scale of Sim(3)": (self._metrics.get("segments_scaled", {}).get("by_length"), MADE),
+            "with the scale of Sim(3)": (self._metrics.get("segments_scaled", {}).get("by_length"), MADE),
         }
         if not any(rows for rows, _ in curves.values()):
             return None
@@ -101,9 +101,9 @@ class Plots:
         rows = curves["metric"][0] or ()
         turning.plot([r["length"] for r in rows], [r["rotation_deg_per_m"] for r in rows], "o-", color=TRUE)
         axes.set(
-            title="Drift of place", xlabel="piece of the way [m]", ylabel="% of its length", ylim=(0, None)
+            title="Position drift", xlabel="piece length [m]", ylabel="% of piece length", ylim=(0, None)
         )
-        turning.set(title="Drift of direction", xlabel="piece of the way [m]", ylabel="°/m", ylim=(0, None))
+        turning.set(title="Rotation drift", xlabel="piece length [m]", ylabel="°/m", ylim=(0, None))
         axes.legend()
         for panel in (axes, turning):
             panel.grid(alpha=0.3)
@@ -125,7 +125,7 @@ class Plots:
 
 
 def _thin(curve: np.ndarray) -> np.ndarray:
-    """At most MOST_POINTS rows, the last one among them."""
+    """At most MOST_POINTS rows, including the last one."""
     if len(curve) <= MOST_POINTS:
         return curve
     return curve[np.unique(np.linspace(0, len(curve) - 1, MOST_POINTS).astype(int))]

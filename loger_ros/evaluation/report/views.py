@@ -1,4 +1,4 @@
-"""The cloud of one run as pictures, with the way beside the true one."""
+"""Pictures of the cloud of one run, with the estimated and the true trajectory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from loger_ros.mapping.pictures import (
 
 
 def cloud_pictures(run: Run, matched: Matched | None, point_size: float, title: str) -> dict[str, bytes]:
-    """PNG by name, in the truth's size and place (Sim(3)) where there is a truth; nothing without points."""
+    """PNG data by name, aligned to the truth by Sim(3) if there is one. Empty without points or poses."""
     if not len(run.cloud) or not len(run.trajectory):
         return {}
     scene = _scene(run, matched, point_size)
