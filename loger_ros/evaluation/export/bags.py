@@ -14,7 +14,7 @@ MAP_FRAME, BASE_FRAME, WORLD_FRAME = "map", "base_link", "world"
 
 
 def write_source_bag(source: Source, folder: Path, progress: Callable[[int], object]) -> None:
-    """image, camera_info, the truth as ground_truth/odometry of the camera, its mounting on /tf_static."""
+    """Write image, camera_info, the camera's true poses (ground_truth/odometry) and mounting (/tf_static)."""
     truth, camera = source.truth(), source.camera
     mounting = camera.T_base_camera if camera is not None else None
     with writing_bag(folder) as bag:
@@ -34,7 +34,7 @@ def write_source_bag(source: Source, folder: Path, progress: Callable[[int], obj
 
 
 def write_result_bag(trajectory: Trajectory, cloud: Cloud | None, folder: Path) -> None:
-    """odometry and /tf of the camera in the map, and map_points at the end."""
+    """Write the camera's poses in the map as odometry and /tf, and map_points at the end."""
     with writing_bag(folder) as bag:
         messages = bag.messages
         for stamp, pose in zip(trajectory.stamps, trajectory.T_map_camera, strict=True):

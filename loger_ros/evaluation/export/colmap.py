@@ -1,7 +1,7 @@
-"""A result as COLMAP writes its sparse models: what Gaussian-splat trainers begin from.
+"""A result in the layout of COLMAP's sparse models, from which Gaussian-splat trainers start.
 
-images/ and sparse/0/ with cameras.txt, images.txt and points3D.txt. COLMAP's poses take points of the map to
-the camera, and its first pixel's centre is (0.5, 0.5). Points have no tracks.
+The folder has images/ and sparse/0/ with cameras.txt, images.txt and points3D.txt. COLMAP's poses take points
+of the map to the camera, and the centre of its first pixel is (0.5, 0.5). The points have no tracks.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def write_colmap(
     folder: Path,
     progress: Progress,
 ) -> None:
-    """seen_by: the camera of the network's images, used where the recording does not know its own."""
+    """seen_by: the camera of the network's images, used if the recording does not know its own."""
     new_folder(folder)
     model = folder / "sparse" / "0"
     model.mkdir(parents=True)
@@ -54,7 +54,7 @@ def write_colmap(
         if camera is None:
             camera = _camera(source, straighten, seen_by, image)
         if image.shape[:2] != (camera.height, camera.width):
-            raise SourceError("the images change their size, and one COLMAP camera has one size")
+            raise SourceError("the images have different sizes, but a COLMAP camera has one size")
         count += 1
         name = f"{count:06d}.png"
         Image.fromarray(image).save(folder / "images" / name)
@@ -64,7 +64,7 @@ def write_colmap(
         lines.append(f"{count} {' '.join(f'{number:.9g}' for number in numbers)} 1 {name}\n\n")
         progress(count)
     if camera is None:
-        raise SourceError("no image of the recording has a pose in the result: is it the same recording?")
+        raise SourceError("no image of the recording has a pose in the result. Is it the same recording?")
     (model / "images.txt").write_text("".join(lines))
     (model / "cameras.txt").write_text(_cameras(camera))
     (model / "points3D.txt").write_text(POINTS + ("" if cloud is None else _points(cloud)))
@@ -86,7 +86,7 @@ def _cameras(camera: Camera) -> str:
 
 
 def _points(cloud: Cloud) -> str:
-    """The most confident ones."""
+    """At most MOST_POINTS lines, of the most confident points."""
     order = np.argsort(-cloud.confidence.numpy(), kind="stable")[:MOST_POINTS]
     points, colours = cloud.points.numpy()[order], cloud.colours.numpy()[order]
     lines = [

@@ -1,4 +1,4 @@
-"""A recording as a folder in TUM's or KITTI's layout: images, and the truth where there is one."""
+"""A recording as a folder in TUM's or KITTI's layout: images, and the truth if there is one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Progress = Callable[[int], None]
 
 
 def write_tum_source(source: Source, folder: Path, progress: Progress) -> None:
-    """rgb/ with rgb.txt, depth/ with depth.txt where there is depth, groundtruth.txt, camera.txt."""
+    """Write rgb/ with rgb.txt and, as far as known, depth/ with depth.txt, groundtruth.txt and camera.txt."""
     new_folder(folder)
     (folder / "rgb").mkdir()
     lists: dict[str, list[str]] = {"rgb": [], "depth": []}
@@ -52,9 +52,9 @@ def write_tum_source(source: Source, folder: Path, progress: Progress) -> None:
 
 
 def write_kitti_source(source: Source, folder: Path, progress: Progress) -> None:
-    """image_2/, times.txt, calib.txt, and poses.txt where every image has a true pose."""
+    """Write image_2/, times.txt, calib.txt, and poses.txt if every image has a true pose."""
     if source.camera is not None and bends(source.camera):
-        raise SourceError("KITTI folders hold undistorted images, and those of this recording are not")
+        raise SourceError("KITTI folders hold undistorted images, but those of this recording are distorted")
     new_folder(folder)
     (folder / "image_2").mkdir()
     stamps: list[int] = []
@@ -73,7 +73,7 @@ def write_kitti_source(source: Source, folder: Path, progress: Progress) -> None
         return
     mine, theirs = associate(stamps, truth.stamps)
     if len(mine) < len(stamps):
-        text = f"{len(stamps) - len(mine)} of {len(stamps)} images have no true pose: poses.txt is left out"
+        text = f"{len(stamps) - len(mine)} of {len(stamps)} images have no true pose: poses.txt is missing"
         source.problems.add("no_poses", first, text)
         return
     poses = inverse(truth.T_map_camera[theirs][:1]) @ truth.T_map_camera[theirs]

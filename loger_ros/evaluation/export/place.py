@@ -1,4 +1,4 @@
-"""Where an export goes: nothing that exists is overwritten."""
+"""Make the folder or file of an export without overwriting anything that exists."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ def new_folder(folder: Path) -> Path:
 
 def new_file(file: Path) -> Path:
     if file.exists():
-        raise ValueError(f"{file} exists: choose a new name, or remove it first")
+        raise ValueError(f"{file} already exists: choose another name, or remove it first")
     file.parent.mkdir(parents=True, exist_ok=True)
     return file
