@@ -1,1 +1,1 @@
-"""A model held against its goals: whole sequences, every baseline, chunks, memory, speed."""
+"""A model compared with its goals: whole sequences, all baselines, chunks, memory and speed."""

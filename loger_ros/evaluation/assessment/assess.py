@@ -1,4 +1,4 @@
-"""How a model does on whole sequences: the stream that robots run, against the truth."""
+"""How a model does on whole sequences: the stream that runs on robots, compared with the truth."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from loger_ros.types import Update
 
 @dataclass(frozen=True)
 class Score:
-    """Of one sequence; NaN where there is nothing to say."""
+    """The scores of one sequence; NaN if something cannot be measured."""
 
     frames: int
     path: float  # metres
     ate_se3: float  # percent of the path
     ate_sim3: float
     rotation: float  # mean degrees per frame
-    translation: float  # mean metres per frame, after the scale of the trajectory where metric is off
+    translation: float  # mean metres per frame; if not metric, with the scale of the trajectory applied
     depth: float  # mean |d - d*| / d*, likewise
-    end: float  # percent of the path: how far off the last position is when the first pose is given
+    end: float  # percent of the path: error of the last position if the first pose is given
 
 
 @dataclass(frozen=True, eq=False)
 class Ride:
-    """What a model said of a film, in metres where its unit is known."""
+    """A model's poses and depth for a film, in metres if its unit is known."""
 
     poses: np.ndarray  # (F, 4, 4) of the camera
-    depth: np.ndarray | None  # (F, H, W) along the axis of the view
+    depth: np.ndarray | None  # (F, H, W) along the optical axis
 
 
 def stream_settings(model: LoGeR, film: Film, *, in_heights: bool = True, **changes: Any) -> StreamConfig:
-    """What the checkpoint recommends, changed on request; the unit is the camera's height, where known."""
+    """The checkpoint's recommendations with the given changes; the unit is the camera's height, if known."""
     values = model.recommended | {name: value for name, value in changes.items() if value is not None}
     size = int(values.get("chunk_size", StreamConfig.chunk_size))
     overlap = int(values.get("overlap", StreamConfig.overlap))
     values["overlap"] = min(overlap, size - 1)
     values["provisional_every"] = 0
-    values["resolution"], values["field_of_view"] = "native", 0.0  # films are at the network's already
+    values["resolution"], values["field_of_view"] = "native", 0.0  # films have the network's already
     values["max_gap"] = 0.0
     values["unit"] = film.height if in_heights and film.height is not None else 1.0
     return StreamConfig(**values)
@@ -61,7 +61,7 @@ def ride(
     sliding_window: bool = True,
     keep_depth: bool = False,
 ) -> Ride:
-    """The film, or a part of it, through the stream."""
+    """Run the film, or a part of it, through the stream."""
     stream = Reconstructor.from_config(
         model,
         settings,
@@ -103,7 +103,7 @@ def score(
     depth: np.ndarray | None = None,
     true_depth: np.ndarray | None = None,
 ) -> Score:
-    """``metric``: lengths are metres; otherwise the scale of the trajectory is given from the truth."""
+    """``metric``: lengths are metres; otherwise the scale of the trajectory is taken from the truth."""
     path = max(path_length(truth), 1e-9)
     ate_se3, ate_sim3 = (100 * absolute_error(poses, truth, mode) / path for mode in ("se3", "sim3"))
     scale = 1.0 if metric else align(poses[:, :3, 3], truth[:, :3, 3], "sim3")[0]
@@ -132,7 +132,7 @@ def assess(
     sliding_window: bool = True,
     **changes: Any,
 ) -> Score:
-    """``changes``: of the stream's settings. A robot is judged in metres, other motions up to scale."""
+    """``changes``: of the stream's settings. Robots are judged in metres, other motions up to scale."""
     settings = stream_settings(model, film, in_heights=in_heights, **changes)
     made = ride(
         model,
@@ -151,7 +151,7 @@ def drift(poses: np.ndarray, truth: np.ndarray, length: int, mode: str) -> float
     for start in range(0, len(truth) - length + 1, length):
         part = slice(start, start + length)
         path = path_length(truth[part])
-        if path > 0.1:  # standing still is no way
+        if path > 0.1:  # percent of the path means nothing at a standstill
             errors.append(100 * absolute_error(poses[part], truth[part], mode) / path)
     return float(np.mean(errors)) if errors else float("nan")
 

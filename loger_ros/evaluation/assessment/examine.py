@@ -1,4 +1,4 @@
-"""The examination of a model by itself: accuracy, chunks, tails, memory, drift and speed.
+"""The examination of a model alone: accuracy, chunks, tails, memory, drift and speed.
 
 Each part returns plain numbers, ready for JSON; ``report`` makes the page.
 """
@@ -21,7 +21,7 @@ from loger_ros.model import LoGeR
 from loger_ros.stream import Reconstructor
 
 CHUNK_SIZES = (2, 3, 4, 6, 8, 12, 16)
-GOAL_SIZES = (2, 4, 8)  # through which all sequences go
+GOAL_SIZES = (2, 4, 8)  # sizes at which all sequences are run
 LENGTHS = (100, 200, 500, 1000, 2000)
 MEMORIES = {  # name → fast weights, sliding window
     "both": (True, True),
@@ -29,11 +29,11 @@ MEMORIES = {  # name → fast weights, sliding window
     "no sliding window": (True, False),
     "neither": (False, False),
 }
-STEMS = 8  # places in a film at which a short tail is tried
+STEMS = 8  # places in a film where a short tail is tried
 
 
 def worlds(films: Iterable[Film]) -> dict[str, list[Film]]:
-    """What is judged in metres, and what up to scale."""
+    """The films of robots, judged in metres, and of other motions, judged up to scale."""
     sorted_films: dict[str, list[Film]] = {}
     for film in films:
         sorted_films.setdefault("robot" if film.robot else "6-DoF", []).append(film)
@@ -41,7 +41,7 @@ def worlds(films: Iterable[Film]) -> dict[str, list[Film]]:
 
 
 def accuracy(model: LoGeR, films: list[Film], say: Say, **changes: Any) -> dict[str, dict[str, Any]]:
-    """A robot also as one that is known to be on wheels."""
+    """Scores of the model. Robots are also scored as known to be on wheels."""
     found = {"accuracy": scores(films, partial(assess, model, **changes), "model", say)}
     if films[0].robot:
         judge = partial(assess, model, motion="wheels", **changes)
@@ -57,9 +57,9 @@ def chunk_sizes(
     known: dict[str, Any],
     **changes: Any,
 ) -> dict[str, dict[str, Any]]:
-    """``some``: these of the films through every size; all of them through the sizes of the goal.
+    """Scores by chunk size: of ``some`` of the films at every size, of all films at the sizes of the goal.
 
-    known: what ``accuracy`` has found with the size of the settings, which is not measured again.
+    known: what ``accuracy`` has found with the usual chunk size, which is not measured again.
     """
     usual = stream_settings(model, films[0], **changes).chunk_size
     found: dict[str, dict[str, Any]] = {"all": {}, "one of each set": {}}
@@ -80,13 +80,13 @@ def chunk_sizes(
 
 
 def tails(model: LoGeR, films: list[Film], say: Say, **changes: Any) -> list[dict[str, Any]]:
-    """Steps that end in a short last chunk, against the same steps in the middle of a stream."""
+    """Compare steps at the end of a short last chunk with the same steps in the middle of a stream."""
     rows: dict[int, list[tuple[float, ...]]] = {}
     for film in films:
         settings = stream_settings(model, film, **changes)
         size, overlap = settings.chunk_size, settings.overlap
         if len(film) < 2 * size:
-            say(f"tails: {film.name} is too short for chunks of {size}")
+            say(f"tails: {film.name} is left out, because it is too short for chunks of {size} frames")
             continue
         whole = step_errors(ride(model, film, settings).poses, film.T_world_camera)
         for start in np.linspace(0, len(film) - 2 * size, STEMS).astype(int):
@@ -116,7 +116,7 @@ def tails(model: LoGeR, films: list[Film], say: Say, **changes: Any) -> list[dic
 
 
 def memory(model: LoGeR, films: Iterator[Film], say: Say, **changes: Any) -> dict[str, Any]:
-    """With and without, on the same films; and how the error grows with the length."""
+    """Compare runs with and without memory on the same films, and measure how the error grows with length."""
     rows: list[dict[str, Any]] = []
     mode = "se3"
     for film in films:
@@ -146,7 +146,7 @@ def memory(model: LoGeR, films: Iterator[Film], say: Say, **changes: Any) -> dic
 
 
 def speed(model: LoGeR, film: Film, threads: Iterable[int], say: Say, **changes: Any) -> list[dict[str, Any]]:
-    """The whole stream, images ready in memory: new frames per second, by the clock and by processor time."""
+    """Speed of the whole stream from images in memory: frames/s by the clock and by processor time."""
     rows = []
     before = torch.get_num_threads()
     frames = list(film.frames())
@@ -174,11 +174,11 @@ def speed(model: LoGeR, film: Film, threads: Iterable[int], say: Say, **changes:
     return rows
 
 
-# ---- parts of parts -------------------------------------------------------------------------------
+# ---- helpers --------------------------------------------------------------------------------------
 
 
 def _paired(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of the memory against its absence: mean reduction, and how sure it is by resampling the films."""
+    """Mean reduction of the error by memory, and its uncertainty by resampling the films."""
     rng = np.random.default_rng(0)
     found = {}
     for name in MEMORIES:

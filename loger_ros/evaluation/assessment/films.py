@@ -1,4 +1,4 @@
-"""Sequences rendered once, so that many networks, settings and baselines see the same images."""
+"""Sequences that are rendered once, so that all networks, settings and baselines see the same images."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from loger_ros.world.sequences import Sequence, SequenceSpec
 BATCH = 32  # frames rendered at once
 ATTEMPTS = 10
 UNTAUGHT = StreamConfig()
-OVERSAMPLED = 2  # times the network's size: what is rendered, then averaged down
+OVERSAMPLED = 2  # times the network's size: images are rendered at this size, then averaged down
 
 
 @dataclass(frozen=True, eq=False)
 class Film:
     name: str
     motion: str
-    height: float | None  # metres of the camera above the ground, where a robot carries it
+    height: float | None  # metres of the camera above the ground, if a robot carries it
     pitch: float | None  # degrees downwards
-    turn: np.ndarray  # (4, 4) T_view_camera, by which ``seen`` is turned against ``images``
+    turn: np.ndarray  # (4, 4) T_view_camera, the rotation from ``images`` to ``seen``
     matrix: np.ndarray  # (3, 3) intrinsics of ``images``
     images: np.ndarray  # (F, H, W, 3) uint8, as the camera sees them
-    seen: np.ndarray  # (F, H, W, 3) uint8, at the angle of view and the pitch that the network was taught
+    seen: np.ndarray  # (F, H, W, 3) uint8, at the field of view and pitch of the network's training
     seen_matrix: np.ndarray  # (3, 3) intrinsics of ``seen``
-    T_base_seen: np.ndarray | None  # (4, 4) of the camera that sees ``seen``, where a robot carries it
+    T_base_seen: np.ndarray | None  # (4, 4) of the camera that sees ``seen``, if a robot carries it
     clear: tuple[slice, slice]  # rows and columns of ``seen`` that have no black border
     depth: (
         np.ndarray
     )  # (F, H, W) float32 metres of ``seen``, infinite in the sky and beyond the camera's view
     fine_matrix: np.ndarray
-    fine: np.ndarray | None  # (F, 2 H, 2 W) uint8 grey, where it was asked for
+    fine: np.ndarray | None  # (F, 2 H, 2 W) uint8 grey, if it was asked for
     T_world_camera: np.ndarray  # (F, 4, 4)
     stamps: np.ndarray  # (F,)
 
@@ -63,7 +63,7 @@ class Film:
 
     @property
     def camera(self) -> Camera:
-        """That sees ``seen``."""
+        """The camera that sees ``seen``."""
         height, width = self.seen.shape[1:3]
         return Camera(width, height, self.seen_matrix, T_base_camera=self.T_base_seen)
 
@@ -82,13 +82,13 @@ def film(
     fine: bool,
     taught: StreamConfig = UNTAUGHT,
 ) -> Film:
-    """Renders the sequence or its first frames, and averages them down to ``size`` (width, height).
+    """Render the sequence, or its first ``frames``, and average the images down to ``size`` (width, height).
 
-    taught: field of view and pitch of the network.
+    taught: field of view and pitch of the network's training.
     """
     factor = sequence.camera.width // size[0]
     if (sequence.camera.width, sequence.camera.height) != (factor * size[0], factor * size[1]):
-        raise ValueError(f"{sequence.camera.width}x{sequence.camera.height} is no multiple of {size}")
+        raise ValueError(f"{sequence.camera.width}x{sequence.camera.height} is not a multiple of {size}")
     images, depth, greys, seen = [], [], [], []
     whole, mount = sequence.camera, sequence.mount
     matrix = whole.resized(*size).matrix()
@@ -140,9 +140,9 @@ def film(
 
 
 def without_border(seen: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns of the largest part of an image that a camera sees everywhere.
+    """Rows and columns of the largest rectangle of an image without black border.
 
-    seen (H, W) bool: what it sees of each row is in one piece.
+    seen (H, W) bool: the pixels that the camera sees, which must be contiguous in each row.
     """
     width, some = seen.shape[1], seen.any(1)
     left = np.where(some, seen.argmax(1), width)
@@ -196,7 +196,7 @@ def long_films(
     seed: int,
     taught: StreamConfig = UNTAUGHT,
 ) -> Iterator[Film]:
-    """Long ways through all kinds of places of the test split."""
+    """Long sequences through all kinds of places of the test split."""
     places = ("rooms", "corridor", "street")
     mild = NAMED_SETS["robot_rooms"][1][0].effects
     for index in range(count):
@@ -208,11 +208,11 @@ def long_films(
 
 
 def _generated(spec: SequenceSpec, seed: int, index: int) -> Sequence:
-    """Where a seed leads to no way at all, the next one is taken."""
+    """Generate the sequence. If a seed does not lead to a path, try the next one."""
     for attempt in range(ATTEMPTS):
         with suppress(ValueError):
             return generate(spec, seed + 1_000_000 * attempt, index)
-    raise ValueError(f"no way found for {spec} with {ATTEMPTS} seeds from {seed} on")
+    raise ValueError(f"no path found for {spec} with {ATTEMPTS} seeds, starting with {seed}")
 
 
 def sized(spec: SequenceSpec, size: tuple[int, int]) -> SequenceSpec:

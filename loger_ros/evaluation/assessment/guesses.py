@@ -1,4 +1,4 @@
-"""What one can score without looking: baselines that know nothing, and ones that peep at the truth."""
+"""Scores possible without images: baselines that know nothing, and baselines that use the truth."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import numpy as np
 from loger_ros.evaluation.trajectory import absolute_error
 from loger_ros.geometry import inverse, nearest_rotation
 
-ARCS = np.radians(np.arange(-1440, 1441, 10))  # total turning that is tried
+ARCS = np.radians(np.arange(-1440, 1441, 10))  # total rotations that are tried
 
 
 def still(truth: np.ndarray) -> np.ndarray:
-    """No motion at all. (F, 4, 4)"""
+    """Poses (F, 4, 4) without any motion."""
     return np.broadcast_to(np.eye(4), truth.shape).copy()
 
 
 def constant(truth: np.ndarray) -> np.ndarray:
-    """The mean motion in every frame, known from the truth."""
+    """The mean motion of the truth in every frame."""
     steps = inverse(truth[:-1]) @ truth[1:]
     mean = np.eye(4)
     mean[:3, :3] = nearest_rotation(steps[:, :3, :3].mean(0))
@@ -28,7 +28,7 @@ def constant(truth: np.ndarray) -> np.ndarray:
 
 
 def arc(truth: np.ndarray) -> np.ndarray:
-    """The arc at constant speed that comes nearest to the true way; its orientations say nothing."""
+    """The arc at constant speed that is closest to the true path; its orientations have no meaning."""
 
     def drawn(turning: float) -> np.ndarray:
         made = still(truth)
@@ -54,5 +54,5 @@ def arc(truth: np.ndarray) -> np.ndarray:
 def _to_scale(made: np.ndarray, truth: np.ndarray) -> np.ndarray:
     points, goal = made[:, :3, 3] - made[:, :3, 3].mean(0), truth[:, :3, 3] - truth[:, :3, 3].mean(0)
     singular = np.linalg.svd(goal.T @ points, compute_uv=False)
-    made[:, :3, 3] *= singular[:2].sum() / max(float((points**2).sum()), 1e-12)  # flat: no third one
+    made[:, :3, 3] *= singular[:2].sum() / max(float((points**2).sum()), 1e-12)  # flat: the third is 0
     return made

@@ -1,4 +1,4 @@
-"""What a model has to beat, on the films that it sees."""
+"""The baselines that a model has to beat, on the films that it sees."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from loger_ros.geometry import inverse, nearest_rotation
 from loger_ros.stream.lens import rays
 from loger_ros.stream.wheels import turn_per_slide, without_slides
 
-EVERY = 4  # pixel tells how far away things are
+EVERY = 4  # step, in pixels, between those whose true depth is used
 
 
 def baselines(films: list[Film], say: Say) -> dict[str, dict[str, Any]]:
-    """By name; a baseline that does not suit a motion leaves its films out."""
+    """Scores by the name of the baseline. A baseline that does not suit a motion leaves its films out."""
     found = {
         "zero motion": scores(films, lambda film: _posed(still(film.T_world_camera), film), "zero", say),
         "constant motion": scores(
@@ -51,13 +51,13 @@ def baselines(films: list[Film], say: Say) -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What a classical method is given of a film."""
+    """The part of a film that a classical method is given."""
 
     images: np.ndarray  # (F, h, w, 3) or (F, h, w) uint8
     matrix: np.ndarray  # (3, 3)
     pitch: float | None  # degrees downwards
     T_look_camera: np.ndarray  # (4, 4)
-    width: int  # of the image that these are a part of, by which the settings are chosen
+    width: int  # of the whole image, by which the settings are chosen
 
 
 def _whole(film: Film) -> Look:
@@ -70,7 +70,7 @@ def _fine(film: Film) -> Look:
 
 
 def _cut(film: Film) -> Look:
-    """The very pixels that the network gets, less the black border, whose edge would be full of corners."""
+    """The same pixels as the network, without the black border, whose edge would be full of corners."""
     rows, columns = film.clear
     matrix = film.seen_matrix.copy()
     matrix[:2, 2] -= columns.start, rows.start
@@ -87,7 +87,7 @@ def _arc(film: Film) -> Score:
 
 
 def _floor(look: Callable[[Film], Look], ridden: dict[str, np.ndarray], film: Film) -> Score:
-    """``ridden`` gets the poses of the camera."""
+    """Score the floor method. The poses of the camera are stored in ``ridden``."""
     given = look(film)
     assert film.height is not None
     assert given.pitch is not None
@@ -98,14 +98,14 @@ def _floor(look: Callable[[Film], Look], ridden: dict[str, np.ndarray], film: Fi
 
 
 def _on_wheels(ridden: dict[str, np.ndarray], film: Film) -> Score:
-    """What the stream makes of a network's poses, by the true depths."""
+    """Treat the stored poses as the stream treats a network's, but with the true depths."""
     assert film.T_base_seen is not None
     mount = np.tile(film.T_base_seen, (len(film), 1, 1))
     some = slice(None, None, EVERY)
     points = torch.from_numpy(rays(film.camera)[some, some] * film.depth[:, some, some, None])
     turns = turn_per_slide(points, torch.zeros_like(points[..., :1]), mount)
     poses = ridden[film.name] @ inverse(film.turn)
-    poses[:, :3, :3] = nearest_rotation(poses[:, :3, :3])  # thousands of steps will be multiplied
+    poses[:, :3, :3] = nearest_rotation(poses[:, :3, :3])  # else errors add up over thousands of steps
     poses = without_slides(poses, mount, turns)
     return _posed(poses @ film.turn, film)
 

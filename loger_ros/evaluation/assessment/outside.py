@@ -1,4 +1,4 @@
-"""What becomes of a model outside of what it was trained on: the same ways, one thing changed at a time."""
+"""How a model does outside its training range: the same paths, with one thing changed at a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from loger_ros.world.sequences import PLACES, Sequence, SequenceSpec
 
 FRAMES = 300  # of each sequence
 SEED = 9300
-SHAKEN = 0.05  # metres by which shaking moves the point that is on the ground
+SHAKEN = 0.05  # metres by which shaking may move the point on the ground
 INSIDE = "as trained"
 SPEC = SequenceSpec(
     split="test", hfov=80, camera_height=0.5, camera_pitch=10, camera_shake=0.1, effects=PRESETS["mild"]
@@ -32,14 +32,14 @@ SPEC = SequenceSpec(
 
 @dataclass(frozen=True)
 class Condition:
-    changes: dict[str, Any] = field(default_factory=dict)  # of the specification
-    every: int = 1  # frame
-    lost: float = 0.0  # share of the frames
+    changes: dict[str, Any] = field(default_factory=dict)  # of the sequence's specification
+    every: int = 1  # 2 keeps every second frame
+    lost: float = 0.0  # share of the frames, at random
 
 
 CONDITIONS = {
     INSIDE: Condition(),
-    "camera 0.125 m high": Condition({"camera_height": 0.125}),  # 0.12 are free of every surface
+    "camera 0.125 m high": Condition({"camera_height": 0.125}),  # surfaces stay 0.12 m away
     "camera 1.6 m high": Condition({"camera_height": 1.6}),
     "10 degrees up": Condition({"camera_pitch": -10.0}),
     "35 degrees down": Condition({"camera_pitch": 35.0}),
@@ -66,7 +66,7 @@ def outside(
     frames: int = FRAMES,
     **changes: Any,
 ) -> dict[str, dict[str, Any]]:
-    """Scores by condition, on one way of a robot in each kind of place."""
+    """Scores by condition, on one path of a robot in each kind of place."""
     spec = sized(replace(SPEC, frames=frames), size)
     sequences = {place: ways(replace(spec, place=place), seed) for place in PLACES}
     found = {}
@@ -80,7 +80,10 @@ def outside(
 
 
 def ways(spec: SequenceSpec, seed: int) -> dict[str, Sequence]:
-    """Of the first seed whose way is free for every camera: the same over the ground in all conditions."""
+    """Sequences by condition, which follow the same path over the ground.
+
+    They are of the first seed whose path is free for the camera of every condition.
+    """
     for attempt in range(ATTEMPTS):
         with suppress(ValueError):
             made = {
@@ -90,13 +93,11 @@ def ways(spec: SequenceSpec, seed: int) -> dict[str, Sequence]:
             ground = [sequence.T_world_base[:, :2, 3] for sequence in made.values()]
             if all(np.allclose(other, ground[0], atol=SHAKEN) for other in ground):
                 return made
-    raise ValueError(
-        f"no way found that is free for every camera, with {ATTEMPTS} seeds from {seed} on: {spec}"
-    )
+    raise ValueError(f"no path is free for every camera, with {ATTEMPTS} seeds starting with {seed}: {spec}")
 
 
 def _thinned(whole: Film, condition: Condition, seed: int) -> Film:
-    """Without the frames that do not come."""
+    """The film without the frames that the condition drops."""
     keep = np.array(list(_published(whole, condition.lost, seed)))
     keep[np.arange(len(whole)) % condition.every != 0] = False
     if keep.all():

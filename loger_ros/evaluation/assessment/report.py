@@ -1,4 +1,4 @@
-"""The examination as a page for people."""
+"""The results of an examination as a Markdown page."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ GOALS = {  # robot, 6-DoF
     "rotation error, degrees per frame": (0.05, 0.12),
     "depth AbsRel": (0.06, 0.10),
 }
-BLIND = {"robot": 10.0, "6-DoF": 5.0}  # times better than what does not look
-CLASSICAL = 2.0
-SPREAD = 1.5  # worst chunk size against the best, and short last chunks against the same steps in a stream
-PAYS = 0.25  # reduction of drift by memory
+BLIND = {"robot": 10.0, "6-DoF": 5.0}  # times better than baselines that do not use the images
+CLASSICAL = 2.0  # times better than classical odometry
+SPREAD = 1.5  # worst chunk size to the best, and short last chunks to the same steps within a stream
+PAYS = 0.25  # share by which memory must reduce drift
 FRAMES_PER_SECOND = 60.0
 COLUMNS = {
     "ate_se3": ("ATE SE(3) %", 2),
@@ -96,7 +96,7 @@ def _goals(result: dict[str, Any]) -> str:
 
 
 def _times(world: str, name: str, baseline: dict[str, Any], own: dict[str, Any]) -> float:
-    """How many times better, on the films that the baseline could do; monocular ones up to scale."""
+    """How many times better the model is, on the baseline's films. Monocular baselines: up to scale."""
     measure = "ate_sim3" if "essential" in name else judged(world)
     films = baseline["films"]
     mine = sum(own["films"][film][measure] for film in films)
@@ -104,12 +104,12 @@ def _times(world: str, name: str, baseline: dict[str, Any], own: dict[str, Any])
 
 
 def _rival(name: str, found: dict[str, Any]) -> dict[str, Any] | None:
-    """The model as it is told no more and no less than the baseline; None: it was not measured."""
+    """The model's scores with the same prior knowledge as the baseline, or None if they were not measured."""
     return found.get(ON_WHEELS if name.endswith(ON_WHEELS) else "accuracy")
 
 
 def _spreads(chunks: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Which sizes are held against each other, by the name of the row."""
+    """Chunk sizes that are compared with each other, by the name of the row."""
     if not chunks:
         return {}
     everywhere, some = chunks["all"], chunks["one of each set"]
@@ -123,7 +123,7 @@ def _spreads(chunks: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _tail_ratio(tails: list[dict[str, Any]]) -> float:
-    """Over all tails, every one counting once."""
+    """The ratio over all tails, each of which counts once."""
     short, middle = (
         sum(row[name] * row["tails"] for row in tails) for name in ("rotation", "rotation in the middle")
     )
@@ -143,10 +143,10 @@ def _accuracy(world: str, found: dict[str, Any]) -> str:
         rows.append([name, *_cells(baseline["mean"]), times])
     heads = [title for title, _ in COLUMNS.values()]
     means = (
-        "Means over the sequences. The last column: how many times smaller the model's ATE is; in metres "
-        "where a robot carries the camera, up to scale for other motions and against the monocular "
-        "baseline. On wheels: it is also known where the robot turns about, and that it does not slide "
-        "sideways there.\n\n" + _table(["", *heads, "ATE against the model"], rows)
+        "Means over the sequences. The last column says how many times smaller the model's ATE is: in metres "
+        "if a robot carries the camera, up to scale for other motions and against the monocular baseline. "
+        "On wheels: it is also known which point the robot turns about, and that this point does not slide "
+        "sideways.\n\n" + _table(["", *heads, "ATE against the model"], rows)
     )
     if "accuracy" not in found:
         return means
@@ -196,7 +196,7 @@ def _outside(world: str, conditions: dict[str, Any]) -> str:
     frames = next(iter(films.values()))["frames"]
     heads = [title for title, _ in COLUMNS.values()]
     return (
-        f"The same ways ({', '.join(films)}; {frames} frames each), one thing changed at a time; means.\n\n"
+        f"Means over the same paths ({', '.join(films)}; {frames} frames each); one change per row.\n\n"
         + _table(["", *heads, f"ATE against {INSIDE}"], rows)
     )
 
@@ -219,11 +219,11 @@ def _memory(memory: dict[str, Any]) -> str:
     ]
     return (
         f"{len(memory['films'])} sequences of {memory['films'][0]['frames']} frames, the same for all rows; "
-        f"ATE {memory['judged']}, in % of the path; end: the last position when the first pose is given. "
-        "In brackets 95 % of 2,000 resamplings of the sequences.\n\n"
+        f"ATE {memory['judged']}, in % of the path; end: the error of the last position if the first pose is "
+        "given. In brackets: the interval of 95 % of 2,000 resamplings of the sequences.\n\n"
         + _table(["", "with", "without", "less by", "sequences that gain"], rows)
-        + "\n\nDrift against length: ATE in % of the path of all stretches of so many frames, each aligned "
-        "by itself.\n\n" + _table(["memory", *lengths], by_length)
+        + "\n\nDrift by length: mean ATE, in % of the path, of all stretches of that many frames, each "
+        "aligned by itself.\n\n" + _table(["memory", *lengths], by_length)
     )
 
 

@@ -1,4 +1,4 @@
-"""One judgement of many films, and what it is over all of them."""
+"""Scores of many films, and their means and medians."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from loger_ros.evaluation.assessment.assess import Score
 from loger_ros.evaluation.assessment.films import Film
 
 Say = Callable[[str], object]
-ON_WHEELS = "on wheels"  # what is known of a robot beside its camera; it does not slide sideways
+ON_WHEELS = "on wheels"  # what is known of a robot besides its camera: it does not slide sideways
 
 
 def judged(world: str) -> str:
-    """Robots in metres, other motions up to scale."""
+    """The ATE that counts: in metres for robots, up to scale for other motions."""
     return "ate_se3" if world == "robot" else "ate_sim3"
 
 
 def scores(films: list[Film], judge: Callable[[Film], Score], name: str, say: Say) -> dict[str, Any]:
-    """Of each film, and the means and medians over the films."""
+    """The scores of each film, and their means and medians."""
     started = time.process_time()
     found = summary({film.name: dataclasses.asdict(judge(film)) for film in films})
     seconds = time.process_time() - started
@@ -36,7 +36,7 @@ def scores(films: list[Film], judge: Callable[[Film], Score], name: str, say: Sa
 
 
 def only(found: dict[str, Any], films: Iterable[Film]) -> dict[str, Any]:
-    """The same of some of the films."""
+    """The same summary for some of the films."""
     return summary({film.name: found["films"][film.name] for film in films})
 
 
