@@ -1,4 +1,4 @@
-"""Classical visual odometry, as well as we can do it: what the network has to beat."""
+"""Classical visual odometry, as good as we could make it: what the network has to beat."""
 
 from loger_ros.evaluation.classical.odometry import (
     Settings,

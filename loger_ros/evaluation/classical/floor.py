@@ -1,4 +1,4 @@
-"""What is known of a camera carried above a level floor, and how firmly things belong to that floor."""
+"""What is known about a camera above a level floor, and how firmly corners are held to that floor."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import numpy as np
 
 from loger_ros.geometry import cross_matrix, transform
 
-HORIZON = 0.05  # of the camera's height, inverse depth of the farthest floor that is made use of
-STANDING = 0.5  # per relative inverse depth: density of what stands before the floor
-STRAY = 0.03  # density of what seems to be below the floor
+HORIZON = 0.05  # over the camera's height: inverse depth of the farthest floor that is used
+STANDING = 0.5  # density, per relative inverse depth, of things that stand in front of the floor
+STRAY = 0.03  # the same of things that seem to be below the floor
 SCALES = np.exp(np.linspace(-1.0, 1.0, 101))
 
 
 @dataclass(frozen=True, eq=False)
 class Floor:
-    plane: np.ndarray  # (3,) unit vector that points down, in the camera, over the camera's height
-    tilt: float  # radians, deviation of the camera's tilt from the nominal one
-    lift: float  # metres, deviation of its height
+    plane: np.ndarray  # (3,) unit vector pointing down, in the camera, divided by the camera's height
+    tilt: float  # radians, standard deviation of the camera's tilt from the nominal one
+    lift: float  # metres, standard deviation of its height
     likely: float  # share of the corners below the horizon that are on the floor
-    flat: float  # relative deviation of the floor's inverse depth
+    flat: float  # relative standard deviation of the floor's inverse depth
 
     @classmethod
     def below(
@@ -39,25 +39,25 @@ class Floor:
 
     @property
     def axes(self) -> np.ndarray:
-        """(3, 3), rows forward along the ground, right and down, in the camera."""
+        """Axes (3, 3) in the camera; the rows point forward along the ground, right and down."""
         return _axes(self.down)
 
     @property
     def information(self) -> np.ndarray:
-        """Of the plane (3, 3)."""
+        """Information matrix (3, 3) of the plane."""
         along = np.outer(self.down, self.down)
         return self.height**2 * ((np.eye(3) - along) / self.tilt**2 + along * (self.height / self.lift) ** 2)
 
     def candidates(self, rays: np.ndarray) -> np.ndarray:
-        """(N,) bool: far enough below the horizon."""
+        """Which rays (N,) are far enough below the horizon."""
         return rays @ self.plane > HORIZON / self.height
 
     def hold(self, on_plane: np.ndarray, found: np.ndarray, certainty: np.ndarray) -> np.ndarray:
-        """How firmly corners belong to the floor: one over a variance (N,).
+        """How firmly corners are held to the floor: one over a variance (N,).
 
-        ``on_plane`` (N,): inverse depth if they were on it; ``found``, by their own parallax.
-        The weight that this leaves after the corner's own depth is eliminated is that of the most likely
-        mixture: chance / (own variance + that of the floor).
+        ``on_plane`` (N,): inverse depth if they are on the floor; ``found``: that of their own parallax.
+        Once the corner's own depth is eliminated, this leaves the weight of the most likely mixture:
+        chance / (own variance + that of the floor).
         """
         below = on_plane > HORIZON / self.height
         safe = np.where(below, on_plane, 1.0)
@@ -69,9 +69,9 @@ class Floor:
     def best_scale(
         self, on_plane: np.ndarray, found: np.ndarray, certainty: np.ndarray, doubt: float, gain: float
     ) -> float:
-        """By which factor everything should grow, 1 unless another one explains much more (``gain``, nats).
+        """The factor by which everything should grow: 1 unless another explains much more (``gain``, nats).
 
-        ``doubt``: deviation of the logarithm of the factor before looking.
+        ``doubt``: prior standard deviation of the logarithm of the factor.
         """
         use = (on_plane > HORIZON / self.height) & (certainty * on_plane**2 > 0.3**-2)
         if use.sum() < 5:
@@ -94,7 +94,7 @@ class Floor:
         return on / (on + self._else(off))
 
     def level(self, R: np.ndarray, t: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, float]]:
-        """Residual, Jacobian by (turn, shift) and weight of each frame's height (F, 1) and tilt (F, 3)."""
+        """Residual, Jacobian by (rotation, shift), weight of each frame's height (F, 1) and tilt (F, 3)."""
         turned = R @ self.down  # (F, 3)
         rise = np.zeros((len(R), 1, 6))
         rise[:, 0, 3:] = turned
@@ -107,7 +107,7 @@ class Floor:
 
 
 def levelled(T_world_camera: np.ndarray, down: np.ndarray, height: float) -> np.ndarray:
-    """The same heading and place over the ground, at that height, ``down`` (3,) of the camera downwards."""
+    """The pose with the same heading and ground position, this height, and ``down`` (3,) pointing down."""
     camera = _axes(down / np.linalg.norm(down))
     heading = T_world_camera[:3, :3] @ camera[0]
     if np.hypot(heading[0], heading[1]) < 0.1:

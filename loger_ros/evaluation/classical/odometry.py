@@ -1,4 +1,4 @@
-"""Frame by frame: follow corners from the keyframe, sort out what errs, refine poses and depths together."""
+"""Frame by frame: follow corners from the keyframe, reject outliers, refine poses and depths together."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from loger_ros.evaluation.classical.tracking import TrackerSettings, detect, fol
 from loger_ros.geometry import exp_rotation, inverse, log_rotation, nearest_rotation
 
 FEWEST = 6  # corners that must agree on a motion
-RECENT = 50  # steps that are remembered
+RECENT = 50  # number of steps that are remembered
 
 
 @dataclass(frozen=True)
 class Settings:
     tracker: TrackerSettings
-    noise: float  # pixels, deviation of a good observation
+    noise: float  # pixels, standard deviation of a good observation
     longest: int  # frames from one keyframe to the next, at most
-    fewest: float = 0.6  # share of the keyframe's corners; when fewer are left, a new keyframe
-    tolerance: float = 3.0  # deviations beyond which an observation does not fit
-    tilt: float = 0.3  # degrees by which a robot's camera trembles
-    lift: float = 0.004  # share of its height by which it rises and sinks
-    spread: float = 1.0  # deviation of an unknown inverse depth, of the usual one
-    trust: float = 0.5  # in depths that an earlier keyframe found
+    fewest: float = 0.6  # share of the keyframe's corners; if fewer are left, a new keyframe is made
+    tolerance: float = 3.0  # standard deviations beyond which an observation does not fit
+    tilt: float = 0.3  # degrees, standard deviation of the tilt of a robot's camera
+    lift: float = 0.004  # standard deviation of its height, as a share of it
+    spread: float = 1.0  # standard deviation of an unknown inverse depth, relative to the usual one
+    trust: float = 0.5  # factor on the certainty of depths from an earlier keyframe
     likely: float = 0.5  # share of the corners below the horizon that are on the floor
-    flat: float = 0.02  # relative deviation of the floor's inverse depth
-    stretch: float = 0.03  # deviation of the scale from keyframe to keyframe, where a floor can correct it
+    flat: float = 0.02  # relative standard deviation of the floor's inverse depth
+    stretch: float = 0.03  # standard deviation of the scale between keyframes, if a floor can correct it
     gain: float = 6.0  # nats by which another scale must explain the floor better
-    first_parallax: float = 0.03  # image widths that corners must move by before depth is believed, monocular
+    first_parallax: float = 0.03  # monocular: image widths that corners must move before depths are used
     iterations: int = 4
 
 
-# By image width, as random search on sequences of the training split found them.
+# By image width, found by random search on sequences of the training split.
 FLOOR_SETTINGS: dict[int, Settings] = {
     56: Settings(TrackerSettings(7, 1, 150, 2, 0.3, quality=0.01), noise=0.08, longest=4),
     112: Settings(
@@ -79,7 +79,7 @@ MONOCULAR_SETTINGS: dict[int, Settings] = {
 
 
 def settings_for(width: int, floor: bool) -> Settings:
-    """The ones tuned nearest to this image width."""
+    """The settings that were tuned for the nearest image width."""
     tuned = FLOOR_SETTINGS if floor else MONOCULAR_SETTINGS
     return tuned[min(tuned, key=lambda known: abs(np.log(known / width)))]
 
@@ -109,7 +109,7 @@ class _Odometry:
         self.matrix, self.given, self.mount = np.asarray(matrix, float), settings, mount
         self.rng = np.random.default_rng(0)
         self.velocity = np.eye(4)  # T_before_now of the last step
-        self.steps: list[float] = []  # lengths of the last ones
+        self.steps: list[float] = []  # lengths of the last steps
 
     def run(self, images: Iterable[np.ndarray]) -> np.ndarray:
         poses: list[np.ndarray] = []
@@ -135,7 +135,7 @@ class _Odometry:
             ]
         return np.array(poses)
 
-    # ---- what is known before looking -------------------------------------------------------------
+    # ---- prior knowledge -------------------------------------------------------------------------
 
     def _floor(self) -> Floor | None:
         if self.mount is None:
@@ -154,12 +154,12 @@ class _Odometry:
         if len(segment.R) == 0:
             return False
         left = segment.valid[-1].sum()
-        if self.waiting:  # the camera turned away before it had moved: begin anew, later
+        if self.waiting:  # the camera turned away before it had moved: start over from here
             return left <= 0.3 * len(segment.rays)
         return len(segment.R) >= self.settings.longest or left <= self.settings.fewest * len(segment.rays)
 
     def _new_keyframe(self, poses: list[np.ndarray]) -> None:
-        """The last frame becomes the keyframe; what it still sees well goes with it."""
+        """Make the last frame the keyframe, and keep the corners that it still sees well."""
         segment, settings = self.segment, self.settings
         if not self.waiting:
             segment.solve(2 * settings.iterations)
@@ -179,7 +179,7 @@ class _Odometry:
         R, t = segment.R[-1], segment.t[-1]
         good = segment.valid[-1] & (segment.errors()[-1] < 1.5 * settings.tolerance * settings.noise)
         found, certainty = (values[good] for values in segment.measured())
-        depth = np.maximum(segment.rays[good] @ R[2] + found * t[2], 0.05)  # of the point 1 / found times
+        depth = np.maximum(segment.rays[good] @ R[2] + found * t[2], 0.05)  # new depth times found
         expected = found / depth
         if self.waiting:
             self._begin(np.zeros((0, 2), np.float32), np.zeros(0), np.zeros(0))
@@ -187,7 +187,7 @@ class _Odometry:
         self._begin(self._pixels(segment.seen[-1][good]), expected, settings.trust * certainty * depth**4)
 
     def _level(self, T_world_key: np.ndarray) -> np.ndarray:
-        """Heading and place as they are; height and tilt between what the floor shows and the mount."""
+        """Same heading and position, the mount's height, and a tilt between the floor's and the mount's."""
         if self.floor is None:
             return T_world_key
         down = self.segment.R[-1] @ self.segment.plane
@@ -222,7 +222,7 @@ class _Odometry:
             np.zeros((0, len(rays), 2)),
             np.zeros((0, len(rays)), bool),
         )
-        self.at = self.corners.copy()  # where they were seen last, pixels
+        self.at = self.corners.copy()  # where they were last seen, pixels
         self.alive = np.ones(len(rays), bool)
 
     # ---- one frame --------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ class _Odometry:
         segment, settings = self.segment, self.settings
         before = segment.pose(-1) if len(segment.R) else np.eye(4)
         likely = inverse(before @ self.velocity)
-        likely[:3, :3] = nearest_rotation(likely[:3, :3])  # the product of thousands
+        likely[:3, :3] = nearest_rotation(likely[:3, :3])  # it is a product of thousands of rotations
         guess = self._pixels(segment.predict(likely[:3, :3], likely[:3, 3]))
         self._track(grey, guess)
         seen = self._normalised(self.at)
@@ -263,7 +263,7 @@ class _Odometry:
         self.alive &= segment.valid[-1] | (segment.errors()[-1] < 3 * settings.tolerance * settings.noise)
 
     def _believable(self, step: np.ndarray) -> bool:
-        """Too few corners, or a leap that hardly any corner confirms: rather go on as before."""
+        """False for too few corners, or a jump that few corners confirm: then the last velocity is kept."""
         fits = int(self.segment.valid[-1].sum())
         if fits < FEWEST or not np.isfinite(step).all():
             return False
@@ -271,7 +271,7 @@ class _Odometry:
         return not leap or fits > 0.3 * len(self.segment.rays)
 
     def _bootstrap(self) -> None:
-        """Without a known height nothing is known of depth until the camera has moved enough to tell it."""
+        """Find the first depths. Without a known height, the camera must have moved enough for that."""
         segment, settings = self.segment, self.settings
         last, valid = len(segment.R) - 1, np.flatnonzero(segment.valid[-1])
         tolerance = settings.tolerance * settings.noise / self.focal
@@ -299,7 +299,7 @@ class _Odometry:
             self.velocity = inverse(segment.pose(last - 1)) @ segment.pose(last)
 
     def _track(self, grey: np.ndarray, guess: np.ndarray) -> None:
-        """From the last image, then once more from the keyframe, so that errors do not add up."""
+        """Track from the last image, then once more from the keyframe, so that errors do not accumulate."""
         size = np.array([grey.shape[1], grey.shape[0]])
         index = np.flatnonzero(self.alive)
         guess = np.clip(guess[index], -2, size + 1)
@@ -331,7 +331,7 @@ class _Odometry:
         return R, t, whole
 
     def _settle(self, starts: list[tuple[np.ndarray, np.ndarray]]) -> None:
-        """From the best of the starts; the others are tried where the likely one does not fit."""
+        """Solve from the best of the starts. The others are tried only if the likely one does not fit."""
         segment, settings = self.segment, self.settings
         frame = len(segment.R) - 1
         results = []
@@ -351,7 +351,7 @@ class _Odometry:
         segment.solve(settings.iterations)
 
     def _sort_out(self) -> None:
-        """What fits nowhere goes."""
+        """Drop observations that do not fit."""
         segment, settings = self.segment, self.settings
         segment.valid[-1] &= segment.errors()[-1] < 2 * settings.tolerance * settings.noise
         segment.solve(2)

@@ -1,9 +1,9 @@
 """A keyframe, its corners, and the frames that still see them: poses and depths by robust least squares.
 
 Every corner is a ray (x, y, 1) of the keyframe with an inverse depth. On the floor the inverse depth is
-linear in the ray: down · ray / height = plane · ray, so that corners there share the three numbers of the
-plane. Which ones are on the floor is never decided: each is held to the plane as firmly as its own parallax
-speaks for it. Frame poses (R, t) take points of the keyframe's camera into the frame's camera.
+linear in the ray: down · ray / height = plane · ray. So corners on the floor share the three numbers of the
+plane. It is never decided which corners these are: each is held to the plane as firmly as its own parallax
+supports it. Frame poses (R, t) take points of the keyframe's camera into the frame's camera.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import numpy as np
 from loger_ros.evaluation.classical.floor import Floor
 from loger_ros.geometry import cross_matrix, exp_rotation, transform
 
-LEAST = 1e-3  # inverse depth; what is farther is as far
-_NEAR = 0.05  # least depth, so that nothing divides by zero
+LEAST = 1e-3  # inverse depth; farther points are taken to be as far as this
+_NEAR = 0.05  # least depth, to avoid dividing by zero
 
 
 @dataclass(eq=False)
 class Segment:
-    rays: np.ndarray  # (N, 3), last one 1
+    rays: np.ndarray  # (N, 3), the last coordinate is 1
     inverse_depth: np.ndarray  # (N,)
-    expected: np.ndarray  # (N,) inverse depth before looking, of the floor nothing said
+    expected: np.ndarray  # (N,) prior inverse depth, without the floor constraint
     certainty: np.ndarray  # (N,) one over its variance
     focal: float  # pixels
-    noise: float  # pixels, deviation of a good observation
+    noise: float  # pixels, standard deviation of a good observation
     floor: Floor | None
-    stretch: float  # deviation of the common factor of what was expected
+    stretch: float  # standard deviation of the common factor of ``expected``
     R: np.ndarray  # (F, 3, 3)
     t: np.ndarray  # (F, 3)
     seen: np.ndarray  # (F, N, 2) normalised image coordinates
@@ -49,17 +49,17 @@ class Segment:
         return transform(self.R[frame].T, -self.R[frame].T @ self.t[frame])
 
     def predict(self, R: np.ndarray, t: np.ndarray) -> np.ndarray:
-        """Where the corners would be seen, (N, 2) normalised."""
+        """Where a camera at this pose would see the corners, (N, 2) normalised."""
         points = self.rays @ R.T + self.inverse_depth[:, None] * t
         return points[:, :2] / np.maximum(points[:, 2:], _NEAR)
 
     def errors(self) -> np.ndarray:
-        """(F, N) pixels."""
+        """Reprojection errors (F, N) in pixels."""
         points, z = self._points()
         return self.focal * np.linalg.norm(points[..., :2] / z[..., None] - self.seen, axis=-1)
 
     def measured(self) -> tuple[np.ndarray, np.ndarray]:
-        """Inverse depths by what was expected and seen, the floor forgotten, and their certainty (N,)."""
+        """Inverse depths (N,) from prior and observations, ignoring the floor, and their certainty (N,)."""
         points, z = self._points()
         scale = self.focal / self.noise
         at = points[..., :2] / z[..., None]
@@ -72,14 +72,14 @@ class Segment:
         return np.maximum(self.inverse_depth - slope / certainty, LEAST), certainty
 
     def rescale(self, factor: float) -> None:
-        """Everything ``factor`` times as large."""
+        """Make everything ``factor`` times as large."""
         self.t = self.t * factor
         self.inverse_depth = self.inverse_depth / factor
         self.expected = self.expected / factor
         self.certainty = self.certainty * factor**2
 
     def solve(self, iterations: int, first: int = 0) -> float:
-        """Improves the poses of the frames from ``first`` on, depths and plane. → robust cost"""
+        """Improve poses of the frames from ``first`` on, depths and plane. Return the robust cost."""
         if self.floor is not None:
             self.hold = self.floor.hold(self.rays @ self.plane, *self.measured())
         damping, cost = 1e-4, self._cost()
@@ -98,12 +98,12 @@ class Segment:
         return cost
 
     def _points(self) -> tuple[np.ndarray, np.ndarray]:
-        """(F, N, 3) times inverse depth, in the frames' cameras, and (F, N) their z."""
+        """Points times inverse depth (F, N, 3), in the frames' cameras, and their z (F, N)."""
         points = np.einsum("fij,nj->fni", self.R, self.rays) + self.inverse_depth[:, None] * self.t[:, None]
         return points, np.maximum(points[..., 2], _NEAR)
 
     def _cost(self) -> float:
-        """Cauchy's of the observations, and all that was known before."""
+        """Cauchy cost of the observations plus the cost of all priors."""
         square = (self.errors() / self.noise) ** 2
         cost = float((np.log1p(square) * self.valid).sum())
         cost += float((self.certainty * (self.inverse_depth - self.factor * self.expected) ** 2).sum())
@@ -121,12 +121,12 @@ class Segment:
         points, z = self._points()
         x, y = points[..., 0] / z, points[..., 1] / z
         scale = self.focal / self.noise
-        residual = scale * (np.stack([x, y], -1) - self.seen)  # (F, N, 2) deviations
+        residual = scale * (np.stack([x, y], -1) - self.seen)  # (F, N, 2) in standard deviations
         weight = self.valid / (1 + (residual**2).sum(-1))
         projection = np.zeros((*z.shape, 2, 3))
         projection[..., 0, 0] = projection[..., 1, 1] = scale / z
         projection[..., 0, 2], projection[..., 1, 2] = -scale * x / z, -scale * y / z
-        # The frame's pose changes from the left: a turn moves all points, a shift those that are near.
+        # The frame's pose changes from the left: a rotation moves all points, a shift moves near ones.
         by_turn = -projection @ cross_matrix(points)
         by_shift = projection * self.inverse_depth[:, None, None]
         by_pose = np.concatenate([by_turn, by_shift], -1)  # (F, N, 2, 6)
@@ -135,7 +135,7 @@ class Segment:
         blocks = np.einsum("fnki,fnkj->fij", weighted, by_pose)
         slopes = np.einsum("fnki,fnk->fi", weighted, residual)
         size = 6 * len(self.R)
-        common = size + 4  # of all frames: the plane, and the factor
+        common = size + 4  # common to all frames: the plane and the factor
         H, b = np.zeros((common, common)), np.zeros(common)
         cross = np.zeros((common, len(self.rays)))
         cross[:size] = np.einsum("fnki,fnk->fin", weighted, by_depth).reshape(size, -1)

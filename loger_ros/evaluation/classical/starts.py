@@ -1,4 +1,4 @@
-"""First guesses of a motion by random sampling: on the floor plane, and by the essential matrix."""
+"""First guesses of a motion by random sampling: on the floor plane, or by the essential matrix."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def on_plane(
     rng: np.random.Generator,
     tries: int = 100,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """R (3, 3), t (3,) keyframe → frame, and which corners (N,) move as the floor does.
+    """Return R (3, 3), t (3,) keyframe → frame, and which corners (N,) move as the floor does.
 
-    ``rays`` (N, 3) of the keyframe and where they are ``seen`` (N, 2), all of them below the horizon; both
-    cameras have the nominal tilt and height, so that the floor moves by a turn and a shift in its plane.
+    ``rays`` (N, 3) of the keyframe, all below the horizon, are ``seen`` (N, 2) in the frame. Both cameras
+    are taken to have the nominal tilt and height, so the floor moves by a rotation and a shift in its plane.
     """
     if len(rays) < 3:
         return None
@@ -88,7 +88,7 @@ def _errors(
     axes: np.ndarray,
     floor: Floor,
 ) -> np.ndarray:
-    """(T, M) distance in the second image, normalised coordinates."""
+    """Distances (T, M) in the second image, in normalised coordinates."""
     moved = _turn(angles, np.broadcast_to(a, (len(angles), *a.shape))) + shifts[:, None]
     points = moved @ axes[:2] + floor.height * axes[2]
     seen = points[..., :2] / np.maximum(points[..., 2:], 0.05)
@@ -98,7 +98,7 @@ def _errors(
 def by_essential(
     rays: np.ndarray, seen: np.ndarray, inverse_depth: np.ndarray, tolerance: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """R (3, 3), t (3,) keyframe → frame, in the units of the depths, and who obeys (N,)."""
+    """Return R (3, 3), t (3,) keyframe → frame, in the units of the depths, and the inliers (N,)."""
     found = _essential(rays, seen, tolerance)
     if found is None:
         return None
@@ -114,7 +114,7 @@ def by_essential(
 def triangulated(
     rays: np.ndarray, seen: np.ndarray, tolerance: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray] | None:
-    """R, t of length 1, inverse depths (N,), median parallax in normalised coordinates, who obeys (N,)."""
+    """Return R, t of length 1, inverse depths (N,), median parallax (normalised) and the inliers (N,)."""
     found = _essential(rays, seen, tolerance)
     if found is None:
         return None
@@ -130,7 +130,7 @@ def triangulated(
 
 
 def turn_alone(rays: np.ndarray, seen: np.ndarray, noise: float) -> np.ndarray:
-    """R (3, 3) keyframe → frame that explains most corners without any shift."""
+    """The R (3, 3) keyframe → frame that explains most corners without any translation."""
     if len(rays) < 3:
         return np.eye(3)
     a = rays / np.linalg.norm(rays, axis=1, keepdims=True)
@@ -146,7 +146,7 @@ def turn_alone(rays: np.ndarray, seen: np.ndarray, noise: float) -> np.ndarray:
 def _constraint(
     rays: np.ndarray, seen: np.ndarray, R: np.ndarray, t: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """a and b (N, 3) of a + inverse depth * b = 0."""
+    """The a and b (N, 3) of the constraint a + inverse depth * b = 0."""
     after = np.concatenate([seen, np.ones((len(seen), 1))], 1)
     return np.cross(after, rays @ R.T), np.cross(after, t)
 

@@ -1,4 +1,4 @@
-"""Corners and where they went: pyramidal Lucas-Kanade there and back again."""
+"""Corners and their motion by pyramidal Lucas-Kanade, forwards and back again."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ PRECISION = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.01)
 class TrackerSettings:
     """Lengths in pixels."""
 
-    window: int  # side of the patch that is compared
+    window: int  # side length of the patch that is compared
     levels: int  # of the pyramid, above the image itself
-    corners: int  # most that are followed at once
+    corners: int  # at most so many are followed at once
     spacing: float  # between corners
-    round_trip: float  # farther from home after there and back: lost
-    quality: float = 0.003  # weakest corner against the strongest
-    blur: float = 0.0  # deviation of a Gaussian that takes out pixel noise
+    round_trip: float  # a corner is lost if, tracked back, it is farther from its start
+    quality: float = 0.003  # of the weakest corner, relative to the strongest
+    blur: float = 0.0  # standard deviation of a Gaussian that removes pixel noise
 
 
 def prepare(image: np.ndarray, settings: TrackerSettings) -> np.ndarray:
@@ -62,7 +62,7 @@ def follow(
     settings: TrackerSettings,
     levels: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where ``points`` (N, 2) of the first image are in the second, and which of them came home again."""
+    """Where ``points`` (N, 2) of the first image are in the second, and which of them can be tracked back."""
     if len(points) == 0:
         return points.copy(), np.zeros(0, bool)
     deepest = settings.levels if levels is None else levels
