@@ -16,7 +16,7 @@ class TrackerSettings:
 
     window: int  # side length of the patch that is compared
     levels: int  # of the pyramid, above the image itself
-    corners: int  # at most so many are followed at once
+    corners: int  # largest number that is followed at once
     spacing: float  # between corners
     round_trip: float  # a corner is lost if, tracked back, it is farther from its start
     quality: float = 0.003  # of the weakest corner, relative to the strongest

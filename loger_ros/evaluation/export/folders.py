@@ -73,7 +73,7 @@ def write_kitti_source(source: Source, folder: Path, progress: Progress) -> None
         return
     mine, theirs = associate(stamps, truth.stamps)
     if len(mine) < len(stamps):
-        text = f"{len(stamps) - len(mine)} of {len(stamps)} images have no true pose: poses.txt is missing"
+        text = f"{len(stamps) - len(mine)} of {len(stamps)} images have no true pose: poses.txt is omitted"
         source.problems.add("no_poses", first, text)
         return
     poses = inverse(truth.T_map_camera[theirs][:1]) @ truth.T_map_camera[theirs]

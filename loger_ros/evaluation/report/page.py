@@ -33,7 +33,7 @@ code { font-size: 13px; } footer { color: var(--soft); font-size: 13px; margin-t
 @media (max-width: 480px) { .pictures { grid-template-columns: 1fr; } }
 """
 
-# Problems with a ground truth that was given but could not be used.
+# Problems with a ground truth that exists but cannot be used.
 NO_USE = ("truth_does_not_match", "truth_unusable", "unreadable_truth", "no_truth")
 MODES = {"none": "first pose only", "se3": "SE(3)", "sim3": "Sim(3)"}
 
@@ -178,7 +178,13 @@ def _segments(metrics: Mapping[str, Any]) -> str:
         ]
         for row, other in zip(raw, scaled, strict=True)
     ]
-    head = ("piece length", "metric, %", "with the scale of Sim(3), %", "rotation, °/m", "pieces")
+    head = (
+        "piece length",
+        "translation (metric), %",
+        "… with the scale of Sim(3), %",
+        "rotation, °/m",
+        "pieces",
+    )
     return "<h2>Drift over pieces of the path</h2>" + table(head, rows) if rows else ""
 
 
