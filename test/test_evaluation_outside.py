@@ -37,7 +37,7 @@ def test_every_condition_goes_the_same_way_with_one_thing_changed(monkeypatch):
 
 
 def test_the_command_scores_every_condition(tmp_path, monkeypatch):
-    names = (part.INSIDE, "every second frame", "three frames of ten lost", "50 degrees across")
+    names = (part.INSIDE, "every second frame", "three frames of ten lost", "field of view 50 degrees")
     monkeypatch.setattr(part, "CONDITIONS", {name: part.CONDITIONS[name] for name in names})
     monkeypatch.setattr(part, "PLACES", ("rooms", "corridor"))
     checkpoint = tmp_path / "small.safetensors"
@@ -52,7 +52,7 @@ def test_the_command_scores_every_condition(tmp_path, monkeypatch):
     assert 20 <= rows[2]["frames"] < 36
     assert [row["path"] for row in rows] == pytest.approx([rows[0]["path"]] * 4, rel=0.2)
     table = (tmp_path / "table.md").read_text()
-    assert "| 50 degrees across |" in table
+    assert "| field of view 50 degrees |" in table
     assert "rooms, corridor; 40 frames each" in table
 
 

@@ -44,8 +44,8 @@ CONDITIONS = {
     "10 degrees up": Condition({"camera_pitch": -10.0}),
     "35 degrees down": Condition({"camera_pitch": 35.0}),
     "camera 0.5 m ahead": Condition({"camera_forward": 0.5}),  # of the turning point
-    "50 degrees across": Condition({"hfov": 50.0}),
-    "115 degrees across": Condition({"hfov": 115.0}),
+    "field of view 50 degrees": Condition({"hfov": 50.0}),
+    "field of view 115 degrees": Condition({"hfov": 115.0}),
     "every second frame": Condition(every=2),
     "three frames of ten lost": Condition(lost=0.3),
     "shaking by 1 degree": Condition({"camera_shake": 1.0}),
