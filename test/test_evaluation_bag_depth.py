@@ -108,7 +108,7 @@ def test_images_without_a_stamp_of_their_own_fill_no_memory(stamp: float) -> Non
     ("changes", "reason"),
     [
         ({"encoding": "rgb8"}, "32FC1 in metres"),
-        ({"data": np.zeros(10, np.uint8)}, "3x2 has 10 bytes"),
+        ({"data": np.zeros(10, np.uint8)}, "3x2 with 10 bytes"),
         ({"step": 4}, "3x2"),
         ({"width": 0}, "0x2"),
     ],
@@ -122,7 +122,7 @@ def test_depth_of_another_camera_is_refused(bag: Path, capsys: pytest.CaptureFix
     refuse_unaligned("/depth", depth_image(), "camera")
     with pytest.raises(SourceError, match="aligned_depth_to_color"):
         refuse_unaligned("/depth", depth_image(), "other")
-    with pytest.raises(SourceError, match="these are: /depth/image, /image"):
+    with pytest.raises(SourceError, match="topics of this type: /depth/image, /image"):
         open_source(bag, Choice(depth="/none"))
     assert main(["eval", "robot_rooms/0", "--depth", "/depth"]) == 2
     assert "--depth has no effect on robot_rooms/0" in capsys.readouterr().err

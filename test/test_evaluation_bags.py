@@ -158,8 +158,8 @@ def test_topics_are_guessed_or_named(sequence: Sequence, tmp_path: Path) -> None
     for choice, words in (
         (Choice(topic="/side"), "no topic /side; topics with images: /a/depth/image_raw, /front"),
         (Choice(topic="/robot/pose"), "no images"),
-        (Choice(truth="/side"), "no file and no topic; topics with poses: /robot/pose"),
-        (Choice(truth="/robot/silent"), "/robot/silent, the truth that was asked for, has no message"),
+        (Choice(truth="/side"), "neither a file nor a topic; topics with poses: /robot/pose"),
+        (Choice(truth="/robot/silent"), "/robot/silent, given as the truth, has no messages"),
         (Choice(truth="/front/image_raw"), "no poses"),
     ):
         with pytest.raises(SourceError, match=words):
@@ -250,7 +250,7 @@ def test_a_camera_info_of_another_camera_is_not_taken(
     assert other.camera is None
     (problem,) = other.problems.recent
     assert problem.name == "no_camera_info"
-    assert "/depth/camera_info is of 'depth'" in problem.message
+    assert "/depth/camera_info has the frame 'depth'" in problem.message
     assert "record /cam/camera_info" in problem.message
 
 
@@ -266,7 +266,7 @@ def test_truth_in_a_file_is_of_the_camera_or_of_the_body_that_is_named(
         source = open_source(bag, told)
         np.testing.assert_allclose(source.truth().T_map_camera, sequence.T_world_camera, atol=1e-6)
         assert not source.problems.counts
-    with pytest.raises(SourceError, match=f"the poses of {choice.truth} cannot be carried over"):
+    with pytest.raises(SourceError, match=f"the poses of {choice.truth} cannot be converted"):
         open_source(bag, replace(choice, truth_frame="sonar"))
     write_tum_folder(sequence, tmp_path / "folder")
     for no_bag in ("robot_rooms/0", tmp_path / "folder"):

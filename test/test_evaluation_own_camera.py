@@ -85,9 +85,9 @@ def test_a_camera_that_nobody_tells_names_the_way_to_tell_it(images: Path) -> No
         ({"distortion_coefficients": {"rows": 1}}, "has no data"),
         (
             {"camera_matrix": {"data": [1, 2]}},
-            "is no calibration of a camera: camera_matrix has 2 numbers, not 9",
+            "is not a camera calibration: camera_matrix has 2 numbers, not 9",
         ),
-        ({"camera_matrix": 5}, "is no calibration of a camera"),
+        ({"camera_matrix": 5}, "is not a camera calibration"),
         ({"camera_matrix": {"data": [0.0] * 9}}, "its size or focal length is 0"),
         ({"distortion_model": "of the moon"}, "of the moon"),
         ({"distortion_coefficients": {"data": [float("nan")]}}, "not finite"),

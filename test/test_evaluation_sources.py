@@ -157,7 +157,7 @@ def test_a_stray_name_among_stamps_is_told(name: str, tmp_path: Path) -> None:
     source = open_source(tmp_path)
     assert source.stamps[0] == 1_000_000_000
     (problem,) = source.problems.recent
-    assert problem.message.startswith(f"the name of {tmp_path / 'aaa.png'} is no stamp")
+    assert problem.message.startswith(f"the name of {tmp_path / 'aaa.png'} is not a stamp")
     (tmp_path / "aaa.png").unlink()
     assert not open_source(tmp_path).problems.counts
 
@@ -203,7 +203,7 @@ def test_a_synthetic_sequence_by_name() -> None:
     fresh = open_source("robot_rooms/1", Choice(size=(40, 30)))
     np.testing.assert_array_equal(source.depth(first.stamp), fresh.depth(first.stamp))
     assert source.depth(first.stamp + 1) is None
-    with pytest.raises(SourceError, match="no file, and robot_rooms/1 is no bag"):
+    with pytest.raises(SourceError, match="is not a file, and robot_rooms/1 is not a bag"):
         open_source("robot_rooms/1", Choice(truth="/vicon"))
     for name in ("robot_rooms/9", "robot_roms/0", "robot_rooms/x"):
         with pytest.raises(SourceError, match=r"sequences|exist"):
@@ -220,7 +220,7 @@ def test_truth_from_a_file_of_its_own(sequence: Sequence, tmp_path: Path) -> Non
     assert (source.kind, len(source.truth())) == ("image folder", 8)
     assert source.truth().stamps == tuple(source.stamps)
     (tmp_path / "few.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n")
-    with pytest.raises(SourceError, match="1 poses without stamps for 8 images"):
+    with pytest.raises(SourceError, match="1 poses without stamps, but the recording has 8 images"):
         open_source(images, Choice(truth=str(tmp_path / "few.txt")))
 
 
@@ -280,7 +280,7 @@ def test_images_of_every_depth_become_rgb(tmp_path: Path) -> None:
     [
         (np.full((4, 5), 0.5, np.float32), "fractions"),
         (np.full((4, 5), 100_000, np.int32), "values from 100000 to 100000"),
-        (np.full((4, 5), -1, np.int32), "16 bits do not hold"),
+        (np.full((4, 5), -1, np.int32), "do not fit into 16 bits"),
     ],
 )
 def test_values_that_are_no_grey_are_refused(pixels: np.ndarray, message: str, tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ def test_images_that_use_few_of_their_bits_are_told_once(highest: int, told: int
         assert len(list(source.frames())) == 4
     assert source.problems.counts.get("unused_bits", 0) == told
     if told:
-        assert "use 12: their upper 8 are taken, so they are dark. Multiply them by 16" in (
+        assert "use only 12: their upper 8 are read, so they are dark. Multiply their values by 16" in (
             source.problems.recent[0].message
         )
 
@@ -320,7 +320,7 @@ def test_recordings_below_a_folder_are_found(sequence: Sequence, tmp_path: Path)
     (tmp_path / "a_latest").symlink_to(tmp_path / "desk")
     names = [path.name for path in find_sources(tmp_path)]
     assert names == ["desk", "00"], "by its own name, which stays what it is"
-    with pytest.raises(SourceError, match="no recording that is known"):
+    with pytest.raises(SourceError, match="not a recording in a known format"):
         open_source(tmp_path / "empty")
 
 
@@ -333,7 +333,7 @@ def test_a_picture_beside_recordings_hides_none_of_them(
     save(tmp_path, ["plan.png"], pictures(1))
     found = [path.relative_to(tmp_path).as_posix() for path in find_sources(tmp_path)]
     assert found == ["desk", "monday/way.mp4"]
-    assert f"images that lie in {tmp_path} itself are ignored" in caplog.text
+    assert f"images directly in {tmp_path} are ignored" in caplog.text
     assert "(desk, monday)" in caplog.text
 
 

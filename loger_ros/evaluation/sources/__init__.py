@@ -1,4 +1,4 @@
-"""Recordings of every supported format, found by looking at the path."""
+"""Recordings of every supported format, which is recognised from the path."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from loger_ros.evaluation.sources.own_camera import own_camera
 from loger_ros.evaluation.sources.synthetic import Synthetic
 from loger_ros.world.named_sets import NAMED_SETS
 
-MOST_FOLDERS = 100_000  # looked at below one folder
+MOST_FOLDERS = 100_000  # searched below one folder
 
 __all__ = ["Choice", "Source", "SourceError", "find_sources", "format_of", "named_path", "open_source"]
 
@@ -39,13 +39,13 @@ def _opened(text: str | Path, choice: Choice) -> Source:
             _refuse_topic(choice, text)
             return Synthetic.of_name(str(text), choice)
         sets = ", ".join(NAMED_SETS)
-        raise SourceError(f"{text} does not exist; synthetic sequences are {sets}, each with /NUMBER")
+        raise SourceError(f"{text} does not exist; synthetic sequences are {sets}, each followed by /NUMBER")
     found = format_of(path)
     refuse_own_output(path, found)
     if found is None:
         names = ", ".join(kind.kind for kind in FORMATS)
-        why = near_miss(path) or f"{names}, or a synthetic sequence by name"
-        raise SourceError(f"{path} is no recording that is known: {why}")
+        why = near_miss(path) or f"expected {names}, or the name of a synthetic sequence"
+        raise SourceError(f"{path} is not a recording in a known format: {why}")
     if found is not Bag:
         _refuse_topic(choice, path)
     return found(path, choice)
@@ -54,20 +54,20 @@ def _opened(text: str | Path, choice: Choice) -> Source:
 def _refuse_topic(choice: Choice, path: str | Path) -> None:
     if choice.truth:
         raise SourceError(
-            f"the truth {choice.truth} is no file, and {path} is no bag that could have a topic"
+            f"the truth {choice.truth} is not a file, and {path} is not a bag that could have such a topic"
         )
 
 
 def named_path(text: str | Path) -> Path:
-    """As it is written, but that "." and ".." get the names of their folders."""
+    """Return the path as written, except that "." and ".." are replaced by the folders they stand for."""
     path = Path(text)
     return path.resolve() if path.name in ("", "..") else path
 
 
 def find_sources(folder: Path) -> Iterator[Path]:
-    """Recordings at or below a folder, by name. Inside a recording nothing is looked for.
+    """Yield the recordings at or below a folder, sorted by name. A recording itself is not searched.
 
-    Links are followed, each folder is looked at once, by its own name where it is there, too.
+    Links are followed. Each folder is searched once, under its own name rather than that of a link to it.
     """
     looked_at: set[Path] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
@@ -80,10 +80,10 @@ def find_sources(folder: Path) -> Iterator[Path]:
         looked_at.add(here.resolve())
         found = format_of(here)
         if found is ImageFolder and (below := recordings_in(here, folders)):
-            alone = "" if has_few(here) else f"; `loger eval {here}` takes those images alone"
+            alone = "" if has_few(here) else f"; `loger eval {here}` evaluates only those images"
             logging.getLogger(__name__).warning(
-                f"the images that lie in {here} itself are ignored, since there are recordings in folders "
-                f"below ({', '.join(path.relative_to(here).parts[0] for path in below)}){alone}"
+                f"the images directly in {here} are ignored, because there are recordings in folders "
+                f"below it ({', '.join(path.relative_to(here).parts[0] for path in below)}){alone}"
             )
         elif found is not None:
             folders.clear()

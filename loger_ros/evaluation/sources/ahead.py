@@ -12,7 +12,7 @@ AHEAD = 16  # items that may wait
 
 
 def read_ahead(items: Iterable[T], ahead: int = AHEAD) -> Iterator[T]:
-    """The same items in the same order, made by a thread of their own; its errors are raised here."""
+    """Yield the same items in the same order, produced by a separate thread; its errors are raised here."""
     waiting: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(ahead)
     stop = threading.Event()
 
@@ -30,7 +30,7 @@ def read_ahead(items: Iterable[T], ahead: int = AHEAD) -> Iterator[T]:
             for item in items:
                 if not put(False, item):
                     return
-        except Exception as error:  # told to whoever takes the next item
+        except Exception as error:  # raised when the next item is taken
             put(True, error)
             return
         put(True, None)

@@ -1,4 +1,4 @@
-"""A recording whose truth or camera is in files of their own."""
+"""A recording whose truth or camera comes from separate files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from loger_ros.types import Camera, Frame, Trajectory
 
 
 class Amended:
-    """The same recording with another truth, and another camera where one is given; the rest is passed on."""
+    """The same recording with another truth and, if given, another camera; the rest is passed through."""
 
     def __init__(
         self, source: Source, truth: Trajectory | None, camera: Camera | None = None, kind: str = ""
@@ -42,17 +42,17 @@ class Amended:
 
 
 def with_truth(source: Source, file: Path, body: str = "") -> Amended:
-    """The truth from a TUM file, or from a KITTI file with one line per image.
+    """Return the recording with the truth from a TUM file, or from a KITTI file with one line per image.
 
-    body: what its poses are of, where that is not the camera.
+    body: the frame that the poses describe, if it is not the camera.
     """
     truth = read_truth(file, source)
     if not body:
         return Amended(source, truth)
     if not isinstance(source, Bag):
         raise SourceError(
-            f"{source.name} is no bag whose /tf_static could lead from {body} to the camera: carry the poses "
-            f"of {file} over to the camera yourself and leave --truth-frame out"
+            f"{source.name} is not a bag, so no /tf_static leads from {body} to the camera: convert the "
+            f"poses of {file} to the camera yourself and leave --truth-frame out"
         )
     T_body_camera = source.mount_on(body, str(file))
     return Amended(source, replace(truth, T_map_camera=truth.T_map_camera @ T_body_camera))
@@ -70,12 +70,15 @@ def read_truth(file: Path, source: Source) -> Trajectory:
         raise SourceError(f"the truth cannot be read: {error}") from error
     stamps = tuple(source.stamps)
     if len(poses) != len(stamps):
-        raise SourceError(f"{file} has {len(poses)} poses without stamps for {len(stamps)} images")
+        raise SourceError(
+            f"{file} has {len(poses)} poses without stamps, but the recording has {len(stamps)} images: one "
+            "pose per image is needed"
+        )
     return Trajectory(stamps, poses, (0,) * len(stamps))
 
 
 def _columns(file: Path) -> int:
-    """Of the first line that is no comment."""
+    """Return the number of columns in the first line that is not a comment."""
     with file.open(encoding="utf-8-sig", errors="replace") as lines:
         for _ in range(1000):
             words = lines.readline(MOST_SETTINGS).replace(",", " ").split()

@@ -1,4 +1,4 @@
-"""Bags of ROS 2 (mcap, sqlite3, zstd) and ROS 1, without ROS, by the package rosbags."""
+"""Bags of ROS 2 (mcap, sqlite3, zstd) and ROS 1, read by the package rosbags, without ROS."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 OTHER_IMAGES = ("depth", "disparity", "confidence", "infra", "mask", "label", "segment", "thermal")
 ENDINGS = (".mcap", ".db3", ".bag")
 HEAD = 12  # bytes up to the end of an image's stamp
-MOST_BROKEN = 100  # messages before the first whole one
+MOST_BROKEN = 100  # messages tried to find the first intact one
 HINT = "reading bags needs the package rosbags: pip install rosbags"
 
 
@@ -40,7 +40,7 @@ class Bag:
         return path.suffix in ENDINGS
 
     def __init__(self, path: Path, choice: Choice, files: Sequence[Path] = ()) -> None:
-        """files: where one recording was split over several ROS 1 bags."""
+        """files: the parts, if one recording was split into several ROS 1 bags."""
         self.name = path.stem if path.suffix in ENDINGS else path.name
         self.problems = quiet_log()
         self._files = list(files) or [path]
@@ -68,7 +68,7 @@ class Bag:
         try:
             reader = AnyReader(self._files, default_typestore=store)
             reader.open()
-        except Exception as error:  # rosbags lets through whatever a broken file causes
+        except Exception as error:  # rosbags passes on any error that a broken file causes
             raise SourceError(
                 f"{self._files[0]} cannot be opened as a bag ({error}). Was its recording cut off? "
                 "`mcap recover`, `ros2 bag reindex` or `rosbag reindex` may repair it"
@@ -103,7 +103,7 @@ class Bag:
         return self._truth.read()
 
     def mount_on(self, body: str, poses: str) -> np.ndarray:
-        """T_body_camera by static transforms. poses: where those of the body are from, for messages."""
+        """Return T_body_camera from static transforms. poses: where the poses come from, for messages."""
         with self._opened() as reader:
             return self._truth.mount(reader, body, poses, named=True)
 
@@ -117,7 +117,8 @@ class Bag:
         if types.get(topic) != IMAGE_TYPE:
             offered = ", ".join(sorted(name for name, kind in types.items() if kind == IMAGE_TYPE))
             raise SourceError(
-                f"{wanted} is no topic of {IMAGE_TYPE} in {self._files[0]}; these are: {offered or 'none'}"
+                f"{self._files[0]} has no topic {wanted} of type {IMAGE_TYPE}; topics of this type: "
+                f"{offered or 'none'}"
             )
         try:
             first = _first(reader, topic)
@@ -127,7 +128,7 @@ class Bag:
         return BagDepth(self._opened, topic, self.problems)
 
     def _messages(self) -> Iterator[tuple[Any, int, bytes, str]]:
-        """Until the end, or until the bag is broken, which is told once."""
+        """Yield messages up to the end, or up to where the bag is broken, which is reported once."""
         number = 0
         with self._opened() as reader:
             connections = [connection for connection in reader.connections if connection.topic == self.topic]
@@ -137,7 +138,7 @@ class Bag:
                     connection, logged, data = next(messages)
                 except StopIteration:
                     break
-                except Exception as error:  # a broken file fails in any way
+                except Exception as error:  # a broken file can fail in any way
                     text = f"{self._files[0]} is broken after {number} of {self._count} images ({error})"
                     if "bag_broken" not in self.problems.counts:
                         self.problems.add("bag_broken", 0, f"{text}; the rest is left out")
@@ -145,26 +146,26 @@ class Bag:
                 number += 1
                 yield reader, logged, data, connection.msgtype
         if number < self._count and "bag_ends_early" not in self.problems.counts:
-            text = f"{self._files[0]} announces {self._count} images, {number} are there: is it complete?"
+            text = f"{self._files[0]} announces {self._count} images, but has {number}: is it complete?"
             self.problems.add("bag_ends_early", 0, text)
 
     def _stamp(self, data: bytes, logged: int) -> int:
-        """Of the header, ns; where it is empty or cut off, when the message was recorded."""
+        """Return the header's stamp in ns; if it is 0 or cut off, the time of recording."""
         if len(data) < HEAD:
-            return int(logged)  # the message itself is told when it is read
+            return int(logged)  # the damaged message is reported when it is read
         head = struct.unpack_from("<iI", data, 4) if self._ros2 else struct.unpack_from("<II", data, 4)
         if self._ros2 and data[1] == 0:  # big-endian CDR
             head = struct.unpack_from(">iI", data, 4)
         stamp = head[0] * 1_000_000_000 + head[1]
         if stamp == 0:
             if "no_stamps" not in self.problems.counts:
-                text = f"images of {self.topic} have no stamps: the times of their recording are used"
+                text = f"images of {self.topic} have no stamps: the times of recording are used instead"
                 self.problems.add("no_stamps", logged, text)
             return int(logged)
         return stamp
 
     def _camera(self, reader: Any, types: dict[str, str], choice: Choice) -> Camera | None:
-        """From the camera_info beside the images, or the only one of their frame."""
+        """Return the camera of the camera_info beside the images, or of the only one with their frame."""
         given = read_camera_info(Path(choice.camera_info)) if choice.camera_info else None
         self._camera_frame = ""
         topic: str | None = f"the camera_info of {self.topic}"
@@ -179,8 +180,8 @@ class Bag:
             if camera is None:
                 raise ValueError("it is not calibrated")
             return camera
-        except Exception as error:  # an unreadable camera is no reason not to see
-            self.problems.add("no_camera_info", 0, f"{topic} gives no camera ({error})")
+        except Exception as error:  # images can be used without a camera
+            self.problems.add("no_camera_info", 0, f"no camera can be read from {topic} ({error})")
             return None
 
     def _info_topic(self, reader: Any, types: dict[str, str]) -> str | None:
@@ -193,9 +194,9 @@ class Bag:
         if len(same) == 1:
             return same[0]
         text = (
-            f"no camera_info is known to be of {self.topic} (frame {self._camera_frame!r}): "
-            f"{', '.join(f'{topic} is of {frame!r}' for topic, frame in frames.items())}. "
-            f"Images are taken as they are; record {beside} with them, or give --camera-info FILE"
+            f"no camera_info is known to belong to {self.topic} (frame {self._camera_frame!r}): "
+            f"{', '.join(f'{topic} has the frame {frame!r}' for topic, frame in frames.items())}. "
+            f"Images are used as they are; record {beside} with them, or give --camera-info FILE"
         )
         self.problems.add("no_camera_info", 0, text)
         return None
@@ -205,15 +206,15 @@ class Bag:
             return camera and replace(
                 camera, T_base_camera=mounting(reader, self._camera_frame, self.problems)
             )
-        except Exception as error:  # of /tf_static, which is no reason not to know the camera
+        except Exception as error:  # in /tf_static; the camera itself is known
             self.problems.add(
-                "no_mounting", 0, f"/tf_static does not tell how the camera is mounted ({error})"
+                "no_mounting", 0, f"/tf_static does not say how the camera is mounted ({error})"
             )
             return camera
 
 
 def _first(reader: Any, topic: str) -> Any:
-    """The first message that is whole."""
+    """Return the first intact message."""
     connections = [connection for connection in reader.connections if connection.topic == topic]
     broken: Exception = ValueError("it has no messages")
     for connection, _, data in islice(reader.messages(connections), MOST_BROKEN):
@@ -227,7 +228,7 @@ def _first(reader: Any, topic: str) -> Any:
 def _frame_of(reader: Any, topic: str) -> str:
     try:
         return str(_first(reader, topic).header.frame_id)
-    except Exception:  # of no message, or none that can be read: nobody's
+    except Exception:  # no message, or none that can be read
         return ""
 
 
@@ -243,7 +244,7 @@ def _counts(reader: Any) -> dict[str, int]:
 
 
 def _image_topic(path: Path, types: dict[str, str], counts: dict[str, int], wanted: str) -> str:
-    """The one that was asked for; else colour before depth and the like, then the most messages."""
+    """Return the wanted topic; without one, prefer colour to depth and the like, then the most messages."""
     images = [topic for topic, kind in types.items() if kind in IMAGE_TYPES and counts[topic]]
     offered = ", ".join(sorted(images)) or "none"
     if wanted:

@@ -1,4 +1,4 @@
-"""True depth in a bag: of a topic that is aligned to the images, as depth cameras publish it."""
+"""True depth in a bag, from a topic that is aligned to the images, as depth cameras publish it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from loger_ros.evaluation.association import TOLERANCE
 from loger_ros.evaluation.sources.base import MOST_PIXELS, SourceError
 from loger_ros.events import EventLog
 
-MOST_NEAR = 16  # images that may have nearly one stamp
-KINDS = {"16UC1": ("u2", 1000.0), "mono16": ("u2", 1000.0), "32FC1": ("f4", 1.0)}  # steps in a metre
+MOST_NEAR = 16  # depth images near one stamp that are kept
+KINDS = {"16UC1": ("u2", 1000.0), "mono16": ("u2", 1000.0), "32FC1": ("f4", 1.0)}  # steps per metre
 
 
 class BagDepth:
-    """Asked in the order of the images; another pass over them begins anew."""
+    """Depth images, to be asked for in the order of their stamps; an earlier stamp restarts the reading."""
 
     def __init__(
         self, opened: Callable[[], AbstractContextManager[Any]], topic: str, problems: EventLog
@@ -29,7 +29,7 @@ class BagDepth:
         self._asked: int | None = None
 
     def at(self, stamp: int) -> np.ndarray | None:
-        """(H, W) metres, not a number where it is unknown; None without an image near that stamp."""
+        """Return (H, W) metres, NaN where unknown; None if no depth image is near that stamp."""
         if self._asked is None or stamp < self._asked:
             self._near.clear()
             self._messages = self._read()
@@ -61,13 +61,13 @@ class BagDepth:
                     connection, _, data = next(messages)
                 except StopIteration:
                     return
-                except Exception as error:  # a broken file fails in any way
+                except Exception as error:  # a broken file can fail in any way
                     text = f"{self._topic} cannot be read to its end ({error}); the rest has no true depth"
                     self._problems.add("unreadable_depth", 0, text)
                     return
                 try:
                     message = reader.deserialize(data, connection.msgtype)
-                except Exception as error:  # a damaged message, too
+                except Exception as error:  # so can a damaged message
                     text = f"a message of {self._topic} is damaged ({error}); it is left out"
                     self._problems.add("unreadable_depth", 0, text)
                 else:
@@ -75,28 +75,29 @@ class BagDepth:
 
 
 def refuse_unaligned(topic: str, first: Any, camera_frame: str) -> None:
-    """A depth camera sees from elsewhere; aligned images are of the frame of the colour images."""
+    """Refuse depth as the depth camera sees it; aligned depth images have the frame of the colour images."""
     metres_of(first)
     frame = first.header.frame_id
     if frame != camera_frame:
         raise SourceError(
-            f"the depth on {topic} is of the frame {frame!r}, the images are of {camera_frame!r}: name the "
-            "topic that is aligned to them (of a RealSense: aligned_depth_to_color/image_raw)"
+            f"the depth on {topic} has the frame {frame!r}, but the images have {camera_frame!r}: give the "
+            "depth topic that is aligned to the images (for a RealSense: aligned_depth_to_color/image_raw)"
         )
 
 
 def metres_of(message: Any) -> np.ndarray:
-    """sensor_msgs/Image of a depth camera → (H, W) float32."""
+    """Return a sensor_msgs/Image of a depth camera as (H, W) float32 metres, NaN where unknown."""
     if message.encoding not in KINDS:
         raise SourceError(
-            f"depth of encoding {message.encoding!r} is not known: 16UC1 in millimetres or 32FC1 in metres"
+            f"depth with the encoding {message.encoding!r} is not supported: use 16UC1 in millimetres or "
+            "32FC1 in metres"
         )
     kind, scale = KINDS[message.encoding]
     dtype = np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
     width, height, step = message.width, message.height, message.step
     whole = 0 < width * height <= MOST_PIXELS and step >= width * dtype.itemsize
     if not whole or len(message.data) < step * (height - 1) + width * dtype.itemsize:
-        raise SourceError(f"a depth image of {width}x{height} has {len(message.data)} bytes")
+        raise SourceError(f"a depth image of {width}x{height} with {len(message.data)} bytes cannot be read")
     data = np.ascontiguousarray(message.data)
     steps: np.ndarray = np.ndarray((height, width), dtype, data, strides=(step, dtype.itemsize))
     metres = steps.astype(np.float32) / np.float32(scale)

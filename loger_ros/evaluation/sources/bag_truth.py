@@ -1,4 +1,4 @@
-"""True poses in a bag: Odometry, poses, transforms or TF, carried over to the camera by static transforms."""
+"""True poses in a bag: Odometry, poses, transforms or TF, converted to the camera by static transforms."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ POSE_TYPES = (
 )
 TF_TYPE = "tf2_msgs/msg/TFMessage"
 TRUE_NAMES = ("truth", "gt", "vicon", "mocap", "optitrack", "leica", "qualisys")
-TRUE_ENDINGS = ("_truth", "_gt", "_ground_truth", "_true")  # of frames that stand for others
+TRUE_ENDINGS = ("_truth", "_gt", "_ground_truth", "_true")  # x_gt stands for the true pose of x
 BASES = ("base_link", "base_footprint")  # frames that stay level, as REP-105 and REP-120 name them
 _BASES = [base + end for end in ("", *TRUE_ENDINGS) for base in BASES]
-MOST_OFFERED = 20  # frames in a message
+MOST_OFFERED = 20  # frames listed in a message
 MOST_EDGES = 10_000  # static transforms
 
 Open = Callable[[], AbstractContextManager[Any]]
@@ -49,7 +49,7 @@ class BagTruth:
         return self._made
 
     def refuse_unknown(self, reader: Any) -> None:
-        """A topic or frames that were said and are not there: told before the run, not after it."""
+        """Refuse a given topic or frames that do not exist, before the run rather than after it."""
         try:
             if self._topic and self._choice.truth_frame:
                 self.mount(reader, self._choice.truth_frame, self._topic, named=True)
@@ -57,23 +57,23 @@ class BagTruth:
             silent = bool(self._choice.truth) and next(self._messages(reader), None) is None
         except SourceError:
             raise
-        except Exception:  # of a damaged bag, which is told where it is read
+        except Exception:  # from a damaged bag, which is reported when it is read
             return
         if silent:
-            raise SourceError(f"{self._topic}, the truth that was asked for, has no message in this bag")
+            raise SourceError(f"{self._topic}, given as the truth, has no messages in this bag")
         if self._frames[0] and self._frames not in there:
             offered = ", ".join(f"{parent}:{child}" for parent, child in sorted(there)[:MOST_OFFERED])
             raise SourceError(
-                f"{self._topic} has no transform{_of(self._frames)}; it has {offered or 'none'}: say one "
+                f"{self._topic} has no transform{_of(self._frames)}; it has {offered or 'none'}: choose one "
                 f"with --truth {self._topic}:PARENT:CHILD"
             )
 
     def _messages(self, reader: Any) -> Iterator[Any]:
-        """Of the topic: (connection, time, data)."""
+        """Iterate over the messages of the topic: (connection, time, data)."""
         return iter(reader.messages([c for c in reader.connections if c.topic == self._topic]))
 
     def _transforms(self, reader: Any) -> set[tuple[str, str]]:
-        """(parent, child) of all, or of those up to the one that is wanted."""
+        """Return (parent, child) of all transforms, or of those up to the one that is wanted."""
         there: set[tuple[str, str]] = set()
         for connection, _, data in self._messages(reader):
             sent = reader.deserialize(data, connection.msgtype).transforms
@@ -83,7 +83,7 @@ class BagTruth:
         return there
 
     def _chosen(self, wanted: str) -> tuple[str, tuple[str, str]]:
-        """The topic, and parent and child in case of TF: /tf:world:base_link."""
+        """Return the topic and, for TF such as /tf:world:base_link, the parent and child."""
         could_be = [topic for topic, kind in self._types.items() if kind in POSE_TYPES]
         if not wanted:
             true = [t for t in could_be if any(word in _words(t) for word in TRUE_NAMES)]
@@ -91,7 +91,7 @@ class BagTruth:
         topic, *frames = wanted.split(":")
         topic = topic if topic in self._types else f"/{topic}"
         if topic not in self._types:
-            raise SourceError(f"the truth {wanted!r} is no file and no topic; {_offered(could_be)}")
+            raise SourceError(f"the truth {wanted!r} is neither a file nor a topic; {_offered(could_be)}")
         if self._types[topic] == TF_TYPE:
             if len(frames) != 2:
                 raise SourceError(f"say which transform is the truth: --truth {topic}:PARENT:CHILD")
@@ -114,8 +114,9 @@ class BagTruth:
                     poses.append(pose)
                 if len(stamps) >= MOST_FRAMES:
                     break
-        except Exception as error:  # what was read before a broken place is kept
-            self._problems.add("truth_broken", 0, f"{self._topic} ends after {len(stamps)} poses ({error})")
+        except Exception as error:  # poses before the damage are kept
+            text = f"{self._topic} cannot be read after {len(stamps)} poses ({error})"
+            self._problems.add("truth_broken", 0, text)
         if not stamps:
             self._problems.add("no_truth", 0, f"{self._topic} has no poses{_of(self._frames)}")
             return None
@@ -126,17 +127,17 @@ class BagTruth:
         return Trajectory(tuple(stamps[i] for i in order), placed, (0,) * len(stamps))
 
     def mount(self, reader: Any, body: str, topic: str, named: bool) -> np.ndarray:
-        """T_body_camera from static transforms, and from how the camera is said to be mounted.
+        """Return T_body_camera from static transforms, and from the mounting that the user gave.
 
-        Where they do not tell, the poses are taken as the camera's, unless somebody named the body.
+        If these do not lead to the camera, raise if ``named``; else take the poses as the camera's.
         """
         names = [body, *(body.removesuffix(end) for end in TRUE_ENDINGS if body.endswith(end))]
         camera = self._camera_frame
         if not body:
             text = (
-                f"{topic} does not say what its poses are of: they are taken as the camera's. Name the "
-                f"body with --truth-frame, such as base_link, or {camera or 'the frame of the images'} if it "
-                "is the camera"
+                f"{topic} does not say which frame its poses describe: they are taken as the camera's. "
+                f"Name the frame with --truth-frame: {camera or 'the frame of the images'} if it is the "
+                "camera, or another such as base_link"
             )
             self._problems.add("truth_body_unknown", 0, text)
             return np.eye(4)
@@ -157,19 +158,19 @@ class BagTruth:
             offered = ", ".join(sorted(edges)[:MOST_OFFERED]) or "none"
             raise SourceError(
                 f"no static transform leads from {body!r} to {camera!r}, so the poses of {topic} cannot be "
-                f"carried over to the camera: name another frame with --truth-frame; /tf_static has {offered}"
+                f"converted to the camera: name another frame with --truth-frame; /tf_static has {offered}"
             )
         text = (
             f"no static transform leads from {body!r} to {camera!r}: the poses of {topic} are taken as "
-            "the camera's. Name the body with --truth-frame, or say how base_link carries the camera with "
-            "--camera-xyz and --camera-rpy"
+            "the camera's. Name the frame they describe with --truth-frame, or say how the camera is "
+            "mounted on base_link with --camera-xyz and --camera-rpy"
         )
         self._problems.add("truth_not_of_camera", 0, text)
         return np.eye(4)
 
 
 def mounting(reader: Any, camera_frame: str, problems: EventLog) -> np.ndarray | None:
-    """T_base_camera by static transforms, where the recording has a robot's base."""
+    """Return T_base_camera from static transforms; None if the recording has no robot's base."""
     return _mounting(_static_edges(reader, problems), camera_frame)
 
 
@@ -179,7 +180,7 @@ def _mounting(edges: Edges, camera_frame: str) -> np.ndarray | None:
 
 
 def _poses(message: Any, kind: str, frames: tuple[str, str]) -> list[tuple[int, np.ndarray, str]]:
-    """(stamp, pose, frame that it is of) of one message; poses that are none are left out."""
+    """Return (stamp, pose, frame it describes) of each pose in a message; invalid poses are left out."""
     if kind == TF_TYPE:
         wanted = [t for t in message.transforms if (t.header.frame_id, t.child_frame_id) == frames]
         return [found for t in wanted for found in _poses(t, "geometry_msgs/msg/TransformStamped", frames)]
@@ -206,7 +207,7 @@ def _static_edges(reader: Any, problems: EventLog) -> Edges:
     for connection, data in _readable(reader, connections, problems):
         try:
             transforms = reader.deserialize(data, connection.msgtype).transforms
-        except Exception as error:  # of rosbags, in types that are its own
+        except Exception as error:  # rosbags raises types of its own
             problems.add("tf_static_broken", 0, f"a message of /tf_static is damaged and left out ({error})")
             continue
         for sent in transforms:
@@ -222,7 +223,7 @@ def _static_edges(reader: Any, problems: EventLog) -> Edges:
 
 
 def _readable(reader: Any, connections: list[Any], problems: EventLog) -> Iterator[tuple[Any, bytes]]:
-    """Up to where the file is damaged."""
+    """Yield messages up to where the file is damaged."""
     try:
         for connection, _, data in reader.messages(connections):
             yield connection, data

@@ -1,8 +1,8 @@
 """What every recording offers, and how its files are read.
 
 A reader is a small class with ``name``, ``kind``, ``camera``, ``problems``, ``__len__``, ``stamps``,
-``frames``, ``truth`` and ``depth``. What cannot be read is left out and told in ``problems``; the rest is
-still given.
+``frames``, ``truth`` and ``depth``. What cannot be read is left out and reported in ``problems``; the rest
+is still provided.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ MOST_FRAMES = 5_000_000  # of one recording
 MOST_PIXELS = 80_000_000  # of one image
 MOST_TEXT = 1 << 30  # bytes of a list or table
 MOST_SETTINGS = 1 << 20  # bytes of a calibration file
-FIRST_IMAGES = 3  # that tell how many bits are used
-FEWEST_BITS = 13  # of 16; the upper 8 of fewer are hardly grey
+FIRST_IMAGES = 3  # checked for how many bits they use
+FEWEST_BITS = 13  # of 16; if fewer are used, the upper 8 have few levels of grey
 READERS = min(4, os.cpu_count() or 1)  # files decoded at once
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp")
 
@@ -38,21 +38,21 @@ class SourceError(ValueError):
     """A recording that cannot be used; the message says why and what to do."""
 
 
-RATE = 10.0  # frames per second where nothing says when images were taken
+RATE = 10.0  # frames per second if nothing says when images were taken
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What of a recording is wanted. Formats ignore what does not concern them."""
+    """What to use of a recording. Formats ignore the fields that do not concern them."""
 
     topic: str = ""  # of the images in a bag; "": guessed
     truth: str = ""  # a topic of a bag, or a TUM or KITTI file; "": as the format has it
-    truth_frame: str = ""  # what the true poses are of; "": in a bag as they say, in a file the camera
+    truth_frame: str = ""  # body that the true poses describe; "": as the bag says; in a file, the camera
     depth: str = ""  # a topic of true depth in a bag; "": none
     camera: str = ""  # folder or name of a camera; "": the first one
     camera_info: str = ""  # file of its calibration; "": as the format has it
-    camera_xyz: tuple[float, ...] = ()  # metres, where it sits on the base; (): as the recording has it
-    camera_rpy: tuple[float, ...] = ()  # radians, how its body is turned there; pitch down is positive
+    camera_xyz: tuple[float, ...] = ()  # metres, its position on the base; (): as the recording has it
+    camera_rpy: tuple[float, ...] = ()  # radians, its rotation there; pitch down is positive
     size: tuple[int, int] = (224, 168)  # of a synthetic sequence
     rate: float = 0.0  # frames per second of images without stamps; 0: a video's own, else RATE
 
@@ -64,19 +64,19 @@ class Source(Protocol):
     problems: EventLog
 
     def __len__(self) -> int:
-        """Images announced; some may turn out to be unreadable."""
+        """Return the number of images announced; some may turn out to be unreadable."""
 
     @property
     def stamps(self) -> Sequence[int]:
-        """Nanoseconds, in the order of ``frames``. Of a bag this reads through it."""
+        """Nanoseconds, in the order of ``frames``. For a bag, this reads all of it."""
 
     def frames(self) -> Iterator[Frame]: ...
 
     def truth(self) -> Trajectory | None:
-        """Where the camera was, T_world_camera, at stamps of its own."""
+        """Return the true poses of the camera, T_world_camera, at stamps of their own."""
 
     def depth(self, stamp: int) -> np.ndarray | None:
-        """(H, W) metres along the optical axis at an image; not finite or 0: unknown."""
+        """Return (H, W) metres along the optical axis for an image; not finite or 0 means unknown."""
 
 
 def quiet_log() -> EventLog:
@@ -107,14 +107,16 @@ class ImageFiles:
         if not files:
             raise SourceError(f"{path} has no images: is the download complete?")
         if len(files) > MOST_FRAMES:
-            raise SourceError(f"{path} has {len(files)} images, more than the {MOST_FRAMES} that are read")
+            raise SourceError(f"{path} has {len(files)} images, more than the limit of {MOST_FRAMES}")
         count = min(len(files), len(stamps))
         if len(files) != len(stamps):
             message = f"{len(files)} images but {len(stamps)} stamps: the first {count} of both are used"
             self.problems.add("lengths_differ", 0, message)
         order = sorted(range(count), key=lambda i: stamps[i])
         if order != list(range(count)):
-            self.problems.add("unsorted_stamps", 0, f"the stamps of {path} are not in order: sorted")
+            self.problems.add(
+                "unsorted_stamps", 0, f"the stamps of {path} are not in order: images are sorted by stamp"
+            )
         self._files = [files[i] for i in order]
         self._stamps = tuple(int(stamps[i]) for i in order)
         self._truth = truth
@@ -126,7 +128,7 @@ class ImageFiles:
 
     @property
     def files(self) -> Sequence[Path]:
-        """Of the images."""
+        """The files of the images."""
         return self._files
 
     @property
@@ -134,7 +136,7 @@ class ImageFiles:
         return self._stamps
 
     def frames(self) -> Iterator[Frame]:
-        """In order; several files are decoded at once."""
+        """Yield the frames in order; several files are decoded at once."""
         self._tell_unused_bits()
         waiting: deque[tuple[int, Future[np.ndarray]]] = deque()
         pool = ThreadPoolExecutor(READERS)
@@ -158,8 +160,8 @@ class ImageFiles:
         bits = highest.bit_length()
         if 0 < bits < FEWEST_BITS and "unused_bits" not in self.problems.counts:
             text = (
-                f"{self._files[0]} and the next ones have 16 bits and use {bits}: their upper 8 are taken, "
-                f"so they are dark. Multiply them by {1 << (16 - bits)}, or store 8 bits"
+                f"{self._files[0]} and the next ones have 16 bits but use only {bits}: their upper 8 are "
+                f"read, so they are dark. Multiply their values by {1 << (16 - bits)}, or store 8 bits"
             )
             self.problems.add("unused_bits", self._stamps[0], text)
 
@@ -187,16 +189,18 @@ class ImageFiles:
 
 
 def read_image(file: Path) -> np.ndarray:
-    """→ (H, W, 3) uint8 RGB; grey becomes RGB, 16 bits become 8."""
+    """Return (H, W, 3) uint8 RGB; grey becomes RGB, 16 bits become 8."""
     with _opened(file) as image:
         if image.mode == "F":
-            raise SourceError(f"{file} has fractions, and nothing says which is white: store 8 or 16 bits")
+            raise SourceError(
+                f"{file} has fractions, and nothing says which value is white: store 8 or 16 bits"
+            )
         if not _is_deep(image):
             return np.asarray(image.convert("RGB"))
         levels = np.asarray(image)
         if levels.min(initial=0) < 0 or levels.max(initial=0) >= 1 << 16:
             raise SourceError(
-                f"{file} has values from {levels.min()} to {levels.max()}, which 16 bits do not hold: "
+                f"{file} has values from {levels.min()} to {levels.max()}, which do not fit into 16 bits: "
                 "store 8 or 16 bits"
             )
         grey = (levels.astype(np.uint32) >> 8).astype(np.uint8)
@@ -204,12 +208,12 @@ def read_image(file: Path) -> np.ndarray:
 
 
 def _is_deep(image: Image.Image) -> bool:
-    """Grey of more than 8 bits; older versions of Pillow call 16 bits I, too."""
+    """Whether the image is grey with over 8 bits; older versions of Pillow use mode I for 16 bits, too."""
     return image.mode.startswith("I;16") or image.mode == "I"
 
 
 def _grey_levels(file: Path) -> np.ndarray | None:
-    """Of more than 8 bits; None: others, or what cannot be read."""
+    """Return the values of a grey image with more than 8 bits; None for others and for unreadable files."""
     try:
         with _opened(file) as image:
             return np.asarray(image) if _is_deep(image) else None
@@ -218,7 +222,7 @@ def _grey_levels(file: Path) -> np.ndarray | None:
 
 
 def read_levels(file: Path) -> np.ndarray:
-    """→ (H, W) whole numbers of a depth image."""
+    """Return the (H, W) integers of a depth image."""
     with _opened(file) as image:
         levels = np.asarray(image)
     if levels.ndim != 2:
@@ -227,7 +231,7 @@ def read_levels(file: Path) -> np.ndarray:
 
 
 class _opened:
-    """A Pillow image of bounded size; every way in which a file can be broken becomes a SourceError."""
+    """A Pillow image of limited size; whatever is wrong with a file becomes a SourceError."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -258,7 +262,7 @@ class _opened:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Image files by name, numbers in them by their value."""
+    """Return the image files sorted by name, with numbers in names sorted by value."""
     try:
         files = [file for file in folder.iterdir() if file.suffix.lower() in IMAGE_ENDINGS]
     except OSError as error:
@@ -267,7 +271,7 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def natural(name: str) -> list[tuple[int, str]]:
-    """ "frame10.png" after "frame9.png"."""
+    """Return a sort key that puts "frame10.png" after "frame9.png"."""
     parts: list[tuple[int, str]] = []
     text = ""
     for letter in name:
@@ -281,9 +285,9 @@ def natural(name: str) -> list[tuple[int, str]]:
 def paired_by_number(
     files: Sequence[Path], stamps: Sequence[int], problems: EventLog
 ) -> tuple[Sequence[Path], Sequence[int]]:
-    """Files that are numbered from 0, each with the stamp of its number; others as they come.
+    """Pair files that are numbered from 0 with the stamps of their numbers, and others in order.
 
-    So a file that is missing shifts none of the later ones.
+    So a missing file does not shift the later ones.
     """
     numbers = [int(file.stem) for file in files if file.stem.isdecimal()]
     known = set(numbers)
@@ -297,21 +301,21 @@ def paired_by_number(
 
 
 def even_stamps(count: int, rate: float) -> list[int]:
-    """Nanoseconds from 1 s on: a stamp of 0 means "no time" in ROS."""
+    """Return stamps in ns from 1 s on, since a stamp of 0 means "no time" in ROS."""
     return [1_000_000_000 + round(i * 1e9 / rate) for i in range(count)]
 
 
 def read_text(file: Path, most: int = MOST_TEXT) -> str:
     try:
         if file.stat().st_size > most:
-            raise SourceError(f"{file} has more than the {most} bytes that are read")
+            raise SourceError(f"{file} has more bytes than the limit of {most}")
         return file.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
         raise SourceError(f"{file} cannot be read: {error.strerror}") from error
 
 
 def read_rows(file: Path, columns: int) -> list[list[str]]:
-    """The words of every line that is no comment; commas or blanks between them."""
+    """Return the words, separated by commas or blanks, of every line that is not a comment."""
     rows = []
     for number, line in enumerate(read_text(file).splitlines(), 1):
         words = line.replace(",", " ").split()
@@ -334,7 +338,7 @@ def read_yaml(file: Path) -> dict:
     except yaml.YAMLError as error:
         raise SourceError(f"{file} cannot be read as YAML: {yaml_problem(error)}") from error
     if not isinstance(values, dict):
-        raise SourceError(f"{file} holds no settings by name")
+        raise SourceError(f"{file} has no settings of the form NAME: VALUE")
     return values
 
 
@@ -345,7 +349,7 @@ def matrix_of(values: object, file: Path, name: str) -> np.ndarray:
     try:
         matrix = np.array(values, dtype=float).reshape(4, 4)
     except (TypeError, ValueError) as error:
-        raise SourceError(f"{file}: {name} is no 4x4 matrix") from error
+        raise SourceError(f"{file}: {name} is not a 4x4 matrix") from error
     if not np.isfinite(matrix).all():
         raise SourceError(f"{file}: {name} has numbers that are not finite")
     return matrix
@@ -365,7 +369,7 @@ def pinhole(
 
 
 def image_size(file: Path) -> tuple[int, int]:
-    """(width, height) from the head of the file alone."""
+    """Return (width, height), reading only the head of the file."""
     try:
         with Image.open(file) as image:
             return image.size

@@ -46,9 +46,7 @@ class Euroc(ImageFiles):
         try:
             stamps = [int(row[0]) for row in rows]
         except ValueError as error:
-            raise SourceError(
-                f"{folder / 'data.csv'} has a stamp that is no whole number: {error}"
-            ) from error
+            raise SourceError(f"{folder / 'data.csv'} has a stamp that is not an integer: {error}") from error
         camera, T_body_camera = _sensor(mav, folder.name, problems)
         super().__init__(
             path if mav != path else path.parent,
@@ -71,8 +69,8 @@ def _sensor(mav: Path, name: str, problems: EventLog) -> tuple[Camera | None, np
             values = read_yaml(file)
             T_body_camera = matrix_of(values.get("T_BS"), file, "T_BS")
     except (SourceError, KeyError, TypeError) as error:
-        why = error if isinstance(error, SourceError) else f"{file} describes no {name} ({error!r})"
-        problems.add("no_calibration", 0, f"{why}; poses are taken as the camera's")
+        why = error if isinstance(error, SourceError) else f"{file} does not describe {name} ({error!r})"
+        problems.add("no_calibration", 0, f"{why}; the true poses are taken as the camera's")
         return None, np.eye(4)
     try:
         model = MODELS[values.get("distortion_model", "radial-tangential")]
@@ -80,7 +78,7 @@ def _sensor(mav: Path, name: str, problems: EventLog) -> tuple[Camera | None, np
         lens = values.get("distortion_coefficients", values.get("distortion_coeffs", ()))
         return pinhole(width, height, values["intrinsics"], lens, model), T_body_camera
     except (KeyError, TypeError, ValueError) as error:
-        problems.add("no_camera", 0, f"{file} describes no camera that is known ({error!r})")
+        problems.add("no_camera", 0, f"{file} does not describe a supported camera ({error!r})")
         return None, T_body_camera
 
 

@@ -1,4 +1,4 @@
-"""Which format a path is of, and which recordings lie directly below a folder."""
+"""Which format a path has, and which recordings are directly below a folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from loger_ros.evaluation.sources.spires import OxfordSpires
 from loger_ros.evaluation.sources.tum import TumRgbd
 from loger_ros.evaluation.sources.vbr import Vbr
 
-# In the order in which they are asked; a folder of images is what no other format claims.
+# In the order in which they are tried; a folder of images is what no other format claims.
 FORMATS: tuple[Any, ...] = (
     Vbr,
     Bag,
@@ -29,7 +29,7 @@ FORMATS: tuple[Any, ...] = (
     Video,
     ImageFolder,
 )
-# In a folder of results, whose pictures are no recording; the second one names that.
+# Files in a folder of results, whose pictures are not a recording; the second one names the recording.
 METRICS, MARK = "metrics.json", "source.txt"
 
 
@@ -38,7 +38,7 @@ def format_of(path: Path) -> Any:
 
 
 def recordings_in(here: Path, folders: Iterable[str]) -> list[Path]:
-    """Of each folder itself or a file in it, whichever is a recording; not depth or masks of the images."""
+    """Return one recording per folder: itself or a file in it. Folders of depth or masks are left out."""
     found = []
     for name in sorted(folders):
         if name.startswith(".") or any(word in name.lower() for word in OTHER_IMAGES):

@@ -25,16 +25,16 @@ from loger_ros.types import Camera, Frame, Trajectory
 
 VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 FIRST = 1_000_000_000  # ns
-UNITS: dict[str, Callable[[str], int]] = {  # of names that are stamps since 1970: those of cameras today
+UNITS: dict[str, Callable[[str], int]] = {  # of names that are stamps since 1970, as long as today's
     r"[1-9]\d{18}": int,
     r"[1-9]\d{15}": lambda name: int(name) * 1000,
     r"[1-9]\d{8,9}\.\d+": stamp_of,
 }
-LONGEST_NUMBER = 10  # digits, of images that are merely counted
+LONGEST_NUMBER = 10  # digits in the names of images that are merely numbered
 
 
 class ImageFolder(ImageFiles):
-    """In the order of the names, numbers by value. Names that are stamps are taken as such."""
+    """Images in the order of their names, numbers by value. Names that are stamps are used as stamps."""
 
     kind = "image folder"
 
@@ -49,27 +49,27 @@ class ImageFolder(ImageFiles):
         if stamps is None:
             rate = choice.rate or RATE
             stamps = even_stamps(len(files), rate)
-            assumed = f"{rate:g} images per second are assumed, --rate says another number"
+            assumed = f"{rate:g} images per second are assumed, which --rate can change"
             if other is not None:
                 text = (
-                    f"the name of {files[other]} is no stamp, unlike most of {path}: {assumed}. Move it away "
-                    "to use the stamps"
+                    f"the name of {files[other]} is not a stamp, unlike most of {path}: {assumed}. Move this "
+                    "file away to use the stamps"
                 )
                 problems.add("names_no_stamps", 0, text)
             elif all(file.stem.isdecimal() and len(file.stem) > LONGEST_NUMBER for file in files):
                 text = (
-                    f"names such as {files[0].name} are no stamps in nanoseconds (19 digits), microseconds "
+                    f"names such as {files[0].name} are not stamps in nanoseconds (19 digits), microseconds "
                     f"(16) or seconds (10 and a fraction): {assumed}"
                 )
                 problems.add("names_no_stamps", 0, text)
         elif choice.rate:
             problems.add("rate_unused", 0, f"the names in {path} are stamps, so --rate has no effect")
-        order = sorted(range(len(files)), key=stamps.__getitem__)  # fractions differ in their digits
+        order = sorted(range(len(files)), key=stamps.__getitem__)  # fractions may differ in length
         super().__init__(path, [files[i] for i in order], [stamps[i] for i in order], problems=problems)
 
 
 def _stamps_of(names: list[str]) -> tuple[list[int] | None, int | None]:
-    """Nanoseconds where all names are stamps of one unit; where only most are, the first one that is not."""
+    """Return ns if all names are stamps of one unit; if only most are, the index of the first that is not."""
     for pattern, nanoseconds in UNITS.items():
         stamps = [_stamp(name, pattern, nanoseconds) for name in names]
         known = [stamp for stamp in stamps if stamp is not None]
@@ -107,7 +107,9 @@ class Video:
         if choice.rate:
             self._rate = choice.rate
         elif not 0.1 <= self._rate <= 10_000:
-            text = f"{path} gives no frame rate: {RATE:g} per second are assumed, --rate says another number"
+            text = (
+                f"{path} has no usable frame rate: {RATE:g} per second are assumed, which --rate can change"
+            )
             self.problems.add("no_rate", 0, text)
             self._rate = RATE
         self._count = count if 0 < count <= MOST_FRAMES else 0
@@ -115,7 +117,9 @@ class Video:
     def _open(self) -> cv2.VideoCapture:
         video = cv2.VideoCapture(str(self._path))
         if not video.isOpened():
-            raise SourceError(f"{self._path} cannot be opened as a video: convert it, such as with ffmpeg -i")
+            raise SourceError(
+                f"{self._path} cannot be opened as a video: convert it, for example with ffmpeg -i"
+            )
         return video
 
     def __len__(self) -> int:
@@ -138,7 +142,8 @@ class Video:
         finally:
             video.release()
         if number < self._count:
-            message = f"{self._path} announces {self._count} frames, {number} could be read: is it complete?"
+            counts = f"{self._count} frames, but only {number} could be read"
+            message = f"{self._path} announces {counts}: is it complete?"
             self.problems.add("video_ends_early", 0, message)
 
     def truth(self) -> Trajectory | None:

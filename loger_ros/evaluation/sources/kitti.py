@@ -25,7 +25,7 @@ from loger_ros.mapping.trajectory_files import read_kitti, stamp_of
 from loger_ros.types import Camera, Trajectory
 
 FOLDERS = ("image_2", "image_3", "image_0", "image_1")  # colour before grey, left before right
-FIRST = 1_000_000_000  # ns added to all times: they begin at 0, which means "no time" in ROS
+FIRST = 1_000_000_000  # ns added to all times: they start at 0, which means "no time" in ROS
 NOMINAL_RATE = 10.0  # Hz
 
 
@@ -65,7 +65,7 @@ def _stamps(file: Path, count: int, problems: EventLog) -> list[int]:
 def _calibration(
     file: Path, folder: str, files: list[Path], problems: EventLog
 ) -> tuple[Camera | None, np.ndarray]:
-    """The camera, and its place in the left grey one, of which the poses are."""
+    """Return the camera, and its pose in the left grey camera, which the true poses describe."""
     number = folder[-1]
     try:
         rows = {
@@ -76,14 +76,14 @@ def _calibration(
         offset = -np.linalg.solve(matrix, projection[:, 3])
         size = image_size(files[0])
     except (SourceError, KeyError, ValueError, IndexError, np.linalg.LinAlgError) as error:
-        problems.add("no_calibration", 0, f"{file} gives no projection P{number} ({error})")
+        problems.add("no_calibration", 0, f"no projection P{number} can be read from {file} ({error})")
         return None, np.eye(4)
     camera = pinhole(*size, (matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]))
     return camera, transform(np.eye(3), offset)
 
 
 def benchmark_poses(path: Path) -> Path:
-    """Where they lie outside of the sequence's folder."""
+    """Return where the benchmark keeps the poses: outside the sequence's folder."""
     return path.resolve().parent.parent / "poses" / f"{path.resolve().name}.txt"
 
 

@@ -1,4 +1,4 @@
-"""What is no recording but was meant to be one: what it is, and what to give instead."""
+"""Paths that are not recordings but were meant to be: what they are, and what to give instead."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from loger_ros.evaluation.sources.kitti import FOLDERS
 
 METADATA = "metadata.yaml"
 ROS2_ENDINGS = (".mcap", ".db3")
-LISTS = {"times.txt": FOLDERS, "rgb.txt": ("rgb",)}  # of KITTI and TUM, by which they are known
+LISTS = {"times.txt": FOLDERS, "rgb.txt": ("rgb",)}  # list → image folders, of KITTI and TUM
 MOST_NAMES = 3  # in one message
-FEW = 10  # pictures beside recordings are hardly one themselves
+FEW = 10  # fewer pictures beside recordings are hardly a recording themselves
 
 
 def refuse_own_output(path: Path, found: Any) -> None:
-    """The folder of a result or of `loger demo`, whose pictures look like a folder of images."""
+    """Refuse the folder of a result or of `loger demo`, whose pictures look like a folder of images."""
     if found not in (None, ImageFolder):
         return
     if (path / METRICS).is_file():
         told = path / MARK
         recording = told.read_text(errors="replace").strip() if told.is_file() else "the recording itself"
-        raise SourceError(f"{path} is a result of loger eval ({METRICS}) and no recording: give {recording}")
+        raise SourceError(f"{path} is a result of loger eval ({METRICS}), not a recording: give {recording}")
     if found is ImageFolder and has_few(path) and (below := recordings_in(path, folders_in(path))):
         names = ", ".join(str(each) for each in below[:MOST_NAMES])
         raise SourceError(
-            f"{path} has few pictures and recordings below it: give one of those ({names}). Pictures that "
-            "are a recording go into a folder of their own"
+            f"{path} has few pictures, but recordings below it: give one of those ({names}). If the pictures "
+            "are a recording, put them into a folder of their own"
         )
 
 
@@ -38,11 +38,11 @@ def has_few(path: Path) -> bool:
 
 
 def near_miss(path: Path) -> str:
-    """Cause and cure, of what no format is known by; "" where it is nothing that comes near."""
+    """Return why no format matches and what to give instead; "" if the path is nothing like a recording."""
     if not path.is_dir():
         meant = path.suffix.lower() in (*IMAGE_ENDINGS, ".yaml", ".txt", ".csv")
         known = path.name == METADATA or format_of(path.parent) is not None
-        return f"it is a single file, give its folder {path.parent}" if meant and known else ""
+        return f"it is a single file: give its folder {path.parent}" if meant and known else ""
     try:
         if next(path.iterdir(), None) is None:
             return "it is empty"
@@ -57,7 +57,7 @@ def _without_storage(path: Path) -> str:
         names = ", ".join(map(str, files))
     except (SourceError, KeyError, TypeError):
         return ""
-    return f"its {METADATA} names {names}, and that is not there: is the copy complete?"
+    return f"its {METADATA} names files that are missing ({names}): is the copy complete?"
 
 
 def _files_alone(path: Path) -> str:
@@ -78,7 +78,7 @@ def _without_list(path: Path) -> str:
         there = [folder for folder in folders if (path / folder).is_dir()]
         if there:
             return (
-                f"it has {there[0]} but no {name}: is the download complete? Its images alone are in "
+                f"it has {there[0]} but no {name}: is the download complete? To use only its images, give "
                 f"{path / there[0]}"
             )
     return ""
@@ -88,5 +88,5 @@ def _below(path: Path) -> str:
     below = recordings_in(path, folders_in(path))
     if len(below) > 1:
         names = ", ".join(str(each) for each in below[:MOST_NAMES])
-        return f"there are some in it, give one ({names}) or all (`loger eval --all {path}`)"
-    return f"there is one in it, give {below[0]}" if below else ""
+        return f"it contains recordings: give one ({names}) or all (`loger eval --all {path}`)"
+    return f"it contains a recording: give {below[0]}" if below else ""

@@ -1,4 +1,4 @@
-"""A camera that the recording does not tell, or tells wrongly."""
+"""A camera that the recording does not describe, or describes wrongly."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from loger_ros.types import Camera
 
 
 def own_camera(camera: Camera | None, choice: Choice) -> Camera | None:
-    """camera: as the recording has it; what is not given stays as it is."""
+    """Return the camera as the user describes it, with the rest from ``camera``, that of the recording."""
     if choice.camera_info:
         mounted = camera.T_base_camera if camera else None
         camera = replace(read_camera_info(Path(choice.camera_info)), T_base_camera=mounted)
     if choice.camera_xyz or choice.camera_rpy:
         if camera is None:
             raise SourceError(
-                "--camera-xyz and --camera-rpy mount a camera, and the recording does not say which it is: "
-                "give --camera-info FILE, too"
+                "--camera-xyz and --camera-rpy mount a camera, but the recording does not describe the "
+                "camera itself: give --camera-info FILE, too"
             )
         camera = replace(camera, T_base_camera=own_mounting(camera.T_base_camera, choice))
     return camera
 
 
 def own_mounting(known: np.ndarray | None, choice: Choice) -> np.ndarray:
-    """T_base_camera; where its place or its turn is not given, that of the recording, and else none."""
+    """Return T_base_camera; a position or rotation that is not given is that of the recording, else zero."""
     xyz, rpy = choice.camera_xyz or (0.0,) * 3, choice.camera_rpy or (0.0,) * 3
     if not np.isfinite([xyz, rpy]).all():
-        raise SourceError("--camera-xyz and --camera-rpy take finite numbers")
+        raise SourceError("--camera-xyz and --camera-rpy must be finite numbers")
     T_base_camera = mount(xyz, rpy)
     if known is not None and not choice.camera_xyz:
         T_base_camera[:3, 3] = known[:3, 3]
@@ -43,7 +43,7 @@ def own_mounting(known: np.ndarray | None, choice: Choice) -> np.ndarray:
 
 
 def read_camera_info(file: Path) -> Camera:
-    """As ROS's camera_calibration writes it."""
+    """Read a calibration as ROS's camera_calibration writes it."""
     values = read_yaml(file)
     try:
         count = len(values["camera_matrix"]["data"])
@@ -68,7 +68,7 @@ def read_camera_info(file: Path) -> Camera:
             "image_width, image_height, camera_matrix, distortion_model and distortion_coefficients"
         ) from error
     except (TypeError, ValueError, IndexError) as error:
-        raise SourceError(f"{file} is no calibration of a camera: {error}") from error
+        raise SourceError(f"{file} is not a camera calibration: {error}") from error
     if camera is None:
-        raise SourceError(f"{file} is no calibration of a camera: its size or focal length is 0")
+        raise SourceError(f"{file} is not a camera calibration: its size or focal length is 0")
     return camera

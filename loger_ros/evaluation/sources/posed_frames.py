@@ -1,4 +1,4 @@
-"""7-Scenes, ScanNet and the like: each frame has files with its pose, camera to world, and with its depth."""
+"""7-Scenes, ScanNet and the like: files with the pose (camera to world) and with the depth of each frame."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from loger_ros.types import Camera, Trajectory
 
 RATE = 30.0  # Hz, of the recorders; the frames themselves have no stamps
 FIRST = 1_000_000_000  # ns
-# Of 7-Scenes, pixels. Its page publishes the depth camera's alone; benchmarks take the other one for colour.
+# Of 7-Scenes, in pixels. Its page gives only the depth camera's focal length; benchmarks use 525 for colour.
 SIZE, CENTRE = (640, 480), (320.0, 240.0)
 DEPTH_FOCAL, COLOUR_FOCAL = 585.0, 525.0
 
@@ -81,7 +81,7 @@ class SevenScenes(PosedFrames):
         )
 
     def depth(self, stamp: int) -> np.ndarray | None:
-        """As the colour camera sees it, which is the wider one; the centimetres between both are left out."""
+        """Return depth as the (wider) colour camera sees it; the centimetres between both are ignored."""
         metres = super().depth(stamp)
         if metres is None or metres.shape != SIZE[::-1]:
             return metres
@@ -92,7 +92,7 @@ class SevenScenes(PosedFrames):
 
 
 class ScanNet(PosedFrames):
-    """As the Python reader of the data set's SensReader exports it."""
+    """Frames as the Python version of the data set's SensReader exports them."""
 
     kind = "ScanNet"
 
@@ -115,7 +115,7 @@ class ScanNet(PosedFrames):
 
 
 class SensorFrames(PosedFrames):
-    """As the C++ reader of ScanNet's SensReader exports it, and 12-Scenes, 3RScan and BundleFusion come."""
+    """Frames as ScanNet's C++ SensReader exports them, also those of 12-Scenes, 3RScan and BundleFusion."""
 
     kind = "SensReader frames"
 
@@ -145,7 +145,7 @@ class SensorFrames(PosedFrames):
 
 
 def _described(path: Path, size: tuple[int, int] | None, problems: EventLog) -> tuple[Camera | None, float]:
-    """→ the camera of the colour images, and the steps of depth in a metre."""
+    """Return the camera of the colour images, and the steps of depth per metre."""
     places = (path / "_info.txt", path / "info.txt", path.parent / "info.txt")
     file = next((place for place in places if place.is_file()), places[0])
     try:
@@ -159,12 +159,14 @@ def _described(path: Path, size: tuple[int, int] | None, problems: EventLog) -> 
         lens = (numbers[0, 0], numbers[1, 1], numbers[0, 2], numbers[1, 2])
         if (width, height) != size:
             problems.add(
-                "no_calibration", 0, f"{file} is for {width}x{height} pixels, the images have another size"
+                "no_calibration",
+                0,
+                f"{file} is for {width}x{height} pixels, but the images have another size",
             )
             return None, scale
         return pinhole(width, height, lens), scale
     except (SourceError, KeyError, IndexError, ValueError) as error:
-        why = error if isinstance(error, SourceError) else f"{file} describes no camera ({error!r})"
+        why = error if isinstance(error, SourceError) else f"{file} does not describe a camera ({error!r})"
         problems.add("no_calibration", 0, str(why))
         return None, 1000.0
 
@@ -183,11 +185,11 @@ def _size(files: list[Path], problems: EventLog) -> tuple[int, int] | None:
     try:
         return image_size(files[0]) if files else None
     except SourceError:
-        return None  # told when the image is read
+        return None  # reported when the image is read
 
 
 def _beside(file: Path, ending: str) -> Path:
-    """Of frame-000000.color.png, what else there is of that frame."""
+    """Return another file of the same frame: frame-000000.ENDING for frame-000000.color.png."""
     return file.with_name(f"{file.name.partition('.')[0]}.{ending}")
 
 

@@ -1,4 +1,4 @@
-"""Oxford Spires: raw images named by their stamps, gt-tum.txt of the base, fisheye calibration."""
+"""Oxford Spires: raw images named by their stamps, poses of the base in gt-tum.txt, fisheye calibration."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from loger_ros.types import Camera, Trajectory
 IMAGES = ("raw", "raw/images", "images")  # where images.zip may have been unpacked
 TRUTH = Path("processed") / "trajectory" / "gt-tum.txt"
 EXTRINSICS = ("cam-lidar-imu.yaml", "cam-lidar.yaml")
-# Set by hand by the makers of the data: the base lies below the lidar, turned about the vertical.
+# Set by hand by the authors of the data set: the base is below the lidar, rotated about the vertical.
 T_BASE_LIDAR = transform(rotation_of(np.array([0.0, 0.0, 1.0, 0.0])), np.array([0.0, 0.0, 0.124]))
 
 
@@ -44,7 +44,7 @@ class OxfordSpires(ImageFiles):
         try:
             stamps = [stamp_of(file.stem) for file in files]
         except ValueError as error:
-            raise SourceError(f"{folder} has an image whose name is no stamp: {error}") from error
+            raise SourceError(f"{folder} has an image whose name is not a stamp: {error}") from error
         problems = quiet_log()
         camera, T_base_camera = _calibration(path, name, problems)
         super().__init__(
@@ -57,7 +57,7 @@ def _folder(path: Path, name: str) -> Path | None:
 
 
 def files_beside(path: Path) -> list[Path]:
-    """Calibrations outside of the recording's folder."""
+    """Return the calibration files outside the recording's folder."""
     return [file for folder in _calibrations(path)[1:] for file in sorted(folder.glob("*.yaml"))]
 
 
@@ -66,11 +66,11 @@ def _calibrations(path: Path) -> list[Path]:
 
 
 def _calibration(path: Path, name: str, problems: EventLog) -> tuple[Camera | None, np.ndarray]:
-    """From calibration/ of the sequence, or of the data set that it is in."""
+    """Read calibration/ of the sequence, or of the data set that it belongs to."""
     folder = next((place for place in _calibrations(path) if (place / f"{name}.yaml").is_file()), None)
     if folder is None:
         problems.add(
-            "no_calibration", 0, f"{path} has no calibration folder; poses are taken as the camera's"
+            "no_calibration", 0, f"{path} has no calibration folder; the true poses are taken as the camera's"
         )
         return None, np.eye(4)
     camera, T_base_camera = None, np.eye(4)

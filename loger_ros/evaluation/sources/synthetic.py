@@ -13,7 +13,7 @@ from loger_ros.types import Camera, Frame, Trajectory
 from loger_ros.world.named_sets import NAMED_SETS, named_sequence
 from loger_ros.world.sequences import Sequence as WorldSequence
 
-KEPT_DEPTH = 1100  # images whose depth waits to be asked for: more than the longest chunk
+KEPT_DEPTH = 1100  # images whose depth is kept until it is needed: more than the longest chunk
 KEPT_PIXELS = 50_000_000
 
 
@@ -22,7 +22,7 @@ class Synthetic:
 
     @staticmethod
     def named(text: str) -> tuple[str, int] | None:
-        """ "robot_rooms/0" → its set and number."""
+        """Return the set and number that "robot_rooms/0" names, or None."""
         name, _, number = text.partition("/")
         return (
             (name, int(number or "0")) if name in NAMED_SETS and (not number or number.isdecimal()) else None
@@ -32,7 +32,9 @@ class Synthetic:
     def of_name(cls, text: str, choice: Choice) -> Synthetic:
         found = cls.named(text)
         if found is None:
-            raise SourceError(f"{text!r} names no synthetic sequence: {', '.join(NAMED_SETS)}, then /NUMBER")
+            raise SourceError(
+                f"{text!r} is not a synthetic sequence: use {', '.join(NAMED_SETS)}, then /NUMBER"
+            )
         try:
             return cls(named_sequence(*found, *choice.size), f"{found[0]}_{found[1]}")
         except ValueError as error:
@@ -66,7 +68,7 @@ class Synthetic:
         return Trajectory(stamps, self._sequence.T_world_camera, (0,) * len(stamps))
 
     def depth(self, stamp: int) -> np.ndarray | None:
-        kept = self._depth.get(stamp)  # another thread renders, and drops what is old
+        kept = self._depth.get(stamp)  # another thread renders, and drops old entries
         if kept is not None:
             return kept
         number = int(np.searchsorted(self._sequence.stamps, stamp))

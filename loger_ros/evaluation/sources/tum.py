@@ -67,7 +67,7 @@ def _listed(file: Path) -> tuple[list[int], list[Path]]:
 
 
 def _nearest(stamps: list[int], depth_stamps: list[int], files: list[Path]) -> dict[int, Path]:
-    """The depth file nearest to each image, where one is near enough."""
+    """Return the depth file nearest to each image, if one is near enough."""
     order = sorted(range(len(files)), key=depth_stamps.__getitem__)
     sorted_stamps = [depth_stamps[i] for i in order]
     found = {}
@@ -81,20 +81,20 @@ def _nearest(stamps: list[int], depth_stamps: list[int], files: list[Path]) -> d
 
 
 def _camera(path: Path, files: list[Path]) -> Camera | None:
-    """From camera.txt (fx fy cx cy and distortion) where there is one, else as published."""
+    """Return the camera of camera.txt (fx fy cx cy and distortion) if there is one, else as published."""
     first = next((file for file in files if file.is_file()), None)
     if first is None:
         return None
     try:
         size = image_size(first)
     except SourceError:
-        return None  # told when the image is read
+        return None  # reported when the image is read
     if (path / "camera.txt").is_file():
         rows = read_rows(path / "camera.txt", 4)
         try:
             numbers = [float(word) for word in rows[0]]
         except (IndexError, ValueError) as error:
-            raise SourceError(f"{path / 'camera.txt'} has no line of numbers fx fy cx cy") from error
+            raise SourceError(f"{path / 'camera.txt'} has no line with the numbers fx fy cx cy") from error
         return pinhole(*size, numbers[:4], numbers[4:9] if any(numbers[4:9]) else ())
     for name, (numbers_, distortion) in PUBLISHED.items():
         if name in path.name and size == (640, 480):

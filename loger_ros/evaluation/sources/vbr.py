@@ -1,4 +1,4 @@
-"""VBR (Vision Benchmark in Rome): ROS 1 bags as published, or folders as its kit converts them to."""
+"""VBR (Vision Benchmark in Rome): ROS 1 bags as published, or folders that its kit makes of them."""
 
 from __future__ import annotations
 
@@ -65,21 +65,21 @@ class _Converted(ImageFiles):
         try:
             stamps = [_nanoseconds(row[0]) for row in rows]
         except ValueError as error:
-            raise SourceError(f"{file} has a line that is no time: {error}") from error
+            raise SourceError(f"{file} has a line that is not a time: {error}") from error
         problems = quiet_log()
         files = images_in(folder / "data")
         super().__init__(path, *paired_by_number(files, stamps, problems), problems=problems)
 
 
 def _nanoseconds(text: str) -> int:
-    """Of 2023-03-01T10:00:00.100000000, or of seconds."""
+    """Parse a time such as 2023-03-01T10:00:00.100000000, or a number of seconds."""
     if "T" in text:
         return int(np.datetime64(text, "ns").astype(np.int64))
     return stamp_of(text)
 
 
 def files_beside(path: Path) -> list[Path]:
-    """Calibration and truth, where they may lie outside of the recording's folder."""
+    """Return where calibration and truth may be outside the recording's folder."""
     names = (CALIBRATION, _truth_name(path))
     return [place / name for place in _places(path)[1:] for name in names]
 
@@ -89,7 +89,7 @@ def _truth_name(path: Path) -> str:
 
 
 def _places(path: Path) -> list[Path]:
-    """Where calibration and truth may lie: here, or in the folder that the conversion was made from."""
+    """Return where calibration and truth may be: here, one folder up, or in the folder that was converted."""
     return [path, path.parent, path.parent / path.name.removesuffix("_kitti")]
 
 
@@ -97,7 +97,7 @@ def _calibration(places: list[Path], name: str, problems: EventLog) -> tuple[Cam
     file = next((place / CALIBRATION for place in places if (place / CALIBRATION).is_file()), None)
     if file is None:
         problems.add(
-            "no_calibration", 0, f"{places[0]} has no {CALIBRATION}; poses are taken as the camera's"
+            "no_calibration", 0, f"{places[0]} has no {CALIBRATION}; the true poses are taken as the camera's"
         )
         return None, np.eye(4)
     try:
@@ -108,7 +108,8 @@ def _calibration(places: list[Path], name: str, problems: EventLog) -> tuple[Cam
         lens = values.get("distortion_coeffs", ())
         return pinhole(width, height, values["intrinsics"], lens, model), T_base_camera
     except (KeyError, TypeError, ValueError) as error:
-        problems.add("no_calibration", 0, f"{file} describes no {name} ({error}); poses are the camera's")
+        text = f"{file} does not describe {name} ({error}); the true poses are taken as the camera's"
+        problems.add("no_calibration", 0, text)
         return None, np.eye(4)
 
 
