@@ -80,7 +80,7 @@ def test_a_process_that_is_killed_is_an_outcome(data: Path, checkpoint: Path, tm
 
     outcomes = list(in_processes(jobs, 1, kill))
     assert [outcome.job for outcome in outcomes] == jobs
-    assert all(outcome.metrics is None and "want of memory" in outcome.error for outcome in outcomes)
+    assert all(outcome.metrics is None and "memory ran out" in outcome.error for outcome in outcomes)
 
 
 def test_another_checkpoint_of_the_same_name_is_another_job(

@@ -210,5 +210,5 @@ def test_what_cannot_be_exported_is_told(
         assert main(["export", *words]) == 2
         assert said in capsys.readouterr().err
     assert (tmp_path / "mine.txt").read_text() == "dear to me"
-    with pytest.raises(ValueError, match="describes no camera"):
+    with pytest.raises(ValueError, match="does not describe a camera"):
         read_camera(tmp_path / "mine.txt")

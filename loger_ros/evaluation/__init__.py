@@ -1,1 +1,1 @@
-"""Recordings, runs of them, reports and exports; and how good a model is."""
+"""Recordings, runs on them, reports and exports; and tests of how good a model is."""

@@ -1,4 +1,4 @@
-"""Which pose belongs to which, by stamp."""
+"""Find which poses belong together, by their stamps."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ TOLERANCE = 20_000_000  # ns
 def associate(
     stamps: Sequence[int], others: Sequence[int], tolerance: int = TOLERANCE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of indices whose stamps (ns) are each other's nearest and at most ``tolerance`` apart.
+    """Return pairs of indices whose stamps (ns) are each other's nearest and at most ``tolerance`` apart.
 
-    Neither list needs an order; the pairs come in the order of ``stamps``. No pose is used twice.
+    Neither list needs to be sorted; the pairs come in the order of ``stamps``. No pose is used twice.
     """
     a, b = np.asarray(stamps, dtype=np.int64), np.asarray(others, dtype=np.int64)
     if not len(a) or not len(b):
@@ -27,7 +27,7 @@ def associate(
 
 
 def _nearest(stamps: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Index into ``others`` for every stamp; of equally near ones the earlier."""
+    """Return the index of the nearest of ``others`` for every stamp; on a tie, the earlier one."""
     order = np.argsort(others, kind="stable")
     ranked = others[order]
     right = np.clip(np.searchsorted(ranked, stamps), 1, max(len(ranked) - 1, 1)) if len(ranked) > 1 else None

@@ -14,7 +14,7 @@ from loger_ros.evaluation.report.folder import read_metrics
 
 POLL = 0.1  # s
 
-Ticker = Callable[[int], None]  # is told the frames that all running jobs have taken
+Ticker = Callable[[int], None]  # gets the number of frames that all running jobs have taken
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Outcome:
 
 
 def in_processes(jobs: Sequence[Job], workers: int, tick: Ticker = lambda frames: None) -> Iterator[Outcome]:
-    """At most ``workers`` at once, in the order in which they finish."""
+    """Run at most ``workers`` jobs at once; yield outcomes in the order in which they finish."""
     context = multiprocessing.get_context("spawn")  # torch does not survive a fork
     waiting = list(jobs)
     running: list[_Running] = []
@@ -63,7 +63,7 @@ class _Running:
         self._process.join()
         try:
             error = self._receiver.recv() if self._receiver.poll() else _last_words(self._process.exitcode)
-        except EOFError:  # ended without a word
+        except EOFError:  # it ended without sending anything
             error = _last_words(self._process.exitcode)
         return Outcome(self._job, None if error else read_metrics(self._job.folder), error)
 
@@ -73,25 +73,25 @@ class _Running:
 
 
 def _work(job: Job, frames: Any, sender: Any) -> None:
-    """In the other process: sends what went wrong, or an empty text."""
+    """Evaluate in the other process and send what went wrong, or an empty text."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its children itself
     sender.send(try_to_evaluate(job, lambda count: setattr(frames, "value", count)))
 
 
 def try_to_evaluate(job: Job, progress: Callable[[int], None] = lambda frames: None) -> str:
-    """→ what went wrong, or an empty text."""
+    """Return what went wrong, or an empty text."""
     from loger_ros.model import load_model
 
     try:
         evaluate(job, load_model(job.model, device=job.device, dtype=job.dtype), progress)
-    except Exception as error:  # whatever it is, the other recordings go on
+    except Exception as error:  # whatever it is, the other recordings continue
         return f"{type(error).__name__}: {error}"
     return ""
 
 
 def _last_words(code: int | None) -> str:
     if code == -signal.SIGKILL:
-        return "killed from outside, most likely for want of memory: fewer --jobs, or smaller images"
+        return "killed from outside, most likely because memory ran out: use fewer --jobs or smaller images"
     if code is not None and code < 0:
         return f"ended by signal {signal.Signals(-code).name}"
     return f"ended with exit code {code}"

@@ -1,4 +1,4 @@
-"""How near two clouds are: accuracy, completeness, F-score, Chamfer distance."""
+"""How close two clouds are: accuracy, completeness, F-score, Chamfer distance."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 import cv2
 import numpy as np
 
-MOST_QUERIES = 100_000  # points of each cloud whose nearest neighbour is looked for
+MOST_QUERIES = 100_000  # points of each cloud whose nearest neighbour is searched for
 LEAVES = {"algorithm": 4, "leaf_max_size": 10}  # FLANN's single k-d tree, which is exact
-EXACT = {"checks": -1}  # no "eps", which is 0: the OpenCV of Ubuntu 22.04 takes no float there
+EXACT = {"checks": -1}  # "eps" stays 0, its default: the OpenCV of Ubuntu 22.04 accepts no float
 
 
 def cloud_errors(
     made: np.ndarray, true: np.ndarray, threshold: float, voxel: float, seed: int = 0
 ) -> dict[str, Any]:
-    """Of points (N, 3) and (M, 3) in one frame, lengths in its unit; both are thinned to voxels of one edge.
+    """Compare points (N, 3) and (M, 3) in one frame and its unit; both are thinned to voxels of one edge.
 
     Accuracy: mean distance of made points to the true cloud; completeness: of true points to the made one.
-    Points thinner than the threshold do not tell what is within it.
+    Percentages are None if voxels are larger than the threshold: such points cannot show what is within it.
     """
     if not len(made) or not len(true):
         return {}
@@ -44,7 +44,7 @@ def cloud_errors(
 
 
 def thinned(points: np.ndarray, voxel: float) -> np.ndarray:
-    """One point for each voxel of this edge: the mean of those in it."""
+    """Return one point for each voxel of this edge length: the mean of the points in it."""
     corners = np.floor(points / voxel)
     order = np.lexsort(corners.T)
     first = np.flatnonzero(np.diff(corners[order], axis=0, prepend=np.nan).any(1))
@@ -53,7 +53,7 @@ def thinned(points: np.ndarray, voxel: float) -> np.ndarray:
 
 
 def nearest(points: np.ndarray, others: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Distance of points to the nearest of the others; of a random choice where there are very many."""
+    """Return distances of points to the nearest of the others; for a random sample if there are very many."""
     centre = others.mean(0)  # float32 is exact enough only near the origin
     queries = points
     if len(points) > MOST_QUERIES:

@@ -1,4 +1,4 @@
-"""How true the predicted depth is, from a sample of pixels of every frame."""
+"""How accurate the predicted depth is, from a sample of pixels of every frame."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MOST_SAMPLES = 20_000_000  # of one run
 
 
 class DepthSample:
-    """Pairs of predicted and true depth. What is kept of a frame does not depend on its size."""
+    """Pairs of predicted and true depth. How many are kept of a frame does not depend on its size."""
 
     def __init__(self) -> None:
         self._pairs: list[np.ndarray] = []
@@ -17,7 +17,7 @@ class DepthSample:
         self.frames = 0
 
     def add(self, predicted: np.ndarray, true: np.ndarray) -> None:
-        """(h, w) each, pixel by pixel; what is not finite or 0 in the truth is unknown."""
+        """Add depths of (h, w) each, pixel by pixel; a truth that is 0 or not finite is unknown."""
         if self._count >= MOST_SAMPLES:
             return
         step = max(int(np.sqrt(predicted.size / PIXELS)), 1)
@@ -30,7 +30,7 @@ class DepthSample:
             self.frames += 1
 
     def errors(self, scale: float | None = 1.0) -> dict[str, float]:
-        """AbsRel and δ1 (percent) after multiplying by ``scale``; None: by what makes the medians equal."""
+        """Return AbsRel and δ1 (percent) after multiplying by ``scale``; None: to make medians equal."""
         if not self._pairs:
             return {}
         made, true = np.concatenate(self._pairs).astype(np.float64).T

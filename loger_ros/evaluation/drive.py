@@ -1,4 +1,4 @@
-"""What the demo's drive is worth: one line of numbers against the truth, and one picture."""
+"""How good the demo's drive was: one line of numbers against the truth, and one picture."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from loger_ros.types import Trajectory
 
 GAP = 12  # pixels
 WIDTH = 1400  # pixels of a wide picture
-WIDE = 1.2  # times as wide as high: the other views find their place below
+WIDE = 1.2  # if the chart is wider than this times its height, the other views go below it
 
 
 @dataclass(frozen=True, eq=False)
 class Drive:
-    """Poses of the robot's base that have a true one, in order."""
+    """Poses of the robot's base that have a true pose, in order."""
 
     estimate: np.ndarray  # (N, 4, 4) in the map
     truth: np.ndarray  # (N, 4, 4) in the world
-    images: int  # that the camera sent
+    images: int  # number that the camera sent
 
     @classmethod
     def of(cls, trajectory: Trajectory, truth: Mapping[int, np.ndarray]) -> Drive:
@@ -48,12 +48,12 @@ class Drive:
         way = path_length(self.truth)
         scaled = alignment(self.estimate, self.truth, "sim3").scale
         return (
-            f"ATE {error:.2f} m over {way:.1f} m of way ({100 * error / max(way, 1e-9):.1f} %), "
+            f"ATE {error:.2f} m over {way:.1f} m of path ({100 * error / max(way, 1e-9):.1f} %), "
             f"{len(self.estimate)} of {self.images} images; best scale {scaled:.2f}"
         )
 
     def scene(self, cloud: Cloud, point_size: float, camera_height: float) -> Scene:
-        """In the map, the truth laid onto the estimate; the tracks are those of the camera."""
+        """Return the map with the truth aligned to the estimate; the tracks are those of the camera."""
         mount = BODY_FROM_OPTICAL.copy()
         mount[2, 3] = camera_height
         laid = placing(self.truth, self.estimate, "se3").poses(self.truth)
@@ -65,7 +65,7 @@ class Drive:
 
 
 def picture(scene: Scene, title: str) -> Image.Image:
-    """The way from above; beside it, or below where it is wide, the map from aside and along the way."""
+    """Draw the path from above, and beside it (below it if wide) the map from the side and along the path."""
     chart = from_above(scene, title)
     if chart.width > WIDE * chart.height:
         chart = from_above(scene, title, WIDTH)

@@ -35,15 +35,15 @@ from loger_ros.mapping.trajectory_files import read_tum
 from loger_ros.model.catalog import NAMES, find_checkpoint
 
 SO_FAR = "trajectory_so_far.txt"
-LARGE = 64 << 20  # bytes that take longer to read than one wants to wait for
+LARGE = 64 << 20  # bytes; reading more would take too long
 DESCRIPTIONS = (".txt", ".csv", ".yaml", ".yml")  # of a recording: lists, poses, calibrations
 MOST_DESCRIPTIONS = 1000
-DEEPEST = 2  # folders below the recording's own that hold some, as mav0/cam0
+DEEPEST = 2  # levels of folders below the recording's own that may hold some, such as mav0/cam0
 
 
 @dataclass(frozen=True)
 class Job:
-    """One recording to be run; plain values, so that other processes can be told it."""
+    """One recording to be run; plain values, so that it can be sent to other processes."""
 
     source: str
     folder: Path
@@ -58,9 +58,9 @@ class Job:
 
     @property
     def fingerprint(self) -> str:
-        """The same for jobs with the same outcome. Recordings and large checkpoints tell by size and age."""
+        """The same for jobs of the same outcome. Size and age stand for recordings and large checkpoints."""
         facts = dataclasses.asdict(replace(self, folder=Path(), pictures=True, device=""))
-        if os.path.islink(self.source):  # what is behind it may change
+        if os.path.islink(self.source):  # its target may change
             facts["behind"] = os.path.realpath(self.source)
         facts["files"] = [
             *_told(Path(self.choice.truth)),
@@ -75,11 +75,11 @@ class Job:
 
 
 def _descriptions(recording: Path) -> list[list[Any]]:
-    """A recording that is a file, or what lies beside its images and beside its folder."""
+    """Describe the files that a recording depends on: itself, or those beside its images and its folder."""
     beside = [kitti.benchmark_poses(recording), *vbr.files_beside(recording), *spires.files_beside(recording)]
     found = [told for file in (recording, *beside) for told in _told(file)]
     for place, folders, names in os.walk(recording):
-        if {METRICS, MARK, SO_FAR} & set(names):  # of a run
+        if {METRICS, MARK, SO_FAR} & set(names):  # the results of a run
             folders.clear()
             continue
         if len(Path(place).relative_to(recording).parts) == DEEPEST:
@@ -100,16 +100,16 @@ def _told(file: Path) -> list[list[Any]]:
 
 
 def finished_metrics(job: Job) -> dict[str, Any] | None:
-    """Of this very job, where it was run before."""
+    """Return the metrics of exactly this job, if it was run before."""
     metrics = read_metrics(job.folder)
     return metrics if metrics is not None and metrics.get("job") == job.fingerprint else None
 
 
 def choice_of_run(metrics: dict[str, Any]) -> Choice:
-    """How the recording of a finished run was opened."""
+    """Return how the recording of a finished run was opened."""
     try:
         values = dict(metrics["choice"])
-        before = values.pop("rate", Choice.rate)  # of a version in which a video did not look at it
+        before = values.pop("rate", Choice.rate)  # from an older version, in which videos ignored it
         is_video = metrics.get("source", {}).get("kind") == Video.kind
         values["rate"] = values.pop("given_rate", Choice.rate if is_video else before)
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
@@ -119,7 +119,7 @@ def choice_of_run(metrics: dict[str, Any]) -> Choice:
 
 
 def _as_opened(choice: Choice) -> dict[str, Any]:
-    """Files are the same from wherever they are looked at."""
+    """Return the choice with absolute paths, so that files are found from every folder."""
     given = {name: getattr(choice, name) for name in ("truth", "camera_info")}
     found = {name: os.path.abspath(file) for name, file in given.items() if os.path.exists(file)}
     values = dataclasses.asdict(replace(choice, **found))
@@ -139,7 +139,7 @@ def settings_of_run(metrics: dict[str, Any]) -> Settings:
 def evaluate(
     job: Job, model: Any, progress: Progress = lambda frames: None, source: Source | None = None
 ) -> dict[str, Any]:
-    """→ the metrics, which are also in the folder with the rest of the report. source: opened already."""
+    """Return the metrics, also written to the folder with the rest of the report. source: already opened."""
     refuse_another(job.folder, job.source)
     if source is None:
         source = open_source(job.source, job.choice)
@@ -167,10 +167,10 @@ def no_poses(job: Job, source: Source, run: Run) -> SourceError:
 
 @contextmanager
 def journal_in(folder: Path, problems: EventLog) -> Iterator[Journal]:
-    """The trajectory on disk as it grows, for as long as the block runs; it stays where that was cut off."""
+    """Keep the growing trajectory on disk while the block runs; the file stays if the block is cut off."""
     new = not folder.exists()
     file = folder / SO_FAR
-    file.unlink(missing_ok=True)  # of a run that was cut off before
+    file.unlink(missing_ok=True)  # from an earlier run that was cut off
     journal = Journal(file, problems)
     try:
         yield journal
@@ -183,7 +183,7 @@ def journal_in(folder: Path, problems: EventLog) -> Iterator[Journal]:
 
 
 def judge(job: Job, trajectory: Path) -> dict[str, Any]:
-    """The same report of a trajectory that was made elsewhere, such as by a robot or another method."""
+    """Write the same report for a trajectory made elsewhere, such as by a robot or another method."""
     refuse_another(job.folder, job.source)
     source = open_source(job.source, job.choice)
     try:
@@ -216,7 +216,7 @@ def _reported(
         truth = source.truth()
         measured = measure(run, truth, job.tolerance, job.threshold)
         matched = None if truth is None else Matched.of(run.trajectory, truth, job.tolerance)
-    except Exception as error:  # a run of hours is not lost for what it is compared with
+    except Exception as error:  # a run of hours must not be lost because of its truth
         text = f"no errors are given, since comparing with the truth failed ({type(error).__name__}: {error})"
         if must_compare:
             raise SourceError(text) from error
@@ -225,7 +225,7 @@ def _reported(
     metrics |= measured
     if truth is not None and matched is not None and len(matched) < FEWEST:
         message = (
-            f"{len(matched)} poses have a true one within {job.tolerance * 1e-6:g} ms: no errors are given. "
+            f"{len(matched)} poses have a true pose within {job.tolerance * 1e-6:g} ms: no errors are given. "
             f"The truth is {_span(truth.stamps)}, the poses {_span(run.trajectory.stamps)}. Are the stamps "
             "of the truth those of the images? --tolerance widens the search"
         )
@@ -237,7 +237,7 @@ def _reported(
     placed = metrics.get("cloud", {}).get("sim3", {})
     if placed and placed["voxel"] > placed["threshold"]:
         message = (
-            f"points of the map are {placed['voxel']:.3g} m apart after Sim(3) and do not tell what is "
+            f"points of the map are {placed['voxel']:.3g} m apart after Sim(3) and cannot show what is "
             f"within {placed['threshold']:g} m: no F-score is given. Lower --map-voxel-size or raise "
             "--cloud-threshold"
         )

@@ -1,4 +1,4 @@
-"""The pinhole camera that predicted points were seen by, for recordings that do not know theirs."""
+"""The pinhole camera that fits the predicted points, for recordings that do not describe theirs."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 from loger_ros.files import appearing_whole
 from loger_ros.types import Camera
 
-MOST_FRAMES = 10_000  # whose focal length is remembered
+MOST_FRAMES = 10_000  # whose focal length is kept
 PIXELS = 16  # in each direction, of one frame
 
 
 class FocalLength:
-    """The median over the frames; the principal point is the middle of the image."""
+    """The median focal length over the frames; the principal point is the middle of the image."""
 
     def __init__(self) -> None:
         self._found: list[float] = []
         self._size = (0, 0)
 
     def add(self, local_points: np.ndarray) -> None:
-        """(H, W, 3) of one frame, by least squares over a grid of its pixels."""
+        """Add the points (H, W, 3) of one frame, fitted by least squares over a grid of its pixels."""
         height, width = local_points.shape[:2]
         self._size = (width, height)
         rows = np.unique(np.linspace(0, height - 1, PIXELS).round().astype(int))
@@ -46,7 +46,7 @@ class FocalLength:
 
 
 def write_camera(file: Path, camera: Camera, known: bool) -> None:
-    """known: by the recording; else fitted to what the network saw."""
+    """known: whether the recording describes the camera; otherwise it was fitted to the network's points."""
     values = {
         "width": camera.width,
         "height": camera.height,
@@ -67,4 +67,4 @@ def read_camera(file: Path) -> Camera:
         matrix = np.array([[values["fx"], 0, values["cx"]], [0, values["fy"], values["cy"]], [0, 0, 1.0]])
         return Camera(int(values["width"]), int(values["height"]), matrix.astype(float))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} describes no camera ({error!r}): run loger eval again") from error
+        raise ValueError(f"{file} does not describe a camera ({error!r}): run loger eval again") from error

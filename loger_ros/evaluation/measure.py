@@ -1,4 +1,4 @@
-"""Every number of one run, as it goes into metrics.json."""
+"""Every number of one run, as written to metrics.json."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from loger_ros.types import Trajectory
 FEWEST = 3  # matched poses below which no alignment is defined
 AUC_LIMITS = (15, 30)  # degrees
 CLOUD_THRESHOLD = 0.1  # metres
-HOLE = 3  # median intervals: a longer step is none from frame to frame
+HOLE = 3  # median intervals; a longer step is not one from frame to frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Matched:
     stamps: np.ndarray  # (N,) ns
     poses: np.ndarray  # (N, 4, 4)
     truth: np.ndarray  # (N, 4, 4)
-    stretches: np.ndarray  # (N,) number of the stretch without holes that each is of
+    stretches: np.ndarray  # (N,) number of the stretch without holes that each belongs to
 
     @classmethod
     def of(cls, made: Trajectory, truth: Trajectory, tolerance: int = TOLERANCE) -> Matched:
@@ -55,7 +55,7 @@ class Matched:
 def measure(
     run: Run, truth: Trajectory | None, tolerance: int = TOLERANCE, threshold: float = CLOUD_THRESHOLD
 ) -> dict:
-    """What can be said; what needs a truth that is not there is left out."""
+    """Return all that can be measured; what needs a missing truth is left out."""
     metrics: dict[str, Any] = {
         "frames": _coverage(run, tolerance),
         "time": _times(run),
@@ -75,7 +75,7 @@ def measure(
 
 
 def stretches_of(stamps: np.ndarray, segments: np.ndarray) -> np.ndarray:
-    """Broken where poses or their truth are missing, and where the made motion is unknown. (N,)"""
+    """Number stretches (N,), split where poses or their truth are missing or the made motion is unknown."""
     intervals = np.diff(stamps)
     holes = np.diff(segments) != 0
     if len(intervals):
@@ -104,7 +104,7 @@ def trajectory_metrics(matched: Matched) -> dict[str, Any]:
 
 
 def causal_error(matched: Matched, delays: np.ndarray) -> dict[str, Any]:
-    """Of the poses as they were first said: metric, and only the first one put on the truth."""
+    """Errors of the poses as first reported: unscaled, with only the first one moved onto the truth."""
     result: dict[str, Any] = {}
     if len(matched):
         made = alignment(matched.poses, matched.truth, "none").poses(matched.poses)
@@ -118,7 +118,7 @@ def causal_error(matched: Matched, delays: np.ndarray) -> dict[str, Any]:
 
 
 def _scene_metrics(run: Run, matched: Matched, threshold: float) -> dict[str, Any]:
-    """Depth and cloud, as they are and after the scale (and place) that suit the trajectory best."""
+    """Depth and cloud, as they are and with the scale (and placement) that fits the trajectory best."""
     result: dict[str, Any] = {}
     placings: dict[str, Similarity] = {
         mode: placing(matched.poses, matched.truth, mode) for mode in ("none", "sim3")
@@ -140,7 +140,7 @@ def _scene_metrics(run: Run, matched: Matched, threshold: float) -> dict[str, An
 
 
 def _common_voxel(run: Run, placed: Similarity, threshold: float) -> float:
-    """Metres. Each cloud has a point per voxel in its own unit: the coarser one says what both can show."""
+    """In metres. Each cloud has a point per voxel in its own unit; the coarser limits what both can show."""
     return max(run.voxel_size, run.voxel_size * placed.scale, threshold / 2)
 
 
@@ -157,7 +157,7 @@ def _coverage(run: Run, tolerance: int) -> dict[str, Any]:
 
 
 def _times(run: Run) -> dict[str, Any]:
-    """Seconds. A frame that completes a chunk takes long, the others little: the mean tells the rate."""
+    """In seconds. A frame that completes a chunk takes long, the others little: the mean gives the rate."""
     steps = np.array(run.timing.steps)
     if not len(steps):
         return {}
@@ -178,7 +178,7 @@ def _scaled(poses: np.ndarray, scale: float) -> np.ndarray:
 
 
 def without_nan(value: Any) -> Any:
-    """JSON knows no NaN: what is not a number is null."""
+    """Replace what is not a finite number by None, since JSON has no NaN."""
     if isinstance(value, dict):
         return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""The most memory a run took."""
+"""The peak memory of a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 class Peak:
-    """MB: of this process since it began, and of the GPU since the block began."""
+    """Peak in MB: of this process since it started, and of the GPU since the block started."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

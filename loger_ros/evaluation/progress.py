@@ -1,4 +1,4 @@
-"""One line on the terminal that tells how far it is and how long it will take."""
+"""One line on the terminal that shows how far the work is and how long the rest will take."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EVERY = 0.5  # s
 
 
 class Line:
-    """Silent where the output is no terminal."""
+    """Shows progress only if the output is a terminal."""
 
     def __init__(self, what: str, total: int = 0) -> None:
         self._what, self._total = what, total
@@ -23,12 +23,12 @@ class Line:
         if self._terminal and now - self._shown >= EVERY:
             self._shown = now
             said = f": {self.text(done, now - self._begun)}"
-            room = max(0, shutil.get_terminal_size().columns - 1 - len(said))  # else its beginning stays
+            room = max(0, shutil.get_terminal_size().columns - 1 - len(said))  # what wraps would stay
             what = self._what if len(self._what) <= room else "…" + self._what[len(self._what) - room + 1 :]
             print(f"\r{what}{said}\033[K", end="", file=sys.stderr, flush=True)
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         if self._terminal:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
         print(text, flush=True)

@@ -1,4 +1,4 @@
-"""The same work on several machines or GPUs, by Ray. Reports go to a folder that all machines see."""
+"""The same work on several machines or GPUs, with Ray. Reports go to a folder that all machines share."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ HINT = "--engine ray needs Ray: pip install 'ray>=2.9'"
 
 
 def with_ray(jobs: Sequence[Job], workers: int, tick: Ticker = lambda frames: None) -> Iterator[Outcome]:
-    """At most ``workers`` at once on the cluster of RAY_ADDRESS, or on this machine where there is none.
+    """Run at most ``workers`` jobs at once on the cluster at RAY_ADDRESS, or on this machine if it is unset.
 
-    How far they are with a recording is not known here: ``tick`` is not called.
+    How far they are with a recording is not known here, so ``tick`` is not called.
     """
     try:
         import ray
@@ -27,7 +27,7 @@ def with_ray(jobs: Sequence[Job], workers: int, tick: Ticker = lambda frames: No
     if mine:
         _join(ray, workers)
     try:
-        run = ray.remote(max_retries=0, max_calls=1)(try_to_evaluate)  # a process each, as without Ray
+        run = ray.remote(max_retries=0, max_calls=1)(try_to_evaluate)  # one process per job, as without Ray
         waiting = list(jobs)
         running: dict[Any, Job] = {}
         while waiting or running:

@@ -13,7 +13,7 @@ MOST_PAIRS = 50_000
 
 
 def rpe(poses: np.ndarray, truth: np.ndarray, stretches: np.ndarray, step: int = 1) -> dict[str, Any]:
-    """Steps within a stretch (N,); those from one to the next are left out and counted."""
+    """Errors of steps within a stretch (N,); steps between two stretches are left out and counted."""
     degrees, distances = step_errors(poses, truth, step)
     whole = stretches[step:] == stretches[:-step]
     return {
@@ -24,10 +24,10 @@ def rpe(poses: np.ndarray, truth: np.ndarray, stretches: np.ndarray, step: int =
 
 
 def pair_errors(poses: np.ndarray, truth: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Of pairs of frames: degrees between true and made rotation, and between the directions of translation.
+    """Return degrees between rotations and between translation directions, true and made, of pairs of frames.
 
-    All pairs where there are at most MOST_PAIRS, else a random choice of so many. As in the papers, the sign
-    of a direction is not asked for; pairs that did not truly move have no direction.
+    All pairs if there are at most MOST_PAIRS, else that many chosen at random. As in the papers, the sign of
+    a direction is ignored. Pairs without true motion have no direction and are left out.
     """
     count = len(poses)
     first, second = (
@@ -42,7 +42,7 @@ def pair_errors(poses: np.ndarray, truth: np.ndarray, seed: int = 0) -> tuple[np
     lengths = np.linalg.norm(true[:, :3, 3], axis=-1) * np.linalg.norm(made[:, :3, 3], axis=-1)
     cosine = np.where(
         lengths > 0, dot / np.maximum(lengths, 1e-300), 0.0
-    )  # no motion made: no direction, 90°
+    )  # made poses without motion have no direction: 90°
     return angle(true, made), np.rad2deg(np.arccos(np.clip(cosine, 0, 1)))
 
 

@@ -1,4 +1,4 @@
-"""A recording through the core, as fast as it goes: no frame dropped, the same numbers every time."""
+"""Run a recording through the core as fast as possible: no frame dropped, the same numbers every time."""
 
 from __future__ import annotations
 
@@ -31,31 +31,31 @@ from loger_ros.stream import Reconstructor
 from loger_ros.stream.lens import bends, check_lens
 from loger_ros.types import Camera, Frame, Trajectory, Update
 
-Progress = Callable[[int], None]  # is told the number of frames taken
+Progress = Callable[[int], None]  # gets the number of frames taken
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that changes the outcome, beside the model and the recording."""
+    """Everything that changes the outcome, besides the model and the recording."""
 
     stream: StreamConfig = field(default_factory=StreamConfig)
     cloud: CloudConfig = field(default_factory=CloudConfig)
     map: MapConfig = field(default_factory=MapConfig)
     fast_weights: bool = True
     sliding_window: bool = True
-    undistort: bool = True  # where the lens distorts and the source knows how
+    undistort: bool = True  # if the lens distorts and the source knows how
     frames: int = 0  # at most; 0: all
-    every: int = 1  # take one frame of every so many
+    every: int = 1  # take every N-th frame
 
     def count_of(self, frames: int) -> int:
-        """How many are taken of a recording of so many."""
+        """Return how many frames are taken from a recording with ``frames`` frames."""
         taken = -(-frames // self.every)
         return min(taken, self.frames) if self.frames else taken
 
 
 @dataclass
 class Timing:
-    """Seconds, of the clock on the wall."""
+    """Wall-clock seconds."""
 
     steps: list[float] = field(default_factory=list)  # one per frame: encode, or a whole chunk
     waits: float = 0.0  # for the reader
@@ -65,7 +65,7 @@ class Timing:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What came of a recording."""
+    """The result of running a recording."""
 
     stamps: tuple[int, ...]  # of the frames that were taken
     trajectory: Trajectory  # final poses
@@ -78,7 +78,7 @@ class Run:
     timing: Timing
     peak: dict[str, float]  # MB
     events: EventLog
-    camera: Camera | None  # of the network images; fitted to the points where the recording does not know it
+    camera: Camera | None  # of the network images; fitted to the points if the recording has none
     camera_is_known: bool
 
 
@@ -91,7 +91,7 @@ def run_source(
     journal: Journal | None = None,
     progress: Progress = lambda frames: None,
 ) -> Run:
-    """tolerance: ns between an image and the true pose that its true depth is placed by."""
+    """tolerance: ns between an image and the true pose by which its true depth is placed."""
     events = quiet_log()
     camera = usable_camera(source, settings, events)
     mounted = source.camera.T_base_camera if source.camera else None
@@ -101,9 +101,9 @@ def run_source(
     pitched = settings.stream.pitch != NO_PITCH
     if pitched and mounted is None and not source.problems.counts["no_mounting"]:
         text = (
-            "nothing says how the camera is mounted (such as /tf_static of a bag, or --camera-xyz and "
-            "--camera-rpy), so images are not turned to the pitch that the network was taught; on a vehicle, "
-            "lengths are off by a factor then"
+            "nothing (such as /tf_static of a bag, or --camera-xyz and --camera-rpy) says how the camera is "
+            "mounted, so images are not rotated to the pitch that the network was trained for; on a vehicle, "
+            "lengths are then wrong by a factor"
         )
         events.add("no_mounting", 0, text)
     stream = Reconstructor.from_config(
@@ -138,19 +138,19 @@ def run_source(
 
 
 def usable_camera(source: Source, settings: Settings, events: EventLog) -> Camera | None:
-    """By which images are straightened and brought to the network's view; None: they stay as they are."""
+    """Return the camera for undistorting images and adapting them to the network's view; None: leave them."""
     camera = source.camera if settings.undistort else None
     if camera is not None and (bends(camera) or settings.stream.field_of_view):
         try:
             check_lens(camera)
         except ValueError as error:
-            events.add("camera_unusable", 0, f"{error}; images are taken as they are")
+            events.add("camera_unusable", 0, f"{error}; images are used as they are")
             return None
     return camera
 
 
 def run_of(trajectory: Trajectory, stamps: tuple[int, ...]) -> Run:
-    """A run that was not ours: poses and nothing else."""
+    """Return a run that was made elsewhere: poses and nothing else."""
     nothing = torch.zeros(0, 3)
     return Run(
         stamps,
@@ -170,20 +170,20 @@ def run_of(trajectory: Trajectory, stamps: tuple[int, ...]) -> Run:
 
 
 def _readable(frames: Iterator[Frame], events: EventLog) -> Iterator[Frame]:
-    """Up to where reading fails; what came before is kept."""
+    """Yield frames up to where reading fails; what came before is kept."""
     try:
         yield from frames
-    except Exception as error:  # a disk that is gone, say
+    except Exception as error:  # such as a disk that is gone
         events.add("reading_failed", 0, f"{type(error).__name__}: {error}; the rest is left out")
 
 
 def _pushed(stream: Reconstructor, frame: Frame, events: EventLog) -> list[Update]:
-    """Whatever happens to one frame, the next one has its chance."""
+    """Push one frame; whatever happens to it, the next one can still be pushed."""
     try:
         return stream.push(frame)
-    except ValueError as error:  # an image the stream refuses; it is as it was before
+    except ValueError as error:  # an image that the stream refuses, which leaves the stream unchanged
         events.add("frame_refused", frame.stamp, f"{error}; the frame is left out")
-    except Exception as error:  # of the network
+    except Exception as error:  # from the network
         events.add("frame_failed", frame.stamp, reason_of(error))
     return []
 
@@ -194,7 +194,7 @@ def chosen(source: Source, settings: Settings) -> Iterator[Frame]:
 
 
 class _Take:
-    """Gathers what the stream says."""
+    """Collects the output of the stream."""
 
     def __init__(
         self,
@@ -205,7 +205,7 @@ class _Take:
         network_camera: Callable[[], Camera | None],
         tolerance: int,
     ) -> None:
-        """network_camera: of the images as the network sees them, once there was one."""
+        """network_camera: returns that of the images as the network sees them, once there was an image."""
         self._source, self._settings, self._tolerance = source, settings, tolerance
         self._network_camera = network_camera
         self._seen: SeenDepth | None = None
@@ -214,7 +214,7 @@ class _Take:
         self._first: dict[int, tuple[np.ndarray, int, float]] = {}
         self._map = Mapper(settings.map, settings.cloud, events, device)
         self._true_voxels: VoxelMap | None = None
-        self._truth: dict[int, np.ndarray] | None = None  # by stamp, looked up once depth asks for it
+        self._truth: dict[int, np.ndarray] | None = None  # by stamp, read once depth needs it
         self._depth = DepthSample()
         self._focal = FocalLength()
         self.timing = Timing()
@@ -256,7 +256,7 @@ class _Take:
             self._true_points(stamp, self._in_range(true, predicted), rays)
 
     def _in_range(self, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-        """Without the depths that the map leaves out; its limits are in its units, which medians tell."""
+        """Remove depths that the map leaves out; its limits are in its own unit, found from the medians."""
         config = self._settings.cloud
         known = np.isfinite(true) & np.isfinite(predicted)
         if not (config.min_range or config.max_range) or not known.any():
@@ -265,7 +265,7 @@ class _Take:
         return np.where((depth > config.min_range) & (depth < (config.max_range or np.inf)), true, np.nan)
 
     def _true_points(self, stamp: int, depth: np.ndarray, rays: np.ndarray) -> None:
-        """The true depth at the network's pixels, into a map like that of the predicted points."""
+        """Insert the true depth at the network's pixels into a map like that of the predicted points."""
         if self._truth is None:
             self._truth = _poses_by_stamp(self._source, self._tolerance)
         pose = self._truth.get(stamp)
@@ -301,7 +301,7 @@ class _Take:
 
 
 def _poses_by_stamp(source: Source, tolerance: int) -> dict[int, np.ndarray]:
-    """True poses at the images, to place true depth by."""
+    """Return the true poses at the images, by which true depth is placed."""
     truth = source.truth()
     if truth is None:
         return {}

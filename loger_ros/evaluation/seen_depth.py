@@ -1,6 +1,7 @@
 """True depth, which belongs to a recording's own images, as the network's camera sees it.
 
-Both cameras look along one axis from one place, so depth keeps its value; only its pixel changes.
+Both cameras are at one place and depth is along the axis of the recording's camera, so it keeps its value;
+only its pixel changes.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from loger_ros.types import Camera
 
 class SeenDepth:
     def __init__(self, source: Camera | None, network: Camera | None) -> None:
-        """source: of the recording's images. network: of the images it was shown; None: they were resized."""
+        """source: camera of the recording's images. network: of those the network saw; None: only resized."""
         self._source, self._network = source, network
         self._turn = turn_between(network, source.T_base_camera if source else None)
         self._sizes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
-        self._pixels = np.zeros((0, 0, 2))  # places in the depth image, x first
+        self._pixels = np.zeros((0, 0, 2))  # positions in the depth image, x first
 
     def at(self, depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """(H, W) metres → (height, width) for ``size``; not a number where it is unknown."""
+        """Resample (H, W) metres to ``size``, (height, width); NaN where unknown."""
         if self._sizes != (depth.shape, size):
             self._pixels = self._places(depth.shape, size)
             self._sizes = (depth.shape, size)
@@ -32,9 +33,9 @@ class SeenDepth:
         return np.where(inside & np.isfinite(seen) & (seen > 0), seen, np.nan)
 
     def rays(self, size: tuple[int, int]) -> np.ndarray | None:
-        """(height, width, 2): x and y of the network's viewing directions (x, y, 1), where they are known.
+        """Return (height, width, 2): x and y of the network's viewing directions (x, y, 1); None if unknown.
 
-        In the axes of the camera, also where the network's images are turned against it.
+        They are in the axes of the camera, even if the network's images are rotated relative to it.
         """
         height, width = size
         camera = self._network
@@ -59,7 +60,7 @@ def _slopes(camera: Camera, size: tuple[int, int], turn: np.ndarray | None) -> n
 
 
 def _seen_by(camera: Camera, rays: np.ndarray) -> np.ndarray:
-    """Where a camera, with its lens, sees directions (..., 2)."""
+    """Return the pixels at which a camera, with its lens, sees directions (..., 2)."""
     flat = np.concatenate([rays.reshape(-1, 2), np.ones((rays.size // 2, 1))], 1)
     still = np.zeros(3)
     lens = np.asarray(camera.distortion, dtype=float)

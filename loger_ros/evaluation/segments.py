@@ -1,4 +1,4 @@
-"""KITTI's errors over pieces of the way: how far off after so many metres. Poses are (N, 4, 4)."""
+"""KITTI's errors over pieces of the path: how far off after a given length. Poses are (N, 4, 4)."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from loger_ros.evaluation.trajectory import angle
 from loger_ros.geometry import inverse
 
 EIGHTS = np.arange(1, 9)  # KITTI's pieces are 100 to 800 m long
-EVERY = 10  # a piece begins at every so many frames
+EVERY = 10  # frames from the start of a piece to that of the next
 
 
 def travelled(truth: np.ndarray) -> np.ndarray:
-    """Metres from the first frame to each. (N,)"""
+    """Return the metres travelled from the first frame to each (N,)."""
     steps = np.linalg.norm(np.diff(truth[:, :3, 3], axis=0), axis=-1)
     return np.concatenate([[0.0], np.cumsum(steps)])
 
 
 def unit_for(path: float) -> float:
-    """100 m as KITTI has it; on ways too short for that 10 m, 1 m or 0.1 m, so that some piece fits."""
+    """Return 100 m as in KITTI; for paths too short for that, 10 m, 1 m or 0.1 m, so that some piece fits."""
     return next((unit for unit in (100.0, 10.0, 1.0) if path > 2 * unit), 0.1)
 
 
 def segment_errors(
     poses: np.ndarray, truth: np.ndarray, stretches: np.ndarray, unit: float | None = None
 ) -> dict[str, Any]:
-    """Mean errors of pieces of 1 to 8 ``unit`` metres: percent of their length, degrees per metre.
+    """Return mean errors of pieces of 1 to 8 times ``unit`` metres: percent of length, degrees per metre.
 
     Pieces that begin in one stretch (N,) and end in another are left out and counted.
     """

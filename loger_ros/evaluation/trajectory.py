@@ -1,4 +1,4 @@
-"""Errors of a trajectory against the truth, both (N, 4, 4) camera → somewhere, frame by frame."""
+"""Errors of a trajectory against the truth, both (N, 4, 4) from camera to a world, frame by frame."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from loger_ros.geometry import exp_rotation, inverse, log_rotation
 
 ALIGNMENTS = ("none", "se3", "sim3")
-STRAIGHT = 0.02  # of a way's length across: below, its positions do not tell how it is turned about itself
+STRAIGHT = 0.02  # width over length of a path; below it, positions do not tell the rotation about the path
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Statistics:
 
 @dataclass(frozen=True, eq=False)
 class Similarity:
-    """What takes points of the map to the truth's world."""
+    """The transform from the map to the truth's world."""
 
     scale: float
     rotation: np.ndarray  # (3, 3)
@@ -52,7 +52,7 @@ class Similarity:
 
 
 def align(points: np.ndarray, truth: np.ndarray, mode: str) -> tuple[float, np.ndarray, np.ndarray]:
-    """Scale, rotation and translation that take points (N, 3) nearest to truth (N, 3), by least squares."""
+    """Return scale, rotation and translation that fit points (N, 3) to truth (N, 3) by least squares."""
     if mode not in ALIGNMENTS:
         raise ValueError(f"alignment must be one of {', '.join(ALIGNMENTS)}, got {mode!r}")
     if mode == "none":
@@ -69,7 +69,7 @@ def align(points: np.ndarray, truth: np.ndarray, mode: str) -> tuple[float, np.n
 
 
 def alignment(poses: np.ndarray, truth: np.ndarray, mode: str) -> Similarity:
-    """Least squares over all positions; "none" only puts the first pose on the true one."""
+    """Least squares over all positions; "none" only moves the first pose onto the true one."""
     if mode == "none":
         first = truth[0] @ inverse(poses[0])
         return Similarity(1.0, first[:3, :3], first[:3, 3])
@@ -77,9 +77,9 @@ def alignment(poses: np.ndarray, truth: np.ndarray, mode: str) -> Similarity:
 
 
 def placing(poses: np.ndarray, truth: np.ndarray, mode: str) -> Similarity:
-    """The alignment to lay clouds and pictures by.
+    """Return the alignment by which clouds and pictures are placed.
 
-    On a nearly straight way its turn about the way is noise: there the cameras tell it.
+    On a nearly straight path its rotation about the path is noise, so the cameras' rotations decide it.
     """
     found = alignment(poses, truth, mode)
     centre = truth[:, :3, 3].mean(0)
@@ -90,13 +90,13 @@ def placing(poses: np.ndarray, truth: np.ndarray, mode: str) -> Similarity:
     way = axes[0]
     turned = (truth[:, :3, :3] @ np.swapaxes(poses[:, :3, :3], -1, -2)).mean(0) @ found.rotation.T
     x, y, z = turned[2, 1] - turned[1, 2], turned[0, 2] - turned[2, 0], turned[1, 0] - turned[0, 1]
-    about = np.arctan2(way @ (x, y, z), np.trace(turned) - way @ turned @ way)  # is nearest to turned
+    about = np.arctan2(way @ (x, y, z), np.trace(turned) - way @ turned @ way)  # nearest to turned
     rotation = exp_rotation(about * way) @ found.rotation
     return Similarity(found.scale, rotation, centre - found.scale * rotation @ poses[:, :3, 3].mean(0))
 
 
 def position_errors(poses: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Distances of poses that are in the truth's world already. (N,)"""
+    """Return the distances (N,) of poses that are in the truth's world already."""
     return np.linalg.norm(poses[:, :3, 3] - truth[:, :3, 3], axis=-1)
 
 
@@ -112,7 +112,7 @@ def path_length(poses: np.ndarray) -> float:
 
 
 def step_errors(poses: np.ndarray, truth: np.ndarray, step: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """From each frame to the one ``step`` later: degrees (N - step,) and distance (N - step,)."""
+    """Errors of motion from each frame to the one ``step`` later: degrees and distance, (N - step,) each."""
     made = inverse(poses[:-step]) @ poses[step:]
     true = inverse(truth[:-step]) @ truth[step:]
     return angle(true, made), np.linalg.norm(made[:, :3, 3] - true[:, :3, 3], axis=-1)
