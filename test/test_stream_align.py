@@ -42,7 +42,7 @@ def test_scale_uses_valid_pixels_only_and_stays_within_limits():
 
 
 def test_a_frame_without_depth_leaves_the_scale_as_it_was():
-    """It is the map's against the chunk's own: 1 would be another one."""
+    """It is the scale of the map relative to the chunk: 1 would be another scale."""
     nothing = torch.full((1, 2, 2, 3), float("nan"))
     frame = PosedFrame(0, np.eye(4), np.eye(6), False, 0)
     shared = Update((frame,), torch.zeros(1, 2, 2, 3), nothing, nothing[..., :1], 0, np.eye(4), 5.0)
@@ -71,7 +71,7 @@ def test_a_hundred_thousand_joins_stay_rigid_and_exact():
         here = placement.poses(last[None])[0]
     assert np.abs(here[:3, :3] @ here[:3, :3].T - np.eye(3)).max() < 1e-6
     assert np.abs(placement.T_map_chunk[:3, :3] @ placement.T_map_chunk[:3, :3].T - np.eye(3)).max() < 1e-12
-    # One hundred turns with float32 inputs of 6e-8: what they lack in precision, and nothing else, adds up.
+    # One hundred turns with float32 inputs, precise to 6e-8: only their lack of precision adds up.
     exact = np.linalg.matrix_power(inverse(first) @ last, steps)
     assert np.abs(exact[:3, :3] - here[:3, :3]).max() < 1e-2
     assert abs(np.linalg.det(here[:3, :3]) - 1) < 1e-6

@@ -18,7 +18,7 @@ RIGID = Faults(scale=0, drift=(0, 0), frame_scale=0, pixel=0.01, outliers=0)
 
 
 def errors_and_covariances(alignment, faults, seeds, **settings):
-    """Late frames only: the first chunks live by the prior."""
+    """Late frames only: the first chunks rely on the prior."""
     for seed in seeds:
         truth, chunks = simulate(seed, faults, **settings)
         chunks[0] = (on_average(chunks[0][0], truth), *chunks[0][1:])  # it decides the frame of the map
@@ -30,7 +30,7 @@ def errors_and_covariances(alignment, faults, seeds, **settings):
 
 
 def on_average(poses, truth):
-    """The poses moved as one, to where truth is."""
+    """The poses, moved as one to where the truth is."""
     rotation = nearest_rotation((truth[: len(poses)] @ inverse(poses))[:, :3, :3].mean(0))
     shift = (truth[: len(poses), :3, 3] - poses[:, :3, 3] @ rotation.T).mean(0)
     return transform(rotation, shift) @ poses
@@ -39,7 +39,7 @@ def on_average(poses, truth):
 @pytest.mark.parametrize("alignment", ["se3", "robust"])
 @pytest.mark.parametrize("pose", [(0.02, 0.004), (0.1, 0.01)])
 def test_errors_are_as_large_as_the_covariance_says(alignment, pose):
-    """For six numbers that follow their covariance the mean of e' C^-1 e is 6."""
+    """For six numbers that follow their covariance, the mean of e' C^-1 e is 6."""
     faults = replace(RIGID, pose=pose)
     squares = [
         error @ np.linalg.solve(covariance, error)
@@ -59,7 +59,7 @@ def test_what_a_join_finds_of_scale_is_as_exact_as_the_covariance_says(alignment
 
 
 def turned(pose):
-    """(6, 6) that turns both halves."""
+    """(6, 6) that rotates both halves."""
     result = np.zeros((6, 6))
     result[:3, :3] = result[3:, 3:] = pose[:3, :3]
     return result
@@ -120,7 +120,7 @@ def test_chunks_that_share_nothing_add_up_all_the_same():
 
 
 def test_a_join_at_one_frame_is_no_evidence_of_its_own():
-    """As after a reset of the fast weights, where chunks are joined by none else."""
+    """As after a reset of the fast weights, when "none" joins chunks, too."""
     nothing = np.zeros((0, 4, 4))
     _, begun = Uncertainty("none").after_chunk(line(4), np.full(4, 0.8), nothing)
     _, after = begun.after_chunk(line(4, 3), np.full(4, 0.8), line(1, 3), by_one=True)
@@ -200,7 +200,7 @@ def test_it_grows_along_the_way_and_with_doubt():
         sizes.append(np.trace(covariances[0][:3, :3]))
         uncertainty = after
     assert sizes == sorted(sizes)
-    # An error of direction at a join moves what comes later sideways, not along the way.
+    # An error of direction at a join moves what comes later sideways, not along the path.
     assert covariances[5][0, 0] > 1.5 * covariances[5][2, 2]
 
 
@@ -234,7 +234,7 @@ def test_without_a_second_opinion_the_prior_speaks(alignment, overlap):
 
 
 def test_what_nobody_saw_is_not_known_better_than_what_was_seen():
-    """A gap, a clock that went back: the next segment goes on from where the camera was, less surely."""
+    """A gap, a clock that went back: the next segment continues from where the camera was, less certain."""
     second = 10**9
     recon = Reconstructor(FakeModel(), chunk_size=3, overlap=1, max_gap=5)
     frames = [Frame(i * second // 10, np.full((4, 6, 3), i, np.uint8)) for i in range(30)]

@@ -1,4 +1,4 @@
-"""A network that fails, a disk that is full: the stream goes on, the trajectory stays, and it is said."""
+"""A network fails, a disk is full: the stream continues, the trajectory stays, and an event reports it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OUT_OF_MEMORY = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 
 
 class Failing(FakeModel):
-    """Fails as told in the calls of ``step`` or ``encode`` with these numbers."""
+    """Fails as specified in the calls of ``step`` or ``encode`` with these numbers."""
 
     def __init__(self, calls, how, method="step"):
         super().__init__()
@@ -80,14 +80,14 @@ def test_not_finite_once_costs_the_memory_and_no_frame(alignment, value):
 
 
 def test_a_memory_that_cannot_begin_is_named_and_costs_no_pose_that_was_there():
-    """Nothing of a chunk waits then, which could be given up."""
+    """No frames of a chunk are waiting then that could be discarded."""
     model = FakeModel()
     recon = Reconstructor(model, chunk_size=5, overlap=0)
     for frame in clip(8):
         recon.push(frame)
     begin = model.initial_memory
     fallen = RuntimeError("the GPU has fallen off the bus")
-    failures = [None, fallen, fallen]  # asked for by the last chunk; to begin anew; once more for that
+    failures = [None, fallen, fallen]  # for the last chunk; to start a new memory; once more for that
 
     def failing():
         if failures and (error := failures.pop(0)):
@@ -102,7 +102,7 @@ def test_a_memory_that_cannot_begin_is_named_and_costs_no_pose_that_was_there():
     assert owed == [frame.stamp for frame in clip(8)[5:]]
     for frame in clip(13)[8:]:
         recon.push(frame)
-    failures.append(RuntimeError("again"))  # now nothing waits
+    failures.append(RuntimeError("again"))  # now nothing is waiting
     with pytest.raises(RuntimeError, match="again"):
         recon.flush()
 
@@ -181,7 +181,7 @@ def test_a_lost_gpu_is_told_in_one_line_with_the_cure():
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), "out of memory (CUDA error: CUBLAS_STAT"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling c"), "out of memory (CUDA"),
         (RuntimeError("CUDA driver error: out of memory"), "out of memory (CUDA driver"),
-        (RuntimeError("NVML_SUCCESS == r INTERNAL ASSERT FAILED at c"), "out of memory (NVML"),  # of a Jetson
+        (RuntimeError("NVML_SUCCESS == r INTERNAL ASSERT FAILED at c"), "out of memory (NVML"),  # on a Jetson
         (RuntimeError("CUDA error: no kernel image is available for execution"), "(see loger doctor)"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling c"), "(see loger doctor)"),
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "the GPU fails"),
@@ -236,7 +236,7 @@ def test_final_poses_that_an_error_kept_back_come_with_the_next_frame():
 
 
 class FullTwice(Journal):
-    """Has room again after the loss that it caused was to be recorded."""
+    """Has room again only after the loss that it caused should have been recorded."""
 
     refusals = 2
 
@@ -264,7 +264,7 @@ def test_what_can_neither_be_recorded_nor_settled_is_counted_and_a_segment_begin
 
 
 def test_a_tail_is_not_lost_where_the_frame_that_ended_it_fails():
-    """The network fails at the first frame after a gap; the tail of the segment before was said by then."""
+    """The network fails at the first frame after a gap; by then, the segment before had its tail."""
     model = Failing({3}, RuntimeError("driver gone"), "encode")
     recon = Reconstructor(model, chunk_size=5, overlap=2, encode_batch=1, max_gap=5)
     frames = clip(3)

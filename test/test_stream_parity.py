@@ -17,7 +17,7 @@ SCALE_MODES = ("median", "median_all", "trimmed_mean", "trimmed_mean_all", "sim3
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """Tensors this small only lose by sharing the work."""
+    """Tensors this small only get slower if threads share the work."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -144,5 +144,5 @@ def test_batching_and_previews_change_nothing(model_a, settings):
     plain = streamed(model_a, images, chunk_size=5, overlap=2, alignment="sim3")
     other = streamed(model_a, images, chunk_size=5, overlap=2, alignment="sim3", **settings)
     assert error(other.camera_poses, plain.camera_poses) < 1e-5
-    assert error(other.local_points, plain.local_points) < 5e-5  # torch 2.4 sums otherwise
+    assert error(other.local_points, plain.local_points) < 5e-5  # torch 2.4 sums differently
     assert torch.allclose(other.confidence, plain.confidence, atol=1e-4)

@@ -45,11 +45,11 @@ def test_resizing_is_bit_equal_to_the_published_preparation(size):
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(before=SIDES, after=SIDES, seed=st.integers(0, 99))
 def test_resizing_on_a_gpu_makes_the_same_pixels(before, after, seed):
-    """Here on the CPU; whatever the device, they are whole numbers."""
+    """Tested on the CPU; on any device, these are whole numbers."""
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, (*before, 3)).astype(np.uint8)
     if seed % 3 == 0:
-        image = (image > 127).astype(np.uint8) * 255  # beyond black and white, where the filter overshoots
+        image = (image > 127).astype(np.uint8) * 255  # the filter overshoots beyond black and white
     size = after[::-1]
     assert np.array_equal(lanczos(image, size, torch.device("cpu")), resize(image, size))
 
@@ -117,7 +117,7 @@ def test_the_first_image_decides_the_size():
 
 
 def test_intrinsics_follow_the_resize():
-    """A point of the picture's plane lands on the same spot of the picture, seen from its corners."""
+    """A point of the image plane lands on the same spot of the image, measured from its corners."""
     camera = Camera(640, 480, MATRIX)
     small = scaled(camera, (574, 434))
     for ray in ([0.1, -0.2, 1], [-0.6, 0.4, 1]):

@@ -23,7 +23,7 @@ def fill(queue, stamps):
 
 
 def sending(queue, stamp):
-    """In a thread of its own → what ``put`` says, once it does, and the thread."""
+    """Start ``put`` in a thread of its own; return what it will return, and the thread."""
     results = []
     sender = threading.Thread(target=lambda: results.append(queue.put(Frame(stamp, IMAGE))))
     sender.start()
@@ -51,7 +51,7 @@ def test_once_it_is_known_the_pace_of_the_network_is_told(monkeypatch):
     monkeypatch.setattr("loger_ros.stream.queue.time.monotonic", lambda: now[0])
     queue = FrameQueue(QueueConfig(capacity=8))
     said = []
-    for step in range(150):  # 2 frames per second come; 5 are taken each 5 s, later on 2
+    for step in range(150):  # 2 frames per second arrive; every 5 s, 5 are taken, later 2
         now[0] = 1000.0 + step
         fill(queue, (2 * step, 2 * step + 1))
         if step % 5 == 4:
@@ -59,8 +59,8 @@ def test_once_it_is_known_the_pace_of_the_network_is_told(monkeypatch):
                 queue.get(0)
         said.append(queue.events.recent[-1].message if queue.events.recent else "")
     assert "Set queue.max_rate, or" in said[20]
-    assert " took about 1 of its images per second of late. Set queue.max_rate below that, or" in said[44]
-    assert " took about 0.4 of its images per second of late." in said[-1]
+    assert " recently took about 1 of its images per second. Set queue.max_rate below that, or" in said[44]
+    assert " recently took about 0.4 of its images per second." in said[-1]
 
 
 def until(condition):
@@ -179,7 +179,7 @@ def test_only_what_has_its_turn_is_read(rule):
                 queue.offer(stamp, reading(stamp))
         else:
             queue.offer(stamp, reading(stamp))
-    assert read == [number * MS for number in (0, 102, 204, 300, 340)]  # the next one has the lost turn
+    assert read == [number * MS for number in (0, 102, 204, 300, 340)]  # the next one gets the lost turn
     assert drain(queue) == [number * MS for number in (0, 102, 204, 340)]
     assert queue.dropped == {next(iter(rule)): 7}
 

@@ -1,4 +1,4 @@
-"""What must hold for every stream, tried on a fake network that is fast enough for many of them."""
+"""What must hold for every stream, tested on a fake network that is fast enough for many of them."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from loger_ros.world.ways.trajectories import Mount
 
 @pytest.mark.parametrize("degrees", [60, 84, 100])
 def test_a_view_is_what_another_camera_sees(degrees):
-    """The same place by two cameras: one brought to the other's angle looks like the other."""
+    """The same place by two cameras: one brought to the other's field of view looks like the other."""
     spec = SequenceSpec("rooms", frames=1, width=224, height=168, hfov=degrees)
     wanted = SequenceSpec("rooms", frames=1, width=56, height=42, hfov=84)
     sequence, other = generate(spec, 3), generate(replace(wanted, width=224, height=168), 3)
@@ -108,7 +108,7 @@ def test_a_camera_on_its_side_or_its_head_is_seen_upright(roll):
 
 
 def test_poses_and_points_are_those_of_the_camera_not_of_the_turned_view():
-    """A stream of turned images gives the same world as one that is given the turned images."""
+    """A stream that turns its images gives the same world as one that is given the turned images."""
     _, camera = robot_camera(16, size=(56, 42))
     view = View(camera, (28, 20), 84, pitch=10)
     rng = np.random.default_rng(2)
@@ -135,7 +135,7 @@ def test_poses_and_points_are_those_of_the_camera_not_of_the_turned_view():
 
 @pytest.mark.parametrize("pitch", [2, 17])
 def test_true_depth_is_found_where_a_turned_view_looks(pitch):
-    """Points that the view sees truly, in the axes of the camera, have the depth that the recording has."""
+    """Points that the view sees correctly have, in the axes of the camera, the depth of the recording."""
     sequence, camera = robot_camera(pitch)
     view = View(camera, (56, 42), 84, pitch=10)
     depth = sequence.render().depth[0].numpy()
@@ -154,7 +154,7 @@ def test_true_depth_is_found_where_a_turned_view_looks(pitch):
 
 
 def test_what_lies_beyond_the_formula_of_a_lens_is_black_and_not_seen_twice():
-    """A usual calibration of a wide lens, whose polynomial turns back at the edge of what it was made for."""
+    """A usual calibration of a wide lens, whose polynomial turns back at the edge of its valid range."""
     source = Camera(
         640, 480, np.array([[320.0, 0, 319.5], [0, 320.0, 239.5], [0, 0, 1]]), (-0.37, 0.2, 0, 0, -0.07)
     )
@@ -179,7 +179,7 @@ def test_what_lies_beyond_the_formula_of_a_lens_is_black_and_not_seen_twice():
 
 @pytest.mark.parametrize("pitch", [-28, -22, 30, 46])
 def test_a_lens_whose_formula_leads_far_out_is_still_seen(pitch):
-    """A depth camera of the TUM sequences: beside the image its polynomial goes to the end of int16."""
+    """A depth camera of the TUM sequences: outside the image, its polynomial goes to the limit of int16."""
     lens = 0.2624, -0.9531, -0.0054, 0.0026, 1.1633
     matrix = np.array([[517.3, 0, 318.6], [0, 516.5, 255.3], [0, 0, 1]])
     source = Camera(640, 480, matrix, lens, T_base_camera=Mount(0.5, pitch).transform())
@@ -191,7 +191,7 @@ def test_a_lens_whose_formula_leads_far_out_is_still_seen(pitch):
 
 @pytest.mark.parametrize("size", [(8, 6), (16, 12), (28, 20), (56, 42)])
 def test_a_view_looks_at_its_part_of_the_image_alone(size):
-    """What is around it may be there or not."""
+    """What surrounds that part does not matter."""
     image = np.random.default_rng(0).integers(0, 256, (168, 224, 3), dtype=np.uint8)
     camera = Camera(224, 168, np.array([[150.0, 0, 111.5], [0, 150.0, 83.5], [0, 0, 1]]))
     wider = Camera(320, 232, np.array([[150.0, 0, 143.5], [0, 150.0, 115.5], [0, 0, 1]]))
@@ -253,7 +253,7 @@ def test_a_chunk_of_two_cameras_stays_in_the_axes_of_its_cameras():
 
 @pytest.mark.parametrize("alignment", ["none", "se3"])
 def test_all_chunks_of_a_segment_stay_in_the_axes_of_its_first_camera(alignment):
-    """Another mounting from the fourth frame on; the network sees the same of both, and says the same."""
+    """Another mounting from the fourth frame on; the network sees the same for both, and says the same."""
     cameras = [robot_camera(pitch, size=(56, 42))[1] for pitch in (16, 4)]
     settings = {"chunk_size": 4, "overlap": 1, "resolution": (28, 20), "alignment": alignment}
     image = np.full((42, 56, 3), 90, np.uint8)

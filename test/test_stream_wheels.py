@@ -1,4 +1,4 @@
-"""Where a vehicle on wheels slides sideways, that is a turn which was not seen."""
+"""If a vehicle on wheels seems to slide sideways, that is a turn that was not seen."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from loger_ros.types import Camera, Frame
 
 
 def mounted(heading: float, pitch: float, place: tuple[float, float, float]) -> np.ndarray:
-    """T_base_camera of a camera that looks so many degrees to the left and down."""
+    """T_base_camera of a camera that looks ``heading`` degrees to the left and ``pitch`` degrees down."""
     side, down = np.radians([heading, pitch])
     view = np.array([np.cos(side) * np.cos(down), np.sin(side) * np.cos(down), -np.sin(down)])
     right = np.array([np.sin(side), -np.cos(side), 0])
@@ -33,7 +33,7 @@ def arcs(ahead: np.ndarray, turn: np.ndarray, slide: np.ndarray) -> np.ndarray:
 
 
 def points_around(mount: np.ndarray, distance: float, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of ``count`` frames, all that far from the camera; sure of all of them."""
+    """Points of ``count`` frames, all at this depth from the camera, with high confidence."""
     v, u = np.indices((12, 16))
     rays = np.stack([(u - 7.5) / 12, (v - 5.5) / 12, np.ones_like(u)], -1)
     points = torch.from_numpy(np.tile(distance * rays, (count, 1, 1, 1))).float()
@@ -68,7 +68,7 @@ def test_the_turning_point_does_not_slide_and_the_rest_of_the_motion_stays(mount
 
 
 def test_slopes_and_shaking_stay() -> None:
-    """Up and down, roll and pitch are not what wheels forbid."""
+    """Wheels do not forbid motion up and down, roll or pitch."""
     tilt = mounted(0, 3, (0, 0, 0.05)) @ inverse(mounted(0, 0, (0, 0, 0)))
     poses = np.stack([np.eye(4), transform(np.eye(3), np.array([0.1, 0, 0])) @ tilt])
     made = without_slides(poses, np.tile(np.eye(4), (2, 1, 1)), np.zeros(2))
@@ -84,14 +84,14 @@ def test_a_step_that_nobody_drives_is_left_as_it_is(turn: float, slide: float) -
 
 @pytest.mark.parametrize("mount", [*MOUNTS, mounted(90, 10, (0, 0.3, 0.5)), mounted(20, -5, (0.2, 0, 0.5))])
 def test_the_turn_moves_the_picture_as_the_slide_does(mount: np.ndarray) -> None:
-    """By moving the camera for real, and least squares over its pictures."""
+    """Compared with moving the camera and least squares over its images."""
     rng = np.random.default_rng(0)
     points = torch.from_numpy(rng.uniform((-2, -1, 1), (2, 1, 6), (1, 10, 12, 3)))
     logits = torch.from_numpy(rng.normal(0, 2, (1, 10, 12, 1)))
     small = 1e-6
 
     def picture(motion: np.ndarray) -> np.ndarray:
-        """Of the points, when the vehicle has moved so. (120, 2)"""
+        """The image (120, 2) of the points after this motion of the vehicle."""
         T_camera_before = inverse(motion @ mount) @ mount
         seen = points.numpy().reshape(-1, 3) @ T_camera_before[:3, :3].T + T_camera_before[:3, 3]
         return seen[:, :2] / seen[:, 2:]

@@ -1,4 +1,4 @@
-"""The causal engine between frames and placed chunks. Knows the model, not ROS."""
+"""The causal engine that turns frames into placed chunks. It knows the model, not ROS."""
 
 from loger_ros.stream.queue import FrameQueue
 from loger_ros.stream.reconstructor import Reconstructor

@@ -1,4 +1,4 @@
-"""Chunk frame → map frame. Each chunk is placed by the frames it shares with the chunk before."""
+"""Places chunks in the map frame. Each chunk is placed by the frames it shares with the chunk before."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Placement:
 
     T_map_chunk: np.ndarray  # (4, 4) float64: R and t
     scale: float = 1.0
-    scales: tuple[float, ...] = ()  # what the shared frames say of it one by one, where it was asked for
+    scales: tuple[float, ...] = ()  # what each shared frame says about it, if it was asked for
 
     def __post_init__(self) -> None:
-        self.T_map_chunk.setflags(write=False)  # it is handed out, and what comes is placed by it
+        self.T_map_chunk.setflags(write=False)  # it is handed out, and later chunks are placed by it
 
     def poses(self, T_chunk_camera: np.ndarray) -> np.ndarray:
-        """(n, 4, 4) camera → chunk become (n, 4, 4) camera → map, not to be written into either."""
+        """Turn (n, 4, 4) camera → chunk into (n, 4, 4) camera → map, which is read-only, too."""
         scaled = T_chunk_camera.copy()
         scaled[:, :3, 3] *= self.scale
         T_map_camera = self.T_map_chunk @ scaled
@@ -39,10 +39,10 @@ HOME = Placement(np.eye(4))
 
 @dataclass(frozen=True)
 class Aligner:
-    """alignment "none" trusts the memory to keep chunks consistent and joins anew only where it was lost.
+    """alignment "none" trusts the memory to keep chunks consistent and joins them only if it was lost.
 
     "se3" and "sim3" join every chunk to the one before by the first frame they share; sim3 also estimates
-    a scale, relative to the first chunk. "robust" is a sim3 that listens to all shared frames.
+    a scale, relative to the first chunk. "robust" is a sim3 that uses all shared frames.
     """
 
     alignment: str = "none"
@@ -64,7 +64,7 @@ class Aligner:
         *,
         memory_lost: bool,
     ) -> Placement:
-        """Where a chunk belongs, given the placement of the last one and the frames it shares with this one.
+        """Return where a chunk belongs, given the placement of the last one and the frames that they share.
 
         T_chunk_camera (n, 4, 4) float64, local_points (n, H, W, 3), confidence (n, H, W, 1): the network's.
         """
@@ -82,8 +82,8 @@ class Aligner:
 
 
 def join(T_map_camera: np.ndarray, T_chunk_camera: np.ndarray, scale: float = 1.0) -> Placement:
-    """The placement that puts one camera of the chunk on its known place in the map."""
-    # Without this the product of many float32 rotations would slowly stop to be one.
+    """Return the placement that puts one camera of the chunk at its known pose in the map."""
+    # Without this, the product of many float32 rotations would slowly stop being a rotation.
     rotation = nearest_rotation(T_map_camera[:3, :3] @ T_chunk_camera[:3, :3].T)
     translation = T_map_camera[:3, 3] - scale * rotation @ T_chunk_camera[:3, 3]
     return Placement(transform(rotation, translation), scale)

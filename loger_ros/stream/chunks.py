@@ -1,4 +1,4 @@
-"""Frames → chunks of ``size`` that share ``overlap`` frames with the chunk before."""
+"""Groups frames into chunks of ``size`` that share ``overlap`` frames with the chunk before."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 @dataclass(frozen=True, eq=False)
 class Chunk(Generic[Item]):
     index: int
-    start: int  # place of the first item in the stream
+    start: int  # index of the first item in the stream
     items: tuple[Item, ...]
 
 
@@ -21,7 +21,7 @@ class Chunker(Generic[Item]):
     def __init__(self, size: int, overlap: int) -> None:
         if not 0 <= overlap < size:
             raise ValueError(
-                f"overlap {overlap} with chunk_size {size} would lose frames: take 0 <= overlap < chunk_size"
+                f"overlap {overlap} with chunk_size {size} would lose frames: use 0 <= overlap < chunk_size"
             )
         self.size = size
         self.overlap = overlap
@@ -29,17 +29,17 @@ class Chunker(Generic[Item]):
 
     @property
     def growing(self) -> Chunk[Item]:
-        """What is there of the next chunk, the shared frames included."""
+        """What has arrived of the next chunk, including the shared frames."""
         return self._growing
 
     @property
     def fresh(self) -> int:
-        """Items that no chunk has had yet."""
+        """The number of items that have not been in any chunk yet."""
         shared = self.overlap if self._growing.index else 0
         return len(self._growing.items) - shared
 
     def push(self, item: Item) -> Chunk[Item] | None:
-        """The chunk that this item completes, if it does."""
+        """Add an item and return the chunk that it completes, if any."""
         growing = self._growing
         full = Chunk(growing.index, growing.start, (*growing.items, item))
         if len(full.items) < self.size:

@@ -1,15 +1,15 @@
-"""Does a frame continue the stream? Stamps that repeat, come late, jump or pause; images of another size."""
+"""Does a frame continue the stream? Stamps may repeat, come late, jump or pause; image sizes may change."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-LATE = 1_000_000_000  # ns: a frame that comes late by less is a straggler, by more the clock was set back
+LATE = 1_000_000_000  # ns: a frame late by at most this is a straggler; if later, the clock was set back
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """drop: the frame is of no use; restart: it begins a new memory; neither: it continues the stream."""
+    """drop: the frame cannot be used; restart: it starts a new memory; neither: it continues the stream."""
 
     drop: bool = False
     restart: bool = False
@@ -25,7 +25,7 @@ class Continuity:
         self._shape: tuple[int, ...] = ()
 
     def accept(self, stamp: int, shape: tuple[int, ...] = ()) -> None:
-        """From now on this frame is the one to be continued. Without a shape none is compared."""
+        """Make this the frame that the next must continue. If no shapes are given, none are compared."""
         self._newest, self._shape = stamp, shape
 
     def judge(self, stamp: int, shape: tuple[int, ...] = ()) -> Verdict:
@@ -33,25 +33,25 @@ class Continuity:
             return Verdict()
         step = stamp - self._newest
         if step == 0:
-            message = f"a second frame is stamped {stamp} and was dropped; check the camera driver"
+            message = f"a second frame with the stamp {stamp} was dropped; check the camera driver"
             return Verdict(drop=True, event="duplicate_stamp", message=message)
         if -LATE <= step < 0:
             message = (
-                f"a frame came {-step * 1e-6:.1f} ms behind a newer one and was dropped; "
+                f"a frame {-step * 1e-6:.1f} ms older than the newest one was dropped; "
                 "check the order in which the images are sent"
             )
             return Verdict(drop=True, event="out_of_order", message=message)
         if step < 0:
             message = (
-                f"stamps jumped back by {-step * 1e-9:.3f} s (a bag that loops, a clock that was set); "
+                f"stamps jumped back by {-step * 1e-9:.3f} s (a looping bag, or a clock that was set back); "
                 "starting a new memory"
             )
             return Verdict(restart=True, event="clock_went_back", message=message)
         if self._max_gap and step > self._max_gap:
             message = (
-                f"no frame for {step * 1e-9:.3f} s by their stamps; starting a new memory. "
-                "If nobody paused it or set its clock, check the camera, and whether queue_full says that "
-                "the network is too slow; raise max_gap if such pauses are normal"
+                f"no frame for {step * 1e-9:.3f} s according to the stamps; starting a new memory. "
+                "If nobody paused the stream or set the clock, check the camera, and whether queue_full says "
+                "that the network is too slow. Raise max_gap if such pauses are normal"
             )
             return Verdict(restart=True, event="long_gap", message=message)
         if shape != self._shape:

@@ -21,24 +21,24 @@ Result = TypeVar("Result")
 
 
 class ChunkLost(Exception):
-    """The network has no answer for these frames, also not with a new memory."""
+    """The network has no answer for these frames, not even with a new memory."""
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """Of one chunk of n frames, in metres as far as ``unit`` tells them, and in the chunk's frame."""
+    """The answer for one chunk of n frames, in the chunk's frame, and in metres if ``unit`` is right."""
 
     T_chunk_camera: np.ndarray  # (n, 4, 4) float64, finite
     local_points: Tensor  # (n, H, W, 3) in each frame's camera
     confidence: Tensor  # (n, H, W, 1) logits
     mean_confidence: np.ndarray  # (n,) float64 in [0, 1]
     memory: Any
-    memory_lost: bool  # the chunk was only understood with a new memory
+    memory_lost: bool  # only a new memory led to usable poses
 
     def of_cameras(self, R_view_camera: Sequence[np.ndarray | None], home: np.ndarray | None) -> Answer:
-        """From views of the cameras, where they are turned, to the cameras themselves.
+        """Return the answer for the cameras themselves instead of their rotated views.
 
-        home: the turn of the segment's first view, in whose axes all of its chunks speak.
+        home: the rotation of the segment's first view, whose axes all of its chunks use.
         """
         if home is None and all(turn is None for turn in R_view_camera):
             return self
@@ -86,7 +86,7 @@ class Inference:
 
     @torch.no_grad()
     def predict(self, features: Sequence[Any], memory: Any, stamp: int, **updates: bool) -> Answer:
-        """One chunk. Raises ChunkLost where neither the memory nor a new one leads to usable poses.
+        """Run one chunk. Raises ChunkLost if neither the memory nor a new one leads to usable poses.
 
         updates: update_memory and update_fast_weights of the model's ``step``.
         """
@@ -103,10 +103,13 @@ class Inference:
                 T_chunk_camera[:, :3, 3] *= self._unit
                 return self._answer(prediction, T_chunk_camera, after, attempt > 0, stamp)
             if attempt == 0:
-                message = "the network answered with numbers that are not finite; trying with a new memory"
+                message = "the answer of the network is not finite; trying again with a new memory"
                 self._events.add("prediction_not_finite", stamp, message)
-            del prediction, after  # two of them may be more than there is room for
-        raise ChunkLost("not finite with a new memory either: check the images, the weights and the dtype")
+            del prediction, after  # there may not be room for two of them
+        raise ChunkLost(
+            "the answer of the network is not finite with a new memory either: "
+            "check the images, the weights and the dtype"
+        )
 
     def _answer(
         self, prediction: Prediction, T_chunk_camera: np.ndarray, memory: Any, memory_lost: bool, stamp: int
@@ -115,7 +118,7 @@ class Inference:
         local_points = prediction.local_points[0]
         if self._unit != 1:
             local_points = local_points * self._unit
-        if not bool(local_points.sum().isfinite()):  # a tenth of the time of looking at each point
+        if not bool(local_points.sum().isfinite()):  # takes a tenth of the time of checking each point
             self._count_missing(local_points, stamp)
         confidence = (
             torch.zeros_like(local_points[..., :1])  # a model without confidence: even odds everywhere
@@ -138,7 +141,7 @@ class Inference:
         return self._model.step(features, memory, **updates, **self._options)
 
     def _despite_full_memory(self, run: Callable[[], Result], stamp: int) -> Result:
-        """Once more after giving back cached memory; whoever else filled it may be done by then."""
+        """Run, and once more with caches freed if memory is full; others may have freed theirs by then."""
         for attempt in range(2):
             try:
                 return run()
@@ -146,10 +149,10 @@ class Inference:
                 if not is_out_of_memory(error):
                     raise
                 reason = reason_of(error)
-            # Outside of the handler: the traceback holds the tensors of the failed run.
+            # Outside the handler: the traceback holds the tensors of the failed run.
             if attempt == 0:
                 message = f"{reason}. Trying again with caches freed"
                 self._events.add("out_of_memory", stamp, message)
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
-        raise ChunkLost(f"also with caches freed {reason}")
+        raise ChunkLost(f"even with caches freed, {reason}")

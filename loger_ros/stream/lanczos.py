@@ -1,6 +1,6 @@
-"""Pillow's Lanczos filter for images of 8 bits, on the device of the network: the same pixels, bit for bit.
+"""Pillow's Lanczos filter for 8-bit images, on the device of the network: the same pixels, bit for bit.
 
-On a CPU Pillow itself is faster: 5 to 30 ms of a core for each image, in which a GPU would wait.
+On a CPU, Pillow itself is faster: 5 to 30 ms of one core for each image, while a GPU would wait.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SUPPORT = 3.0  # pixels to both sides that the filter reaches, of the coarser image
-BITS = 22  # of the weights, behind the point
+SUPPORT = 3.0  # how far the filter reaches to each side, in pixels of the coarser image
+BITS = 22  # of the weights, after the binary point
 SIZES_KEPT = 8
 
 
@@ -38,7 +38,7 @@ def _along(image: Tensor, axis: int, length: int) -> Tensor:
 
 @functools.lru_cache(SIZES_KEPT)
 def _taps(before: int, after: int) -> tuple[Tensor, Tensor]:
-    """→ (taps, after) which pixels a new one is made of, and (taps, after) their weights, int32."""
+    """Return (taps, after) which pixels a new one is made of, and (taps, after) their weights, int32."""
     scale = before / after
     stretch = max(scale, 1.0)
     centre = (np.arange(after) + 0.5) * scale

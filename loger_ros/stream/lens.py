@@ -1,4 +1,4 @@
-"""What intrinsics and lenses say: other image sizes, other directions, how far a formula reaches."""
+"""Intrinsics and lenses: other image sizes, other directions, how far a lens formula is valid."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 
 from loger_ros.types import Camera
 
-WIDEST = 20.0  # tangent of half the angle of the widest lens
+WIDEST = 20.0  # tangent of half the field of view of the widest lens
 PLAIN, FISHEYE = (0, 4, 5, 8, 12, 14), (4,)  # numbers of coefficients
 _MODELS = {"plumb_bob": False, "rational_polynomial": False, "equidistant": True}  # True: fisheye
 
 
 def scaled(camera: Camera, size: tuple[int, int]) -> Camera:
-    """The same camera after its images were resized to (width, height)."""
+    """Return the same camera for its images resized to (width, height)."""
     x, y = size[0] / camera.width, size[1] / camera.height
     # Pixel centres sit at whole numbers, so the image begins at -0.5 and that corner is what stays in place.
     resized = np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])
@@ -22,7 +22,7 @@ def scaled(camera: Camera, size: tuple[int, int]) -> Camera:
 
 
 def turn_between(network: Camera | None, T_base_camera: np.ndarray | None) -> np.ndarray | None:
-    """R_network_camera of cameras at one place; None where they look alike or one's mounting is unknown."""
+    """R_network_camera of cameras at one place; None if they look the same way or a mounting is unknown."""
     if network is None or network.T_base_camera is None or T_base_camera is None:
         return None
     turn = network.T_base_camera[:3, :3].T @ T_base_camera[:3, :3]
@@ -30,7 +30,7 @@ def turn_between(network: Camera | None, T_base_camera: np.ndarray | None) -> np
 
 
 def same_lens(a: Camera | None, b: Camera | None) -> bool:
-    """But for what two calibrations of one lens differ by."""
+    """Whether two cameras have the same lens, up to what two calibrations of it differ by."""
     if a is None or b is None:
         return a is b
     alike = (a.width, a.height, a.model, len(a.distortion)) == (b.width, b.height, b.model, len(b.distortion))
@@ -42,9 +42,9 @@ def same_lens(a: Camera | None, b: Camera | None) -> bool:
 
 
 def rays(camera: Camera, turn: np.ndarray | None = None) -> np.ndarray:
-    """(H, W, 3) where its pixels look; in the axes of a camera that it is turned against, by R_camera_other.
+    """Return the directions (H, W, 3) of its pixels; in another camera's axes if ``turn`` is R_camera_other.
 
-    The depth along its own axis is 1. Without the lens.
+    The depth along its own axis is 1. Distortion is ignored.
     """
     v, u = np.indices((camera.height, camera.width))
     own = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(camera.matrix).T
@@ -52,14 +52,14 @@ def rays(camera: Camera, turn: np.ndarray | None = None) -> np.ndarray:
 
 
 def is_fisheye(camera: Camera) -> bool:
-    """A name that nobody knows does no harm where nothing is distorted."""
+    """Whether the model is a fisheye; an unknown model is an error only if it has distortion."""
     if camera.model not in _MODELS and any(camera.distortion):
         raise ValueError(f"distortion model {camera.model!r} is unknown; known: {', '.join(_MODELS)}")
     return _MODELS.get(camera.model, False)
 
 
 def check_lens(camera: Camera) -> None:
-    """ValueError for a lens that cannot be straightened."""
+    """Raise ValueError for a lens that cannot be undistorted."""
     allowed = FISHEYE if is_fisheye(camera) else PLAIN
     if len(camera.distortion) not in allowed:
         counts = ", ".join(str(count) for count in allowed)
@@ -69,12 +69,12 @@ def check_lens(camera: Camera) -> None:
 
 
 def bends(camera: Camera) -> bool:
-    """Whether its images are not those of a pinhole; a fisheye's never are, whatever its coefficients."""
+    """Whether its images differ from a pinhole's; a fisheye's always do, whatever its coefficients."""
     return bool(camera.distortion) and (any(camera.distortion) or is_fisheye(camera))
 
 
 def reach(camera: Camera) -> float:
-    """Tangent of the angle up to which the lens's formula is one-to-one; beyond, its images would repeat."""
+    """Return the tangent of the angle up to which the formula is one-to-one; beyond, images would repeat."""
     if not any(camera.distortion):
         return WIDEST
     k = np.zeros(8)

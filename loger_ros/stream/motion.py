@@ -1,4 +1,4 @@
-"""Has the picture moved? A camera at rest adds frames without parallax, which cost time and tell nothing."""
+"""Has the image moved? A camera at rest adds frames without parallax, which cost time and add nothing."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class MotionGate:
         if self._small is None or self._small.shape != small.shape:
             return True
         if self._corners is None or len(self._corners) < LEAST_CORNERS:
-            return True  # nothing to see it by
+            return True  # too few corners to see it by
         start = self._corners
         there, found, _ = cv2.calcOpticalFlowPyrLK(self._small, small, start, np.empty_like(start))
         tracked = np.asarray(found)[:, 0] == 1
         if tracked.sum() < LEAST_CORNERS:
-            return True  # the scene is another one
+            return True  # the scene has changed
         shift = np.linalg.norm((there - start)[tracked, 0], axis=-1)
         return bool(np.median(shift) >= self._least)
 

@@ -1,4 +1,4 @@
-"""What a stream asks of a network: the door that another one comes in by."""
+"""What a stream needs from a network: the interface by which to add another one."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from loger_ros.types import Prediction
 
 
 class Network(Protocol):
-    """Such as loger_ros.model.loger.LoGeR. A memory is a value: nothing changes one that was given out."""
+    """For example loger_ros.model.loger.LoGeR. A memory is a value: one that was handed out never changes."""
 
     @property
     def device(self) -> torch.device: ...
 
     @property
     def patch_size(self) -> int:
-        """Pixels that both sides of an image are a multiple of."""
+        """Both sides of an image must be a multiple of this number of pixels."""
 
     def initial_memory(self) -> Any: ...
 
     def reset_fast_weights(self, memory: Any) -> Any:
-        """Without what is far back, but still connected with the chunk before."""
+        """Return a memory without what is far back, but still connected with the chunk before."""
 
     def encode(self, images: Tensor) -> Any:
-        """(B, N, 3, H, W), float in [0, 1] → features of each image by itself.
+        """Return features of each image by itself, from (B, N, 3, H, W), float in [0, 1].
 
         They are indexed by (B, N), and ``cat`` of their type joins several along N.
         """
@@ -45,10 +45,10 @@ class Network(Protocol):
         fast_weights: bool = True,
         sliding_window: bool = True,
     ) -> tuple[Prediction, Any]:
-        """One chunk → what it shows, and the memory after it.
+        """Return what one chunk shows, and the memory after it.
 
-        chunk_size, overlap: as asked of the stream, also for a short last chunk.
-        outputs: those of Prediction's that are wanted; None: all.
-        update_memory: False gives the old memory back.
+        chunk_size, overlap: as set for the stream, also for a short last chunk.
+        outputs: the fields of Prediction that are wanted; None: all.
+        update_memory: False returns the old memory.
         fast_weights, sliding_window: False works without that part of the memory.
         """

@@ -1,4 +1,4 @@
-"""Camera images → network input: straightened, at the network's angle of view, of one size, uint8 RGB."""
+"""Turns camera images into network input: undistorted, the network's field of view, one size, uint8 RGB."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PIXELS = 255_000  # most pixels of a network image under the published rule
 
 
 def target_size(width: int, height: int, patch: int = 14) -> tuple[int, int]:
-    """The published size rule: about PIXELS pixels, whole patches, aspect nearly kept. → (width, height)."""
+    """Return the published size (width, height): about PIXELS pixels, whole patches, aspect nearly kept."""
     scale = math.sqrt(PIXELS / (width * height))
     wide, high = width * scale, height * scale
     columns, rows = round(wide / patch), round(high / patch)
@@ -47,7 +47,7 @@ def resize(
 
     "lanczos" is Pillow's filter, bit-equal to the published preparation, on the CPU and on a GPU. "bicubic"
     is torch's antialiased 8-bit filter on the CPU: its pixels differ by up to 4 of 255 (0.2 to 0.7 on
-    average), in about a seventh of the time for 1920x1080 on one core.
+    average), and it takes about a seventh of the time for 1920x1080 on one core.
     """
     width, height = size
     if image.shape[:2] == (height, width):
@@ -66,13 +66,13 @@ def _by_lanczos(image: np.ndarray, size: tuple[int, int], device: torch.device) 
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-    # In two steps: asked for both at once, Pillow from version 13 on takes them in an order of its own.
+    # In two steps: if asked for both at once, Pillow from version 13 on chooses their order itself.
     wide = Image.fromarray(image).resize((size[0], image.shape[0]), FILTERS.LANCZOS)
     return np.asarray(wide.resize(size, FILTERS.LANCZOS))
 
 
 class Undistorter:
-    """Straightens images of one camera; ``camera`` is the ideal camera that would have taken the result."""
+    """Undistorts images of one camera; ``camera`` is the ideal camera that would have taken the result."""
 
     def __init__(self, camera: Camera) -> None:
         check_lens(camera)
@@ -110,12 +110,12 @@ class Preparation:
         pitch: float = NO_PITCH,
         device: torch.device = CPU,
     ) -> None:
-        """device: of the network, which may help to resize.
+        """device: the network's, which may help with resizing.
 
         resolution: None (images have network size already), "auto" (the size rule) or (width, height).
 
         field_of_view: degrees across that the network expects; 0, or an unknown camera: images are resized.
-        pitch: degrees downwards that it expects of a camera on a vehicle.
+        pitch: degrees downwards that it expects a camera on a vehicle to look.
         """
         if isinstance(resolution, str) and resolution != "auto":
             raise ValueError(f'resolution {resolution!r} is unknown: give None, "auto" or (width, height)')
@@ -129,7 +129,7 @@ class Preparation:
         self._field_of_view = field_of_view if camera else 0.0
         self._pitch = pitch
         self._view: View | None = None  # made at the first image
-        # R_view_camera, by which the prepared images are turned against the camera; None: not at all
+        # R_view_camera, the rotation of the prepared images against the camera; None: no rotation
         self.turn: np.ndarray | None = None
         if camera is not None and camera.T_base_camera is not None and field_of_view:
             turn = turn_to(camera, pitch)
@@ -149,7 +149,7 @@ class Preparation:
             self._resolution = (width, height)
 
     def size_for(self, image: np.ndarray, begun: tuple[int, int] | None = None) -> tuple[int, int]:
-        """Network size (width, height) of an image in a stream that began with size ``begun``."""
+        """Return the network size (width, height) of an image in a stream that began with size ``begun``."""
         height, width = image.shape[:2]
         if isinstance(self._resolution, tuple):
             return self._resolution
@@ -159,7 +159,7 @@ class Preparation:
         return width, height
 
     def camera_at(self, size: tuple[int, int]) -> Camera | None:
-        """The camera of the prepared images, where the camera of the original ones is known."""
+        """Return the camera of the prepared images, if the camera of the original ones is known."""
         if self._source and self._field_of_view:
             return self._view_at(self._source, size).camera
         source = self._undistort.camera if self._undistort else self._source
@@ -176,7 +176,7 @@ class Preparation:
         if known and (self._undistort or self._field_of_view):
             if image.shape[:2] != (known.height, known.width):
                 raise ValueError(
-                    f"the image has {image.shape[1]}x{image.shape[0]} pixels, its camera info says "
+                    f"the image has {image.shape[1]}x{image.shape[0]} pixels, but its camera info says "
                     f"{known.width}x{known.height}: send the camera info of this image mode"
                 )
             if self._field_of_view:
@@ -191,7 +191,7 @@ def check_image(image: np.ndarray) -> None:
         what = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise ValueError(f"an image must be a uint8 RGB array (H, W, 3); this one is {what}")
     if 0 in image.shape:
-        raise ValueError(f"an image without pixels: {image.shape}")
+        raise ValueError(f"an image has no pixels: its shape is {image.shape}")
 
 
 def _require_patches(width: int, height: int, patch: int) -> None:

@@ -1,4 +1,4 @@
-"""Between the camera's thread and the network's: bounded, ordered, and never silent about what it drops."""
+"""The queue between the camera's thread and the network's: bounded, ordered, never silent about drops."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from loger_ros.stream.motion import MotionGate
 from loger_ros.stream.prepare import check_image
 from loger_ros.types import Frame
 
-PACE_SPAN = 60.0  # s over which is counted how many frames are taken per second
-PACE_KNOWN = 20.0  # s that this takes at least: a network takes some at once, and then none for a while
+PACE_SPAN = 60.0  # s over which the frames taken per second are counted
+PACE_KNOWN = 20.0  # s needed at least, since a network takes some frames at once, and then none for a while
 
 
 class FrameQueue:
-    """One or many threads ``put``, one or many ``get``. Gaps and jumps pass: whoever gets judges those."""
+    """One or more threads ``put``, one or more ``get``. Gaps and jumps pass: the getter judges those."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class FrameQueue:
         events: EventLog | None = None,
         dropped: Counter[str] | None = None,
     ) -> None:
-        """dropped: counts, by cause, each frame that is not taken or has to go."""
+        """dropped: counts, by cause, each frame that is refused or dropped later."""
         self._config = config or QueueConfig()
         self.events = events or EventLog()
         self.dropped = Counter() if dropped is None else dropped
@@ -36,22 +36,23 @@ class FrameQueue:
         self._admission = threading.Lock()  # gates see one frame at a time, in order of arrival
         self._order = Continuity(max_gap=0)
         self._motion = MotionGate(self._config.min_motion) if self._config.min_motion else None
-        self._passed_by: int | None = None  # frames since the one whose turn was the last; None: none had
+        self._passed_by: int | None = None  # frames since the last one that had its turn; None: none had
         self._due: int | None = None  # ns: max_rate lets no earlier frame pass
         self._taken: deque[float] = deque(maxlen=1024)  # monotonic times
         self._closed = False
-        self.era = 0  # begins anew with each ``clear``
+        self.era = 0  # each ``clear`` starts a new one
 
     def put(self, frame: Frame, era: int | None = None) -> bool:
-        """Was the frame taken? Policy keep_all waits for room here, or until it is closed or cleared.
+        """Add a frame and return whether it was taken.
 
-        era: what that was when the frame came, where somebody has worked on it since.
+        With policy keep_all, this waits for room, or until the queue is closed or cleared.
+        era: its value when the frame arrived, if somebody has worked on the frame since.
         """
         check_image(frame.image)
         return self.offer(frame.stamp, lambda: frame, era)
 
     def offer(self, stamp: int, read: Callable[[], Frame], era: int | None = None) -> bool:
-        """``put``, of a frame that is only read when its stamp says that its turn has come."""
+        """Like ``put``, but the frame is only read if its stamp says that its turn has come."""
         era = self.era if era is None else era
         with self._admission:
             cause = self._why_not(stamp, read, era)
@@ -60,11 +61,11 @@ class FrameQueue:
             return not cause
 
     def settings_changed(self, config: QueueConfig) -> None:
-        """Of ``every_nth`` and ``max_rate``. Without a lock: ``put`` may wait for long in one."""
+        """Use new ``every_nth`` and ``max_rate``. Takes no lock, since ``put`` may hold one for long."""
         self._config, self._due = config, None
 
     def get(self, timeout: float | None = None) -> Frame | None:
-        """The oldest frame; None after ``timeout`` seconds, or once the queue is closed and empty."""
+        """Return the oldest frame; None after ``timeout`` seconds, or once the queue is closed and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._frames or self._closed, timeout)
             if not self._frames:
@@ -75,7 +76,7 @@ class FrameQueue:
             return frame
 
     def close(self) -> None:
-        """Takes no more frames and wakes all who wait; what is there can still be got."""
+        """Take no more frames and wake all waiting threads; frames in the queue can still be taken out."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -85,7 +86,7 @@ class FrameQueue:
         return len(self._frames) >= self._config.capacity
 
     def clear(self) -> int:
-        """→ how many frames are given up."""
+        """Discard all frames and return their number."""
         with self._changed:
             count = len(self._frames)
             self._frames.clear()
@@ -97,20 +98,20 @@ class FrameQueue:
         return len(self._frames)
 
     def _why_not(self, stamp: int, read: Callable[[], Frame], era: int) -> str:
-        """The cause for which the frame is dropped; else it is in the queue now."""
+        """Return why the frame is dropped; if empty, it is in the queue now."""
         if self._config.policy == "keep_all":
             self._wait_for_room(era)
         if self._closed:
             return "queue_closed"
         if cause := self._out_of_turn(stamp):
             return cause
-        frame = read()  # where that fails the turn is that of the next one
+        frame = read()  # if this fails, the next frame has the turn
         self._had_its_turn(stamp)
         if self._motion is not None and not self._motion.passes(frame):
             return "min_motion"
         with self._changed:
             if self.era != era:
-                text = "a frame on its way into the queue was given up with those in it"
+                text = "a frame on its way into the queue was discarded with those in it"
                 self.events.add("queue_cleared", frame.stamp, text)
                 return "queue_cleared"
             if self._closed:
@@ -125,7 +126,7 @@ class FrameQueue:
             )
 
     def _out_of_turn(self, stamp: int) -> str:
-        """The cause for which a frame of that stamp is dropped, whatever it shows."""
+        """Return why a frame with this stamp is dropped, whatever it shows; empty if it is not."""
         verdict = self._order.judge(stamp)
         if verdict.drop:
             self.events.add(verdict.event, stamp, verdict.message)
@@ -154,11 +155,11 @@ class FrameQueue:
         if len(self._frames) >= self._config.capacity:
             oldest = self._frames.popleft()
             pace = self._pace()
-            known = "" if pace is None else f" and took about {pace:.2g} of its images per second of late"
+            known = "" if pace is None else f" and recently took about {pace:.2g} of its images per second"
             message = (
-                f"{self._config.capacity} frames wait already, the oldest was dropped: the network is "
+                f"{self._config.capacity} frames were waiting, so the oldest was dropped: the network is "
                 f"slower than the camera{known}. Set queue.max_rate{'' if pace is None else ' below that'}, "
-                "or with a published network a smaller stream.resolution"
+                "or, with a published network, a smaller stream.resolution"
             )
             self.events.add("queue_full", oldest.stamp, message)
             self.dropped["queue_full"] += 1
@@ -166,7 +167,7 @@ class FrameQueue:
         self._changed.notify_all()
 
     def _pace(self) -> float | None:
-        """Frames taken per second of late; None: not known yet."""
+        """Return how many frames per second were recently taken; None: not known yet."""
         now = time.monotonic()
         while self._taken and now - self._taken[0] > PACE_SPAN:
             self._taken.popleft()

@@ -1,7 +1,7 @@
 """Frames in, poses and points out, one chunk at a time.
 
-Knows nothing of threads, topics or clocks: whoever calls ``push`` decides when. At any time it holds the
-frames of one growing chunk, the memory, and the predictions of the frames shared with the next chunk;
+It knows nothing about threads, topics or clocks: the caller of ``push`` decides when. At any time it holds
+the frames of one growing chunk, the memory, and the predictions of the frames shared with the next chunk;
 nothing grows with the stream unless ``keep_results`` asks for it.
 """
 
@@ -70,8 +70,8 @@ class Reconstructor:
         """The settings are those of StreamConfig, which describes them.
 
         resolution: (width, height), None (images have network size), or what StreamConfig takes.
-        fast_weights, sliding_window: False switches that memory off. camera: straightens the images, brings
-        them to the view of the network and tells where it sits; poses and points stay those of this camera.
+        fast_weights, sliding_window: False switches that memory off. camera: used to undistort the images and
+        bring them to the view of the network, and for its mounting; poses and points are of this camera.
         record: receives every final pose once.
         """
         self._config = StreamConfig(
@@ -96,9 +96,9 @@ class Reconstructor:
         self._model = model
         if field_of_view and camera is None:
             message = (
-                "the intrinsics of the camera are not known, so its images are taken to be "
-                f"{field_of_view:g} degrees wide: turns and lengths come out wrong for any other lens; give "
-                "its camera_info (of a recording: --camera-info FILE)"
+                "the intrinsics of the camera are not known, so its images are assumed to be "
+                f"{field_of_view:g} degrees wide. Rotations and lengths are wrong for any other lens: "
+                "provide its camera_info (for a recording: --camera-info FILE)"
             )
             self.events.add("camera_unknown", 0, message)
         self._preparation = partial(
@@ -113,7 +113,7 @@ class Reconstructor:
         self._inference = Inference(
             model, self._config, self.events, fast_weights=fast_weights, sliding_window=sliding_window
         )
-        # What a chunk says without slides is no longer where its memory believes to be.
+        # Without slides, a chunk no longer ends where its memory believes it to be.
         self._alignment = "se3" if motion == "wheels" and alignment == "none" else alignment
         self._aligner = Aligner(self._alignment, scale_mode)
         self._record = record
@@ -129,9 +129,9 @@ class Reconstructor:
     # ---- what callers use -------------------------------------------------------------------------
 
     def push(self, frame: Frame) -> list[Update]:
-        """What this frame completed: nothing, a chunk, or the end of one segment.
+        """Return what this frame completed: nothing, a chunk, or the end of one segment.
 
-        Raises ValueError for an image that cannot be used, and is then as it was before.
+        Raises ValueError for an image that cannot be used; the state is then as it was before.
         """
         check_image(frame.image)
         verdict = self._state.continuity.judge(frame.stamp, frame.image.shape)
@@ -145,7 +145,7 @@ class Reconstructor:
         if verdict.restart:
             self.events.add(verdict.event, frame.stamp, verdict.message)
             ended = self._end_segment()
-            self._state.owed = (*self._state.owed, *ended)  # also where the network fails below
+            self._state.owed = (*self._state.owed, *ended)  # kept even if the network fails below
         state = self._state
         state.continuity.accept(frame.stamp, frame.image.shape)
         state.size, state.shape = size, frame.image.shape
@@ -154,17 +154,17 @@ class Reconstructor:
         return self._with_owed(self._advance())
 
     def use_camera(self, camera: Camera | None) -> None:
-        """Images from now on are of this camera; where their size changes too, another segment begins."""
+        """Treat images from now on as this camera's; if their size changes too, a new segment starts."""
         self._state.prepare = self._preparation(camera=camera)
 
     def flush(self) -> list[Update]:
-        """Ends the stream: the short tail, and all poses final. What is pushed later is another segment."""
+        """End the stream and return the short tail; all poses are final. Later frames start a new segment."""
         updates = self._end_segment()
         self._state.continuity = Continuity(self._config.max_gap)
         return self._with_owed(updates)
 
     def reset(self) -> None:
-        """Forgets memory, map and results, and gives up the unfinished chunk. Recorded poses stay."""
+        """Forget memory, map and results, and discard the unfinished chunk. Recorded poses stay."""
         self._settle_shared()
         before = self._state
         self._state = self._fresh_state(before.prepare)
@@ -174,16 +174,16 @@ class Reconstructor:
         return Snapshot(self._state.copied(), self._record.mark() if self._record else None)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Goes on from there, bit for bit; poses recorded since are taken back."""
+        """Continue from there, bit for bit; poses recorded since are removed from the record."""
         self._state = snapshot.state.copied()
         if self._record and snapshot.record_mark is not None:
             self._record.rewind(snapshot.record_mark)
 
     def result(self) -> Result:
-        """All frames of all complete chunks; the last ones are provisional until ``flush``."""
+        """Return all frames of all complete chunks; the last ones are provisional until ``flush``."""
         if not self._keep_results:
             raise RuntimeError(
-                "nothing was kept: make the Reconstructor with keep_results=True, or use the updates"
+                "no results were kept: create the Reconstructor with keep_results=True, or use the updates"
             )
         state = self._state
         shared = () if state.shared is None else (Part.of(state.shared),)
@@ -191,23 +191,23 @@ class Reconstructor:
 
     @property
     def camera(self) -> Camera | None:
-        """The camera of the network images, once there was an image, where ``camera`` was given."""
+        """The camera of the network images, after the first image, if ``camera`` was given."""
         return self._state.prepare.camera_at(self._state.size) if self._state.size else None
 
     @property
     def lost(self) -> int:
-        """Frames that got no pose, for a chunk that failed."""
+        """The number of frames that got no pose because a chunk failed."""
         return self._state.lost
 
     @property
     def unsettled(self) -> int:
-        """Frames that no complete chunk has seen."""
+        """The number of frames that are in no complete chunk yet."""
         return self._state.chunker.fresh + len(self._state.waiting)
 
-    # ---- the way of a frame -----------------------------------------------------------------------
+    # ---- the path of a frame ----------------------------------------------------------------------
 
     def _advance(self) -> list[Update]:
-        """Encodes, previews and completes what is due now."""
+        """Encode, preview and complete what is due now."""
         config, state = self._config, self._state
         fresh = state.chunker.fresh + len(state.waiting)
         complete = len(state.chunker.growing.items) + len(state.waiting) == config.chunk_size
@@ -223,7 +223,7 @@ class Reconstructor:
         return updates
 
     def _encode_waiting(self) -> Chunk[Prepared] | None:
-        """→ the chunk that the waiting frames complete, if they do."""
+        """Encode the waiting frames and return the chunk that they complete, if any."""
         state = self._state
         waiting = state.waiting
         encoded = self._inference.encode([item.image for item in waiting], waiting[-1].stamp)
@@ -253,14 +253,14 @@ class Reconstructor:
         return update
 
     def _preview(self) -> list[Update]:
-        """The growing chunk as it looks so far: all provisional, nothing remembered."""
+        """Return the growing chunk as it looks so far: all poses provisional, nothing remembered."""
         chunk = self._state.chunker.growing
         try:
             answer = self._ask(chunk, update_memory=False)
         except ChunkLost as lost:
             self.events.add("preview_failed", chunk.items[-1].stamp, str(lost))
             return []
-        if self._adrift(chunk, answer):  # the whole chunk may understand the memory after all
+        if self._adrift(chunk, answer):  # the memory may be usable for the whole chunk after all
             return []
         return [self._placed(chunk, answer, final=0)[0]]
 
@@ -282,7 +282,7 @@ class Reconstructor:
         return every > 0 and index > 0 and index % every == 0
 
     def _placed(self, chunk: Chunk[Prepared], answer: Answer, final: int) -> tuple[Update, Uncertainty]:
-        """The chunk in the map, its first ``final`` poses for good."""
+        """Place the chunk in the map; its first ``final`` poses are final."""
         state, adrift = self._state, self._adrift(chunk, answer)
         begins = chunk.index == 0 or adrift
         placement = self._place(chunk, answer, begins)
@@ -318,16 +318,16 @@ class Reconstructor:
         return update, uncertainty.walked(T_map_camera)
 
     def _adrift(self, chunk: Chunk[Prepared], answer: Answer) -> bool:
-        """A memory is lost and no frame is shared: nothing tells where the chunk is."""
+        """Whether the memory is lost and no frame is shared, so that nothing tells where the chunk is."""
         return answer.memory_lost and self._state.shared is None and chunk.index > 0
 
     def _forgets(self, chunk: Chunk[Prepared], answer: Answer) -> bool:
-        """Does the network not know what was before it?"""
+        """Whether the network does not know what came before the chunk."""
         return answer.memory_lost or self._begins_reset_block(chunk.index)
 
     def _place(self, chunk: Chunk[Prepared], answer: Answer, begins: bool) -> Placement:
         state = self._state
-        if begins:  # a new segment goes on where the camera was last seen
+        if begins:  # a new segment continues where the camera was last known to be
             if state.last is None:
                 return HOME
             return join(state.last.T_map_camera, answer.T_chunk_camera[0])
@@ -343,12 +343,12 @@ class Reconstructor:
     # ---- ends and losses --------------------------------------------------------------------------
 
     def _with_owed(self, updates: list[Update]) -> list[Update]:
-        """After those that an error kept back."""
+        """Return the updates after those that an error held back."""
         owed, self._state.owed = self._state.owed, ()
         return [*owed, *updates]
 
     def _end_segment(self) -> list[Update]:
-        """The short tail or the frames that no chunk will say again; then a new memory."""
+        """Return the short tail, or the frames that no chunk will estimate again; then start a new memory."""
         with self._chunk_at_risk() as updates:
             if self._state.waiting:
                 self._encode_waiting()
@@ -369,7 +369,7 @@ class Reconstructor:
 
     @contextmanager
     def _chunk_at_risk(self) -> Iterator[list[Update]]:
-        """Where the network fails, the frames of the growing chunk are lost and nothing else is."""
+        """If the network fails, the frames of the growing chunk are lost, but nothing else."""
         updates: list[Update] = []
         growing, waiting = self._state.chunker.growing.items, self._state.waiting
         try:
@@ -377,13 +377,13 @@ class Reconstructor:
         except Exception as error:
             try:
                 settled = self._settle_shared()
-            except Exception:  # for the same reason, which is told below
+            except Exception:  # for the same reason, which is reported below
                 settled = []
             given_up = (*growing, *waiting)
             lost = len(given_up) - sum(len(update.frames) for update in (*updates, *settled))
             self._state.lost += lost
             reason = str(error) if isinstance(error, ChunkLost) else reason_of(error)
-            message = f"{lost} frames have no pose, a new memory begins: {reason}"
+            message = f"{lost} frames have no pose, and a new memory is started: {reason}"
             last = given_up[-1] if given_up else self._state.last
             self.events.add("chunk_lost", last.stamp if last else 0, message)
             owed, self._state.owed = self._state.owed, (*self._state.owed, *updates, *settled)
@@ -394,7 +394,7 @@ class Reconstructor:
             updates += settled
 
     def _settle_shared(self) -> list[Update]:
-        """No chunk will say the shared frames again: they are final as they are."""
+        """Make the shared frames final as they are, since no chunk will estimate them again."""
         shared = self._state.shared
         if shared is None:
             return []
@@ -404,7 +404,7 @@ class Reconstructor:
         return [settled]
 
     def _settle(self, update: Update, final: int) -> None:
-        """The first ``final`` frames."""
+        """Record and keep the first ``final`` frames."""
         state, frames = self._state, update.frames[:final]
         if not frames:
             return

@@ -31,7 +31,7 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What is kept of one update: on the CPU, in memory of its own."""
+    """What is kept of one update, on the CPU and in memory of its own."""
 
     frames: tuple[PosedFrame, ...]
     local_points: Tensor  # (n, H, W, 3)

@@ -1,8 +1,8 @@
-"""Joining a chunk by all frames it shares with the map, weighted by confidence, against outliers.
+"""Joins a chunk by all frames it shares with the map, weighted by confidence and robust against outliers.
 
-The published joins believe one frame. Here rotation and translation are the weighted medians (geometric,
-by reweighting) of what each shared frame says, and the scale is the weighted median of all depth ratios.
-docs/alignment.md has what this gains on simulated chunks.
+The published joins trust one frame. Here, rotation and translation are the weighted medians (geometric,
+by reweighting) of what each shared frame gives, and the scale is the weighted median of all depth ratios.
+docs/alignment.md shows what this gains on simulated chunks.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from loger_ros.geometry import log_rotation, nearest_rotation, transform
 from loger_ros.stream.scale import EPSILON, within_limits
 from loger_ros.types import Update
 
-ROUNDS = 10  # of reweighting; changes below 1 % after five
+ROUNDS = 10  # of reweighting; changes are below 1 % after five
 CORE = 0.1  # of the median distance: frames closer than this are not trusted even more
 
 
 def robust_join(
     shared: Update, T_chunk_camera: np.ndarray, local_points: Tensor, confidence: Tensor, last_scale: float
 ) -> tuple[np.ndarray, float]:
-    """→ rotation and translation (4, 4), and scale, of chunk to map. Arguments as the network gave them.
+    """Return rotation and translation (4, 4), and scale, of chunk to map. Arguments as the network gave them.
 
-    last_scale: of the chunk before, which stays where no pixel tells another.
+    last_scale: of the chunk before, which stays if no pixel gives another.
     """
     count = min(len(shared.frames), len(T_chunk_camera))
     here = np.array([frame.T_map_camera for frame in shared.frames[:count]])
@@ -39,10 +39,10 @@ def robust_join(
 
 
 def weighted_scale(depth_map: Tensor, depth_chunk: Tensor, weights: Tensor) -> float | None:
-    """Weighted median of the ratios of positive depths, all (frames, H, W); None where nothing tells it."""
+    """Weighted median of the ratios of positive depths, all (frames, H, W); None if nothing gives it."""
     valid = depth_map.isfinite() & depth_chunk.isfinite() & (depth_map > EPSILON) & (depth_chunk > EPSILON)
     ratios, order = (depth_map / depth_chunk)[valid].sort()
-    # Double precision: a float32 sum over a million pixels would stop to grow.
+    # Double precision: a float32 sum over a million pixels would stop growing.
     total = weights[valid][order].double().cumsum(0)
     if not len(ratios) or not float(total[-1]) > 0:
         return None

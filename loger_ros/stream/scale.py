@@ -12,7 +12,7 @@ LIMITS = (1e-3, 1e3)
 
 
 def scale_between(depth_map: Tensor, depth_chunk: Tensor, mode: str, unknown: float = 1.0) -> float:
-    """Map units per unit of the chunk, from depths (frames, H, W); ``unknown`` where no pixel tells them."""
+    """Map units per unit of the chunk, from depths (frames, H, W); ``unknown`` if no pixel gives them."""
     frames = min(len(depth_map), len(depth_chunk)) if mode.endswith("_all") else 1
     known, new = depth_map[:frames], depth_chunk[:frames]
     valid = known.isfinite() & new.isfinite() & (new.abs() > EPSILON)
@@ -37,7 +37,7 @@ def scales_of_frames(depth_map: Tensor, depth_chunk: Tensor) -> tuple[float, ...
 
 
 def trimmed_mean(values: Tensor) -> Tensor:
-    """Of a vector without its lowest and highest quarter."""
+    """Return the mean of a vector without its lowest and highest quarter."""
     cut = len(values) // 4
     return values.sort().values[cut : len(values) - cut].mean()
 

@@ -1,4 +1,4 @@
-"""All that changes while a stream runs, in one place, so that a snapshot is a copy of it."""
+"""Everything that changes while a stream runs, in one place, so that a snapshot is a copy of it."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from loger_ros.types import PosedFrame, Update
 class Prepared:
     stamp: int  # nanoseconds
     image: Tensor  # (H, W, 3) uint8 on the CPU
-    turn: np.ndarray | None = None  # (3, 3) R_view_camera, where the image was turned
-    T_base_view: np.ndarray | None = None  # (4, 4) where the camera of the image sits, on a known vehicle
+    turn: np.ndarray | None = None  # (3, 3) R_view_camera, if the image was rotated
+    T_base_view: np.ndarray | None = None  # (4, 4) where the camera of the image sits on a vehicle, if known
     features: Any = None  # of this one frame, on the model's device
 
 
 @dataclass
 class State:
-    """Members are replaced or copied, never written into."""
+    """Members are replaced or copied, never modified in place."""
 
-    prepare: Preparation  # as the camera of the newest image wants it
+    prepare: Preparation  # for the camera of the newest image
     chunker: Chunker[Prepared]
     continuity: Continuity
     memory: Any
     uncertainty: Uncertainty
     segment: int = 0
     size: tuple[int, int] | None = None  # (width, height) of network images
-    shape: tuple[int, ...] = ()  # of the images that it was chosen for
+    shape: tuple[int, ...] = ()  # of the images that ``size`` was chosen for
     waiting: tuple[Prepared, ...] = ()  # not encoded yet
-    home: np.ndarray | None = None  # how the segment's first view is turned against its camera
-    shared: Update | None = None  # the provisional frames that the next chunk will say again
+    home: np.ndarray | None = None  # the rotation of the segment's first view against its camera
+    shared: Update | None = None  # the provisional frames that the next chunk will estimate again
     placement: Placement = HOME  # of the newest chunk
     last: PosedFrame | None = None  # the newest final one
     parts: tuple[Part, ...] = ()
     placements: tuple[Placement, ...] = ()
-    lost: int = 0  # frames that got no pose, for a chunk that failed
-    owed: tuple[Update, ...] = ()  # final ones that an error kept from whoever pushes
+    lost: int = 0  # frames that got no pose because a chunk failed
+    owed: tuple[Update, ...] = ()  # final ones that an error kept from the caller
 
     def copied(self) -> State:
         return replace(self, chunker=copy.copy(self.chunker), continuity=copy.copy(self.continuity))

@@ -13,18 +13,18 @@ from loger_ros.geometry import transform
 from loger_ros.stream.lens import is_fisheye, rays, reach, scaled
 from loger_ros.types import Camera
 
-_LEFT = 2  # times the resolution of a view that halving leaves, at least; less than twice as much
-_APART = 1.6  # pixels between two places that are looked up, at most: more would be seen as flicker
+_LEFT = 2  # halving leaves at least this many times the resolution of a view, and less than twice as many
+_APART = 1.6  # pixels between two places that are looked up, at most: more would be visible as flicker
 _NOWHERE = -10  # pixel; outside of every image
-_FARTHEST_TURN = 40.0  # degrees between the axes; a camera that looks to the ground or up is left as it is
+_FARTHEST_TURN = 40.0  # degrees between the axes; a camera that looks at the ground or up is left as it is
 
 
 class View:
     """Images of one camera as another one would have taken them from the same place: ``camera``.
 
     That one has no distortion, square pixels, its axis in the middle and ``field_of_view`` degrees across.
-    Where it is known how ``source`` is mounted, it looks ``pitch`` degrees downwards, unless that is too far
-    from how the source looks. What the lens did not see is black.
+    If the mounting of ``source`` is known, it looks ``pitch`` degrees downwards, unless that is too far
+    from where the source looks. What the lens did not see is black.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class View:
         most = min(source.width, source.height).bit_length() - 1
         self._halvings = min(most, math.floor(math.log2(max(1.0, excess / _LEFT))))
         small = source.width >> self._halvings, source.height >> self._halvings
-        even = small[0] << self._halvings, small[1] << self._halvings  # exact halves cost a quarter
+        even = small[0] << self._halvings, small[1] << self._halvings  # exact halving takes a quarter as long
         halved = scaled(replace(source, width=even[0], height=even[1]), small)
         self._finer = max(1, math.ceil(excess / 2**self._halvings / _APART))
         fine = (width * self._finer, height * self._finer)
         self._size = size
         self._maps = _maps_of(halved, scaled(self.camera, fine), self.turn)
         self._seen = _cut_to_what_is_seen(self._maps[0], small, self._halvings)
-        self._coarse_maps = _maps_of(source, self.camera, self.turn, cv2.CV_32FC1)  # others round down
+        self._coarse_maps = _maps_of(source, self.camera, self.turn, cv2.CV_32FC1)  # other maps round down
         # depth along the new axis per depth along the old one
         ahead = rays(self.camera, self.turn)[..., 2]
         self._stretch = np.where(ahead > 0, 1 / np.where(ahead > 0, ahead, 1), np.inf).astype(np.float32)
@@ -64,7 +64,7 @@ class View:
         return seen if self._finer == 1 else cv2.resize(seen, self._size, interpolation=cv2.INTER_AREA)
 
     def depth(self, depth: np.ndarray) -> np.ndarray:
-        """The same of a depth image (float32): the nearest pixel's, infinite beyond the camera's view."""
+        """The same for a depth image (float32): the nearest pixel's, infinite beyond the camera's view."""
         nearest = cv2.remap(
             depth, *self._coarse_maps, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=np.inf
         )
@@ -72,7 +72,7 @@ class View:
 
 
 def attitude(R_base_camera: np.ndarray, pitch: float) -> np.ndarray:
-    """R_base_view of a camera that looks to the same side, ``pitch`` degrees downwards, without a roll."""
+    """Return R_base_view of a camera with the same heading, ``pitch`` degrees downwards, without roll."""
     forward = R_base_camera[:, 2]
     side, down = math.atan2(forward[1], forward[0]), math.radians(pitch)
     ahead = np.array([math.cos(side) * math.cos(down), math.sin(side) * math.cos(down), -math.sin(down)])
@@ -81,7 +81,7 @@ def attitude(R_base_camera: np.ndarray, pitch: float) -> np.ndarray:
 
 
 def turn_to(source: Camera, pitch: float) -> np.ndarray:
-    """R_view_camera of an upright view ``pitch`` degrees downwards; no turn where that is too far."""
+    """Return R_view_camera of an upright view ``pitch`` degrees downwards; identity if that is too far."""
     if source.T_base_camera is None or pitch == NO_PITCH:
         return np.eye(3)
     R_base_camera = source.T_base_camera[:3, :3]
@@ -90,12 +90,12 @@ def turn_to(source: Camera, pitch: float) -> np.ndarray:
 
 
 def _cut_to_what_is_seen(places: np.ndarray, size: tuple[int, int], halvings: int) -> tuple[slice, slice]:
-    """The part of the image, before it is halved to ``size``, that is looked up; places count from there on.
+    """Return the part of the image, before it is halved to ``size``, that is looked up; places start from it.
 
     places (h, w, 2): x and y of the first of the pixels that are interpolated between. Changed in place.
     """
     first = np.clip(places.min((0, 1)).astype(int), 0, np.array(size) - 1)
-    end = np.clip(places.max((0, 1)).astype(int) + 2, first + 1, size)  # int16 has no room for more
+    end = np.clip(places.max((0, 1)).astype(int) + 2, first + 1, size)  # int16 could overflow here
     places -= first.astype(places.dtype)
     (left, top), (right, bottom) = (first << halvings).tolist(), (end << halvings).tolist()
     return slice(top, bottom), slice(left, right)
@@ -104,7 +104,7 @@ def _cut_to_what_is_seen(places: np.ndarray, size: tuple[int, int], halvings: in
 def _maps_of(
     source: Camera, wanted: Camera, turn: np.ndarray, kind: int = cv2.CV_16SC2
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where in the images of ``source`` the pixels of ``wanted``, from the same place, are."""
+    """Return where the pixels of ``wanted``, taken from the same place, are in images of ``source``."""
     coefficients = np.asarray(source.distortion, dtype=float)
     size = (wanted.width, wanted.height)
     if is_fisheye(source):

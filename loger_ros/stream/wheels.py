@@ -1,8 +1,8 @@
-"""A vehicle on wheels does not slide sideways where it turns about.
+"""A vehicle on wheels does not slide sideways at the point that it turns about.
 
-In a few small images a turn and a step to the side look much alike: both move everything to one side. Where a
-network's steps have that point of the vehicle slide, the slide is taken for the turn that moves the picture
-most like it, with everything as far away as the network says. docs/wheels.md has what that is worth.
+In a few small images, a turn and a step to the side look much alike: both move everything to one side. If a
+network's steps make that point of the vehicle slide, the slide is replaced by the turn that moves the image
+most like it, with everything as far away as the network says. docs/wheels.md shows what this is worth.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from loger_ros.events import EventLog
 from loger_ros.geometry import inverse
 from loger_ros.stream.inference import Answer
 
-SHARPEST = 0.5  # rad; a step that turns by more, or would, is left as it is
+SHARPEST = 0.5  # rad; a step that turns by more, or would afterwards, is left as it is
 NEAREST = 0.03  # of the median depth; nearer points would outweigh all others
-POINTS = 512  # of a frame, about, that tell how far away things are
+POINTS = 512  # of a frame, approximately, that are used for how far away things are
 MOUNTING_UNKNOWN = (
-    "stream.motion is wheels, but the vehicle is taken to be free, as where its camera sits is not known: "
-    "publish camera_info and leave input.undistort true; a recording needs /tf_static from base_link to it "
-    "or --camera-xyz and --camera-rpy"
+    "stream.motion is wheels, but motion is treated as free because the mounting of the camera is not known: "
+    "publish camera_info and leave input.undistort true. A recording needs /tf_static from base_link to the "
+    "camera, or --camera-xyz and --camera-rpy"
 )
 
 
 def on_wheels(answer: Answer, mounts: Sequence[np.ndarray | None], events: EventLog, stamp: int) -> Answer:
-    """The same chunk without slides; ``mounts``: T_base_camera of each frame."""
+    """Return the same chunk without slides; ``mounts``: T_base_camera of each frame."""
     known = [mount for mount in mounts if mount is not None]
     if len(known) < len(mounts):
         events.add("mounting_unknown", stamp, MOUNTING_UNKNOWN)
@@ -40,16 +40,16 @@ def on_wheels(answer: Answer, mounts: Sequence[np.ndarray | None], events: Event
 
 
 def without_slides(T_chunk_camera: np.ndarray, T_base_camera: np.ndarray, turns: np.ndarray) -> np.ndarray:
-    """The poses (n, 4, 4) of a chunk, the first one as it is.
+    """Return the poses (n, 4, 4) of a chunk without slides; the first one stays as it is.
 
-    T_base_camera (n, 4, 4): x ahead, z up, the origin where the vehicle turns about. turns (n,): as
-    ``turn_per_slide`` says of each frame.
+    T_base_camera (n, 4, 4): x ahead, z up, the origin at the point the vehicle turns about. turns (n,): what
+    ``turn_per_slide`` returns for each frame.
     """
     T_chunk_base = T_chunk_camera @ inverse(T_base_camera)
     steps = inverse(T_chunk_base[:-1]) @ T_chunk_base[1:]
     turn = np.arctan2(steps[:, 1, 0], steps[:, 0, 0])
     ahead = steps[:, 0, 3]
-    slide = steps[:, 1, 3] - ahead * np.tan(turn / 2)  # an arc ends at half the turn
+    slide = steps[:, 1, 3] - ahead * np.tan(turn / 2)  # an arc ends in the direction of half the turn
     missed = slide * (turns[:-1] + turns[1:]) / 2
     believed = (np.abs(turn) < SHARPEST) & (np.abs(turn + missed) < SHARPEST)
     steps[:, :3, :3] = _about_up(np.where(believed, missed, 0)) @ steps[:, :3, :3]
@@ -60,8 +60,8 @@ def without_slides(T_chunk_camera: np.ndarray, T_base_camera: np.ndarray, turns:
 
 
 def turn_per_slide(local_points: Tensor, confidence: Tensor, T_base_camera: np.ndarray) -> np.ndarray:
-    """Of each frame, the turn (rad) of the vehicle that moves its picture most like a slide by 1, both to the
-    left: by least squares over the points.
+    """Return, for each frame, the turn (rad) of the vehicle that moves the image most like a slide by 1, both
+    to the left: by least squares over the points.
 
     local_points (n, H, W, 3), confidence (n, H, W, 1) logits, T_base_camera (n, 4, 4) → (n,)
     """
@@ -83,13 +83,13 @@ def turn_per_slide(local_points: Tensor, confidence: Tensor, T_base_camera: np.n
 
 
 def _flow(points: Tensor, motion: Tensor) -> Tensor:
-    """(n, k, 2) how the pictures of points (n, k, 3) move, in focal lengths, when these move so in space."""
+    """Return how images of points (n, k, 3) move, (n, k, 2) in focal lengths, if these move by ``motion``."""
     depth = points[..., 2:]
     return (motion[..., :2] - points[..., :2] / depth * motion[..., 2:]) / depth
 
 
 def _about_up(angle: np.ndarray) -> np.ndarray:
-    """Rotations (n, 3, 3) to the left."""
+    """Return rotations (n, 3, 3) about the up axis, to the left."""
     turned = np.tile(np.eye(3), (len(angle), 1, 1))
     turned[:, 0, 0] = turned[:, 1, 1] = np.cos(angle)
     turned[:, 1, 0], turned[:, 0, 1] = np.sin(angle), -np.sin(angle)
