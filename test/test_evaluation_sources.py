@@ -249,13 +249,13 @@ def test_what_is_broken_is_told_and_the_rest_is_read(
         "unreadable_truth": 1,
         "unreadable_depth": 1,
     }
-    assert "line 1 is no pose" in caplog.text
+    assert "line 1 is not a pose" in caplog.text
     assert files[2].name in caplog.text
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("1.0\n", "1 columns instead of 2"), ("x rgb/a.png\n", "no stamp"), ("", "no images")],
+    [("1.0\n", "1 columns instead of 2"), ("x rgb/a.png\n", "not a stamp"), ("", "no images")],
 )
 def test_lists_that_cannot_be_used_are_named(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "rgb.txt").write_text(content)

@@ -28,7 +28,7 @@ from loger_ros.mapping.trajectory_files import (
 )
 from loger_ros.types import PosedFrame, Trajectory
 
-START = 1_700_000_000_123_456_789  # a float of seconds is 100 ns off here
+START = 1_700_000_000_123_456_789  # seconds as a float are 100 ns off here
 
 
 def trajectory(count=20, segments=1):
@@ -149,14 +149,14 @@ def test_a_line_that_was_torn_at_the_end_of_a_file_is_left_out_and_told(tmp_path
     path.write_text(f"1.5 0 0 0 0 0 0 1\n{line}")
     assert read_tum(path, events).stamps == read_tum(path).stamps == (1_500_000_000,)
     assert [event.message for event in events.recent] == [
-        f"{path} ends within line 2, which is left out: was its writing cut off?"
+        f"{path} ends within line 2, which is left out: was writing interrupted?"
     ]
     path.write_text("1.5 0 0 0 0 0 0 1\n2.5 0 0 0 0 0 0 1")
     assert len(read_tum(path, events)) == 2
     assert events.counts == {"torn_line": 1}
     for text in (line, f"{line}\n1.5 0 0 0 0 0 0 1"):
         path.write_text(text)
-        with pytest.raises(ValueError, match="line 1 is no pose"):
+        with pytest.raises(ValueError, match="line 1 is not a pose"):
             read_tum(path, events)
 
 
@@ -183,7 +183,7 @@ def test_a_torn_journal_is_read_up_to_the_tear_and_continued(tmp_path):
 
 @pytest.mark.parametrize("zeros", [1, 100, 5000, 20_000])
 def test_zeros_that_a_power_cut_left_are_cut_off(tmp_path, zeros):
-    for poses in (0, 4):  # before the header was on the disk, and later
+    for poses in (0, 4):  # before the header was on disk, and later
         path = tmp_path / f"{poses}.txt"
         if poses:
             Journal(path).append(frames(0, poses))
@@ -197,7 +197,7 @@ def test_zeros_that_a_power_cut_left_are_cut_off(tmp_path, zeros):
 
 
 def test_a_journal_that_was_emptied_while_it_grew_is_not_emptied_again(tmp_path):
-    """Who wrote it then may have left a hole of zeros in front."""
+    """The process that wrote it may have left a hole of zeros at the beginning."""
     path = tmp_path / "journal.txt"
     Journal(path).append(frames(0, 40))
     holed = bytes(200) + path.read_bytes()[200:]
@@ -219,12 +219,12 @@ def test_others_may_empty_or_remove_a_journal_while_it_grows_but_not_unnoticed(t
     assert len(read_journal(journal.path)) == 4 + 2
     mark = journal.mark()
     journal.append(frames(12, 2))
-    journal.path.write_bytes(whole)  # a longer one: somebody brings a copy back
+    journal.path.write_bytes(whole)  # a longer one: somebody restores a copy
     journal.rewind(mark)
     journal.append(frames(14, 2))
     assert len(read_journal(journal.path)) == 5 + 2
     assert [("by something else" in message) for message in said] == [True] * 3
-    assert "poses recorded since then stay" in said[-1]  # that it was cut is not said again
+    assert "poses recorded since then stay" in said[-1]  # that it was cut is not reported again
     assert journal.cuts == 3
     journal.path.write_text("mine" * 400)
     journal.append(frames(12, 2))
@@ -234,7 +234,7 @@ def test_others_may_empty_or_remove_a_journal_while_it_grows_but_not_unnoticed(t
     journal.append(frames(14, 2))
     journal.append(frames(16, 2))
     journal.close()
-    assert sum("was removed" in message for message in said) > 1, "it is told as long as it is so"
+    assert sum("was removed" in message for message in said) > 1, "it is reported as long as it is true"
 
 
 def full_disk(*arguments):
@@ -266,8 +266,8 @@ def test_a_disk_that_stays_full_costs_poses_and_says_how_many(tmp_path, monkeypa
             slow.setattr("os.fsync", full_disk)
             journal.close()
     assert len(read_journal(journal.path)) == 5
-    assert "has not got 13 poses" in events.recent[-2].message
-    assert "may be lost with the power" in events.recent[-1].message
+    assert "13 poses are missing in" in events.recent[-2].message
+    assert "may be lost in a power cut" in events.recent[-1].message
 
     other = Journal(tmp_path / "other.txt", events)
     with monkeypatch.context() as full:
@@ -318,7 +318,7 @@ def test_a_journal_that_was_emptied_since_the_mark_is_not_taken_back_in_the_midd
 def test_a_file_that_is_no_journal_is_left_alone(tmp_path):
     path = tmp_path / "photo.png"
     path.write_bytes(b"\x89PNG and more")
-    with pytest.raises(ValueError, match="no journal"):
+    with pytest.raises(ValueError, match="not a journal"):
         Journal(path)
     assert path.read_bytes() == b"\x89PNG and more"
 
@@ -357,7 +357,7 @@ def test_what_is_no_regular_file_is_not_replaced(tmp_path, make):
     path = tmp_path / "there"
     make(path)
     before = path.stat().st_mode
-    with pytest.raises(FileExistsError, match="no regular file"):
+    with pytest.raises(FileExistsError, match="not a regular file"):
         write_ply(path, cloud(3))
     assert path.stat().st_mode == before
     assert list(tmp_path.iterdir()) == [path]
@@ -369,7 +369,7 @@ def test_what_a_killed_process_left_goes_and_what_is_being_written_stays(tmp_pat
     left, new, *others = (tmp_path / f".cloud.{name}" for name in names)
     for file in (left, new, *others):
         file.write_bytes(b"half")
-    os.mkfifo(tmp_path / ".cloud.ply.unfinished-pipe_000")  # would wait for who writes
+    os.mkfifo(tmp_path / ".cloud.ply.unfinished-pipe_000")  # opening it would wait for a writer
     others.append(tmp_path / ".cloud.ply.unfinished-pipe_000")
     for file in (left, *others[:-1]):
         os.utime(file, (0, 0))

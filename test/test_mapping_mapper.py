@@ -1,4 +1,4 @@
-"""What becomes of final frames on their way into the map."""
+"""What happens to final frames on their way into the map."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_what_is_cleared_is_gone_with_what_waits() -> None:
         full.add(seen(second * SECOND))
     full.clear()
     assert len(full.cloud()) == 0
-    assert full.add(seen(0)) == {0}, "a new way"
+    assert full.add(seen(0)) == {0}, "a new trajectory"
 
 
 def test_points_out_of_reach_are_told() -> None:

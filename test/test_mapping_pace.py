@@ -1,4 +1,4 @@
-"""Which frames go into the map, and how single ones come together again."""
+"""Which frames go into the map, and how single ones are joined again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of clouds: what hides what, where things are drawn, and that nothing odd breaks them."""
+"""Pictures of clouds: what hides what, where things are drawn, and that unusual input does not break them."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_look_at_has_its_target_in_the_middle_and_stands_upright() -> None:
 
 
 def room(ceiling: float = 2.5) -> Scene:
-    """A floor of 8 m by 4 m, its ceiling, and two ways through it; the true one is 0.5 m to the left."""
+    """A floor of 8 m by 4 m, its ceiling, and two paths through it; the true one is 0.5 m to the left."""
     x, y = (axis.reshape(-1) for axis in np.meshgrid(np.arange(0, 8, 0.1), np.arange(0, 4, 0.1)))
     floor, top = (np.stack([x, y, np.full_like(x, z)], 1) for z in (0.0, ceiling))
     colours = np.repeat(np.array([[90, 140, 90], [40, 40, 40]], np.uint8), len(x), 0)
@@ -157,9 +157,9 @@ def test_the_chart_keeps_left_and_right_and_its_scale_is_true() -> None:
     picture = np.asarray(from_above(room(), "title", width=600))
     below_head = picture[80:]
     made, true = (np.argwhere(nearly(below_head, colour)) for colour in (ESTIMATE, TRUTH))
-    assert np.median(true[:, 0]) < np.median(made[:, 0])  # left of a way to the right is up
+    assert np.median(true[:, 0]) < np.median(made[:, 0])  # for a path to the right, left is up
     bar = (picture[-23:-17].min(0).max(1) < 120).nonzero()[0]
-    run = np.split(bar, np.flatnonzero(np.diff(bar) > 3) + 1)[0]  # without the words behind it
+    run = np.split(bar, np.flatnonzero(np.diff(bar) > 3) + 1)[0]  # without the text after it
     pixels_per_metre = np.ptp(made[:, 1]) / 6
     assert (run[-1] - run[0]) / pixels_per_metre == pytest.approx(2.0, rel=0.1)  # of 1, 2, 5 m
 
@@ -197,7 +197,7 @@ def test_levelling_turns_a_camera_map_upright() -> None:
 
 @pytest.mark.parametrize("turn", [0.0, 0.02, 0.8, 3.0])
 def test_a_camera_that_looks_down_drives_on_level_ground(turn: float) -> None:
-    """Its own up leans by as much as it looks down; what it turns about does not."""
+    """Its own up leans by as much as it looks down; the axis it turns about does not."""
     yaw = np.linspace(0, turn, 50)[:, None] * [0, 0, 1]
     poses = np.tile(np.eye(4), (50, 1, 1))
     poses[:, :3, :3] = exp_rotation(yaw) @ exp_rotation(np.array([0, 0.3, 0])) @ BODY_FROM_OPTICAL[:3, :3]
@@ -212,7 +212,7 @@ def test_a_camera_that_looks_down_drives_on_level_ground(turn: float) -> None:
 
 @pytest.mark.parametrize("turn", [0.0, 0.8])
 def test_a_camera_that_nods_more_than_it_turns_stays_upright(turn: float) -> None:
-    """What it turns about tells nothing then."""
+    """The axis it turns about says nothing then."""
     yaw = np.linspace(0, turn, 50)[:, None] * [0, 0, 1]
     pitch = 0.35 * np.sin(np.arange(50))[:, None] * [0, 1, 0]
     poses = np.tile(np.eye(4), (50, 1, 1))

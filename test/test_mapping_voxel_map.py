@@ -85,7 +85,7 @@ def test_far_voxels_go_first():
         voxels.insert(cloud, at(float(places[i])))
     kept = voxels.cloud().points[:, 0].sort().values
     assert torch.allclose(kept, torch.arange(100 - len(kept), 100) + 0.25)
-    # Going back: what lies ahead is far now.
+    # Going back: what is ahead is far away now.
     for i in reversed(range(50)):
         cloud = Cloud(
             torch.tensor([[i + 0.25, 0.25, 0.25]]), torch.zeros(1, 3, dtype=torch.uint8), torch.ones(1)
@@ -96,7 +96,7 @@ def test_far_voxels_go_first():
 
 
 def test_old_voxels_leave_a_full_map_also_where_the_clock_went_back():
-    """Age is counted in insertions: the map knows no stamps."""
+    """Age is counted in insertions: the map does not know stamps."""
     voxels = VoxelMap(MapConfig(voxel_size=1.0, max_voxels=400, eviction="age"))
     for i in range(60):
         row = torch.zeros(50, 3)
@@ -186,7 +186,7 @@ def test_what_is_out_of_reach_is_left_out_and_told():
     ],
 )
 def test_an_insertion_that_finds_no_room_costs_its_points_and_no_others(monkeypatch, owner, name, call):
-    """A full GPU fails anywhere in it."""
+    """A full GPU may fail anywhere in it."""
     voxels = VoxelMap(MapConfig(voxel_size=0.1, max_voxels=300))
     clouds = [random_cloud(120, seed) for seed in range(7)]
     calls, whole = [], getattr(owner, name)
@@ -202,8 +202,8 @@ def test_an_insertion_that_finds_no_room_costs_its_points_and_no_others(monkeypa
             if 0 < i < 6:
                 full.setattr(owner, name, failing)
             voxels.insert(cloud, at(0))
-    assert len(calls) > call, "it has failed"
-    kept = as_dict(voxels.cloud(), 0.1)  # no voxel is there twice
+    assert len(calls) > call, "it failed"
+    kept = as_dict(voxels.cloud(), 0.1)  # no voxel is in it twice
     assert 250 < len(kept) <= 300
     known = plain_means(clouds, 0.1)
     for key, value in kept.items():

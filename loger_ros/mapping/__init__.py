@@ -1,1 +1,1 @@
-"""Placed chunks → clouds, maps and files."""
+"""Turns placed chunks into clouds, maps and files."""

@@ -1,4 +1,4 @@
-"""Placed chunks → points worth keeping, on the device the predictions are on."""
+"""Extracts the points worth keeping from placed chunks, on the device of the predictions."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Cloud:
 
 
 def cloud_of(update: Update, config: CloudConfig) -> Cloud:
-    """The confident points of an update's frames, away from depth edges and within range.
+    """Return the confident points of an update's frames, away from depth edges and within range.
 
-    The points of provisional frames come too: give ``update[: update.final_count]`` to leave them out.
+    Points of provisional frames are included: pass ``update[: update.final_count]`` to leave them out.
     """
     every = (slice(None), slice(None, None, config.stride), slice(None, None, config.stride))
     local = update.local_points
@@ -44,7 +44,7 @@ def cloud_of(update: Update, config: CloudConfig) -> Cloud:
         keep &= ~depth_edges(depth, config.edge_tolerance)[every]
     poses = np.array([frame.T_map_camera for frame in update.frames]).reshape(-1, 4, 4)
     points = world_points(local[every], torch.from_numpy(poses))
-    chosen = keep.flatten().nonzero()[:, 0]  # as a mask it would be looked through for each of these
+    chosen = keep.flatten().nonzero()[:, 0]  # a mask would be searched again for each of these
     colours = update.images[every].to(local.device)
     cloud = Cloud(_rows(points, chosen), _rows(colours, chosen), _rows(confidence, chosen)[:, 0])
     return cloud if bool(cloud.points.sum().isfinite()) else _finite(cloud)
@@ -53,7 +53,7 @@ def cloud_of(update: Update, config: CloudConfig) -> Cloud:
 def world_points(local_points: Tensor, T_map_camera: Tensor) -> Tensor:
     """(n, H, W, 3) and (n, 4, 4) → (n, H, W, 3) in the map, float32."""
     poses = T_map_camera.to(local_points)
-    # With the points as columns: as rows the product takes several times as long on a CPU.
+    # With the points as columns: as rows, the product takes several times as long on a CPU.
     moved = torch.baddbmm(poses[:, :3, 3:], poses[:, :3, :3], local_points.flatten(1, 2).mT)
     return moved.mT.unflatten(1, local_points.shape[1:3])
 
@@ -69,14 +69,14 @@ def _finite(cloud: Cloud) -> Cloud:
 
 
 def depth_edges(depth: Tensor, tolerance: float) -> Tensor:
-    """(n, H, W) → bool: the 3x3 neighbourhood spans more than ``tolerance`` times the depth there."""
+    """(n, H, W) → bool: whether the 3x3 neighbourhood spans more than ``tolerance`` times the depth there."""
     known = depth.nan_to_num(nan=0.0)
     span = _greatest_around(known) + _greatest_around(-known)
     return (span / known) > tolerance
 
 
 def _greatest_around(values: Tensor) -> Tensor:
-    """The greatest of each 3x3 neighbourhood: on a CPU a small part of what max_pool2d costs."""
+    """Return the greatest of each 3x3 neighbourhood: on a CPU, at a small part of the cost of max_pool2d."""
     for axis in (1, 2):
         last = values.shape[axis] - 1
         if last > 0:

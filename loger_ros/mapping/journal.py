@@ -1,6 +1,6 @@
 """The trajectory on disk while it grows: a TUM file that is only ever appended to.
 
-A kill loses at most the poses that were not final yet, a power cut those of the last seconds. A full disk
+A kill loses at most the poses that were not final yet; a power cut, those of the last seconds. A full disk
 loses nothing as long as the process lives: what could not be written waits in memory until there is room.
 """
 
@@ -20,7 +20,7 @@ from loger_ros.types import PosedFrame, Trajectory
 
 HEADER = "# loger_ros trajectory: stamp [s] tx ty tz qx qy qz qw in the map\n"
 SYNC_EVERY = 5.0  # s: waiting for the disk costs tens of milliseconds
-BLOCK = 4096  # bytes that are looked through at once for the last line
+BLOCK = 4096  # bytes that are searched at a time for the last line
 MOST_WAITING = 16 << 20  # bytes, about 150,000 poses
 
 
@@ -45,7 +45,7 @@ class Journal:
         self._waiting = b"" if self._written else HEADER.encode()
 
     def append(self, frames: Sequence[PosedFrame]) -> None:
-        """Final poses in order. The disk's troubles become events, here and elsewhere, never exceptions."""
+        """Add final poses in order. Disk errors become events, here and in later calls, never exceptions."""
         if not frames:
             return
         segment = self._segment
@@ -62,7 +62,9 @@ class Journal:
             self._write(frames[-1].stamp)  # there may be room again
         if len(self._waiting) + len(text) > MOST_WAITING:
             self._lost += len(frames)
-            message = f"{self.path} could not be written for long; {len(frames)} poses are not recorded"
+            message = (
+                f"{self.path} could not be written for a long time; {len(frames)} poses are not recorded"
+            )
             self._events.add("journal_overflow", frames[-1].stamp, message)
             return
         self._segment = segment
@@ -70,11 +72,11 @@ class Journal:
         self._write(frames[-1].stamp)
 
     def mark(self) -> tuple[int, int | None, int]:
-        """A place to ``rewind`` to."""
+        """Return a place to ``rewind`` to."""
         return self._written + len(self._waiting), self._segment, self.cuts
 
     def rewind(self, mark: tuple[int, int | None, int]) -> None:
-        """Takes back what was appended since: the stream goes on from an earlier state."""
+        """Remove what was appended since: the stream continues from an earlier state."""
         end, self._segment, cuts = mark
         if end < self._written:
             try:
@@ -83,11 +85,11 @@ class Journal:
                     self._written, self._waiting = end, b""
                     os.ftruncate(self._file, end)
             except (OSError, ValueError) as error:
-                message = f"{self.path} could not be cut back ({error}): its end may be wrong"
+                message = f"{self.path} could not be shortened ({error}): its end may be wrong"
                 self._events.add("journal_failed", 0, message)
-        if self.cuts != cuts:  # the place is another one
+        if self.cuts != cuts:  # the mark no longer fits the file
             message = (
-                f"{self.path} was cut by something else since the mark: the poses recorded since then stay"
+                f"{self.path} was changed by something else since the mark: poses recorded since then stay"
             )
             self._events.add("journal_not_rewound", 0, message)
             return
@@ -95,7 +97,7 @@ class Journal:
 
     @property
     def waits(self) -> bool:
-        """For room on the disk, with poses in memory."""
+        """Whether poses wait in memory for room on the disk."""
         return self._failed
 
     def close(self) -> None:
@@ -105,12 +107,12 @@ class Journal:
             self._write(0)
         lost = self._lost + sum(not line.startswith(b"#") for line in self._waiting.splitlines())
         if self._failed and lost:
-            self._events.add("journal_lost", 0, f"{self.path} has not got {lost} poses: there was no room")
+            self._events.add("journal_lost", 0, f"{lost} poses are missing in {self.path}: there was no room")
         try:
             if self._regular:
                 os.fsync(self._file)
         except OSError as error:
-            message = f"the last poses of {self.path} may be lost with the power ({error.strerror})"
+            message = f"the last poses of {self.path} may be lost in a power cut ({error.strerror})"
             self._events.add("journal_failed", 0, message)
         finally:
             os.close(self._file)
@@ -130,42 +132,42 @@ class Journal:
             self._failed = True
             reason = error.strerror if isinstance(error, OSError) else error
             message = (
-                f"{self.path} cannot be written ({reason}); poses wait in memory until it can. "
+                f"{self.path} cannot be written ({reason}); poses wait in memory until it can be. "
                 "Free disk space or choose another journal"
             )
             self._events.add("journal_failed", stamp, message)
             return
         if self._failed:
             told = f"{self._lost} poses were lost meanwhile" if self._lost else "no pose was lost"
-            self._events.add("journal_recovered", stamp, f"{self.path} is written again; {told}")
+            self._events.add("journal_recovered", stamp, f"{self.path} can be written again; {told}")
             self._failed, self._lost = False, 0
 
     def _mind_others(self, stamp: int) -> None:
-        """Who may remove the file, or empty it as some do with logs."""
+        """Notice if others have removed the file, or emptied it as some do with logs."""
         found = os.fstat(self._file)
         if not found.st_nlink and self._regular:
             message = (
-                f"{self.path} was removed while it is written: its poses are lost, and so are those to come "
-                "until a new one is begun (clean up and configure the node)"
+                f"{self.path} was removed while in use: its poses are lost, and so are later ones "
+                "until a new journal is started (clean up and configure the node)"
             )
             self._events.add("journal_removed", stamp, message)
         if self._regular and found.st_size != self._written:
             self._written = self._end_of_whole_lines()
             self._waiting = (b"" if self._written else HEADER.encode()) + self._waiting
             self.cuts += 1
-            message = f"{self.path} was cut or written by something else meanwhile, and goes on from its end"
+            message = f"{self.path} was cut or written by something else, and continues at its present end"
             self._events.add("journal_cut", stamp, message)
 
     def _end_of_whole_lines(self) -> int:
-        """What is behind them, torn or zeros that a power cut left, is cut off."""
+        """Return where whole lines end; what follows, torn or zeros that a power cut left, is cut off."""
         end = os.fstat(self._file).st_size
         start = os.pread(self._file, len(HEADER), 0).rstrip(b"\0") if end else b""
         if not HEADER.encode().startswith(start):
-            raise ValueError(f"{self.path} exists and is no journal; choose another name")
-        if len(start) < len(HEADER):  # it ended while the header was written
+            raise ValueError(f"{self.path} exists and is not a journal; choose another name")
+        if len(start) < len(HEADER):  # writing ended within the header
             if os.pread(self._file, BLOCK, max(end - BLOCK, len(HEADER))).strip(b"\0"):
                 raise ValueError(
-                    f"{self.path} has lost its beginning and holds more; move it away or choose another name"
+                    f"{self.path} has lost its beginning but holds more; move it away or choose another name"
                 )
             end = 0
         while end > 0:
@@ -180,6 +182,6 @@ class Journal:
 
 
 def read_journal(path: str | Path) -> Trajectory:
-    """Also of a process that was killed while writing: a torn last line is left out."""
+    """Read a journal, even one of a process that was killed while writing: a torn last line is left out."""
     text = Path(path).read_text(errors="replace")
     return parse_tum(text[: text.rfind("\n") + 1], path)

@@ -1,4 +1,4 @@
-"""From final frames to the bounded map: which of them go in, and together with which."""
+"""Puts final frames into the bounded map: selects them, and inserts several at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Mapper:
         device: torch.device | str = "cpu",
         together: int = 1,
     ) -> None:
-        """together: so many frames are collected and go in at once, which is hardly more work than one."""
+        """together: number of frames inserted at once, which is hardly more work than inserting one."""
         self._cloud, self._interval, self._together = cloud, config.interval, together
         self._events = events or EventLog()
         self._voxels = VoxelMap(config, device)
@@ -33,7 +33,7 @@ class Mapper:
         self.newest = 0  # ns, of the newest frame in the map
 
     def add(self, final: Update) -> set[int]:
-        """→ the stamps of the frames whose turn it was. A full GPU becomes an event, no exception."""
+        """Add frames; return the stamps of those that were due. A full GPU is an event, not an exception."""
         if self._waiting and self._waiting[0].images.shape[1:] != final.images.shape[1:]:
             self.settle()
         try:
@@ -47,7 +47,7 @@ class Mapper:
         return {update.frames[0].stamp for update in due}
 
     def settle(self) -> None:
-        """Those that wait for others go in now."""
+        """Insert the frames that wait for others."""
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, []
@@ -66,14 +66,14 @@ class Mapper:
             self._events.add("map_ends", self.newest, text)
 
     def _failed(self, frames: Sequence[PosedFrame], error: Exception) -> None:
-        """Poses and points go on."""
+        """Report it; poses and points continue."""
         reason = reason_of(error, "lower map.max_voxels or stream.resolution, or raise cloud.stride")
         self._events.add("map_failed", frames[-1].stamp, f"{len(frames)} frames are not in the map: {reason}")
-        if is_of_gpu(error):  # which may be lost
+        if is_of_gpu(error):  # the GPU may be lost
             raise error
 
     def cloud(self) -> Cloud:
-        """With those that wait for others."""
+        """Return the whole map, including the frames that wait for others."""
         self.settle()
         return self._voxels.cloud()
 

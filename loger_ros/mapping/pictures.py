@@ -1,6 +1,6 @@
-"""Pictures of a cloud and the ways through it: from above with a scale, from aside, and along the way.
+"""Pictures of a cloud and the paths through it: from above with a scale, from the side, and along the path.
 
-Everything is in one frame whose z points up: see ``levelling`` for maps that lie otherwise.
+Everything is in one frame whose z points up: see ``levelling`` for maps with another orientation.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from loger_ros.resampling import FILTERS
 INK = (60, 60, 64)
 ESTIMATE, TRUTH = (214, 60, 40), (30, 90, 200)
 MARGIN = 0.06  # of the picture's width, left free around what is shown
-TALLEST = 1.4  # times as high as wide: the most that a chart is
-FADED = 0.45  # of the cloud's colour is left under the chart's lines
-CEILING = 0.75  # what is higher than this share of the way from the cameras to the top is cut away
-CELL, COMPANY = 4, 6  # a cell of so many point sizes with fewer points than this holds strays
+TALLEST = 1.4  # times as high as wide: the most that a chart can be
+FADED = 0.45  # share of the cloud's colour that is left under the chart's lines
+CEILING = 0.75  # what is above this share of the height from the cameras to the top is cut away
+CELL, COMPANY = 4, 6  # a cell of CELL point sizes with fewer than COMPANY points holds strays
 CROWD = 1.0  # percent of the points at each end that may lie outside the picture
 BAR = 0.25  # of the width: the longest scale bar
-FOLLOW, FOLLOWERS = 0.06, 20  # how far behind, as a share of the way; places that are tried
-IN_THE_WAY = 0.7  # of that distance: what is nearer stands before the camera that is followed
-ELEVATION = 0.95  # rad above the horizon, of the view from aside
-REDUCED = 10  # how much smaller a picture is in which places are tried
-CLOSE = 1.6  # points are drawn so much larger where they are seen from near
+FOLLOW, FOLLOWERS = 0.06, 20  # how far behind, as a share of the path; number of places that are tried
+IN_THE_WAY = 0.7  # of that distance: what is nearer is in front of the camera that is followed
+ELEVATION = 0.95  # rad above the horizon, of the view from the side
+REDUCED = 10  # how many times smaller the picture is in which places are tried
+CLOSE = 1.6  # how many times larger points are drawn if they are seen from near
 UP = np.array([0.0, 0.0, 1.0])
-UPRIGHT = 0.01  # how much it counts that cameras are held upright, beside how they turn
-CLEARLY = 2.0  # how much more cameras turn about an axis that is up than they nod and roll
-LEANING = 0.7  # cosine of what a camera looks up or down at most
+UPRIGHT = 0.01  # how much it counts that cameras are held upright, compared with how they turn
+CLEARLY = 2.0  # how many times more cameras turn about an axis that is up than they nod and roll
+LEANING = 0.7  # cosine of the angle that a camera looks up or down at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +54,12 @@ class Scene:
 
     points: np.ndarray  # (M, 3)
     colours: np.ndarray  # (M, 3) uint8
-    tracks: Sequence[Track]  # the first one is what the cloud was seen from
+    tracks: Sequence[Track]  # the cloud was seen from the first one
     point_size: float  # diameter in map units, such as the map's voxel size
     unit: str = "m"  # what a map unit is called
 
     def without_ceiling(self) -> Scene:
-        """What a camera sees that looks from above into the rooms."""
+        """Return what a camera sees that looks into the rooms from above."""
         if not len(self.points):
             return self
         eye = float(np.median(self.tracks[0].points[:, 2]))
@@ -70,7 +70,7 @@ class Scene:
         return replace(self, points=self.points[low], colours=self.colours[low])
 
     def without_strays(self) -> Scene:
-        """Without points that have few others about them."""
+        """Return the scene without points that have few others around them."""
         cells = np.floor(self.points / (CELL * self.point_size)).astype(np.int64)
         _, which, count = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
         company = count[which.reshape(-1)] >= COMPANY
@@ -87,9 +87,9 @@ class Scene:
 
 
 def levelling(T_map_camera: np.ndarray) -> np.ndarray:
-    """(4, 4): turns a map so that z is up, where cameras were mostly held upright. Heading x stays.
+    """Return (4, 4) to turn a map so that z is up, if cameras were mostly upright; x is the first heading.
 
-    Up is what cameras turn about, also where they look down. Where they hardly turn, or nod as much, it is
+    Up is the axis that cameras turn about, even if they look down. If they hardly turn, or nod as much, it is
     their own up.
     """
     up = -T_map_camera[:, :3, 1].mean(0)
@@ -107,7 +107,7 @@ def levelling(T_map_camera: np.ndarray) -> np.ndarray:
 
 
 def from_above(scene: Scene, title: str, width: int = 900) -> Image.Image:
-    """The chart: the faded cloud without its ceiling, the tracks, a scale bar and a legend."""
+    """Draw the chart: the faded cloud without its ceiling, the tracks, a scale bar and a legend."""
     scene = scene.without_ceiling()
     low, high = scene.bounds()
     span = high - low
@@ -138,7 +138,7 @@ def from_above(scene: Scene, title: str, width: int = 900) -> Image.Image:
 
 
 def from_aside(scene: Scene, width: int = 1200, height: int = 800) -> Image.Image:
-    """From outside and above, into the rooms, with the tracks."""
+    """Draw the view from outside and above, into the rooms, with the tracks."""
     scene = scene.without_ceiling()
     low, high = scene.bounds()
     span = high - low
@@ -148,7 +148,7 @@ def from_aside(scene: Scene, width: int = 1200, height: int = 800) -> Image.Imag
     inside = scene.points[((scene.points >= low) & (scene.points <= high)).all(1)]
     shown = np.concatenate([inside, *(track.points for track in scene.tracks)])
     centre, distance = (low + high) / 2, 4 * float(span.max())
-    for _ in range(6):  # aside and nearer, until it just fits
+    for _ in range(6):  # sideways and nearer, until it just fits
         view = look_at(centre + distance * direction, centre, UP, width, height, 30.0)
         pixels, _ = view.project(shown)
         first, last = pixels.min(0), pixels.max(0)
@@ -160,7 +160,7 @@ def from_aside(scene: Scene, width: int = 1200, height: int = 800) -> Image.Imag
 
 
 def along_the_way(scene: Scene, width: int = 1200, height: int = 800) -> Image.Image:
-    """As a follower sees it that stands behind the camera, where the view is fullest."""
+    """Draw what a follower behind the camera sees, at the place where the view is fullest."""
     scene = replace(scene, point_size=CLOSE * scene.point_size)
     small = (width // REDUCED, height // REDUCED)
     back, views = _followers(scene, *small)
@@ -169,7 +169,7 @@ def along_the_way(scene: Scene, width: int = 1200, height: int = 800) -> Image.I
 
 
 def _followers(scene: Scene, width: int, height: int) -> tuple[float, list[View]]:
-    """How far behind the first track's camera, and the views from there at places along its way."""
+    """Return how far behind the first track's camera, and the views from there at places along its path."""
     poses = scene.tracks[0].T_map_camera
     way = float(np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1).sum())
     back = max(FOLLOW * way, 5 * scene.point_size)
@@ -184,7 +184,7 @@ def _followers(scene: Scene, width: int, height: int) -> tuple[float, list[View]
 
 
 def _filled(scene: Scene, view: View, nearer: float = math.inf) -> float:
-    """Share of the pixels with a point in them that is nearer than so much."""
+    """Return the share of the pixels with a point in them that is nearer than ``nearer``."""
     pixels, depth = view.project(scene.points)
     column, row = pixels[(depth > 0) & (depth < nearer)].round().astype(int).T
     inside = (column >= 0) & (column < view.width) & (row >= 0) & (row < view.height)
@@ -219,7 +219,7 @@ def _legend(draw: ImageDraw.ImageDraw, tracks: Sequence[Track], right: float, y:
 
 
 def _scale_bar(draw: ImageDraw.ImageDraw, focal: float, unit: str, width: int, y: float) -> None:
-    """The longest of 1, 2, 5, 10, … that is not too long."""
+    """Draw the longest of 1, 2, 5, 10, … that is not too long."""
     most = BAR * width / focal
     size = 10 ** math.floor(math.log10(most))
     length = max(size * step for step in (1, 2, 5) if size * step <= most)

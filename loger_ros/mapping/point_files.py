@@ -115,7 +115,7 @@ def read_pcd(path: str | Path) -> Cloud:
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise ValueError(f"{path} has a PCD header that cannot be read: {error!r}") from error
     if any(number != "1" for number in head.get("COUNT", [])):
-        raise ValueError(f"{path} has fields of several values, which cannot be read")
+        raise ValueError(f"{path} has fields with several values, which cannot be read")
     rows = _rows(path, start, count, dtype)
     colours = np.full((len(rows), 3), 255)
     if "rgb" in (dtype.names or ()) and dtype["rgb"].itemsize == 4:
@@ -134,7 +134,7 @@ def _cloud(rows: np.ndarray, colours: np.ndarray) -> Cloud:
 
 
 def _header(path: str | Path, last: str) -> tuple[list[str], int]:
-    """Lines up to ``last``, and where the data begins."""
+    """Return the lines up to ``last``, and where the data begins."""
     with open(path, "rb") as file:
         start = file.read(MOST_HEADER)
     end = start.find(f"\n{last}\n".encode())
@@ -148,12 +148,12 @@ def _rows(path: str | Path, start: int, count: int, dtype: np.dtype) -> np.ndarr
         raise ValueError(f"{path} has no points: the fields are {dtype.names}")
     room = (os.path.getsize(path) - start) // dtype.itemsize
     if not 0 <= count <= min(room, MOST_POINTS):
-        raise ValueError(f"{path} announces {count} points, but has data of {room} (at most {MOST_POINTS})")
+        raise ValueError(f"{path} announces {count} points, but has data for {room} (at most {MOST_POINTS})")
     return np.fromfile(path, dtype, count, offset=start)
 
 
 def _write(path: str | Path, head: str, rows: np.ndarray) -> None:
-    """Whole or not at all: a full disk leaves an older file of that name as it was."""
+    """Write whole or not at all: a full disk leaves an older file of that name as it was."""
     with appearing_whole(Path(path)) as file:
         file.write(head.encode())
         file.write(rows.tobytes())

@@ -1,4 +1,4 @@
-"""A cloud as a picture: points as small discs, nearest first, with the edges of depth darkened.
+"""Draws a cloud as a picture: points are small discs, the nearest on top, with darkened depth edges.
 
 Plain NumPy. Axes of a view are those of a camera: x right, y down, z forward.
 """
@@ -16,7 +16,7 @@ import numpy as np
 PAPER = (250, 249, 246)
 NEAREST = 1e-3  # of the depth of the farthest point; what is nearer is not drawn
 MOST_RADIUS = 24  # pixels of a disc
-SHADE = 0.7  # how dark a step of depth becomes
+SHADE = 0.7  # how dark a step in depth becomes
 STEPS = ((1, 0), (0, 1), (2, 2), (2, -2))  # pixels, with their opposites: where depth is compared
 BLOCK = 1 << 20  # pixels of discs painted at once
 SHINE = 0.3  # how much of a line is seen through what hides it
@@ -49,7 +49,7 @@ class View:
 def look_at(
     eye: np.ndarray, target: np.ndarray, up: np.ndarray, width: int, height: int, hfov: float = 55.0
 ) -> View:
-    """From ``eye`` towards ``target``, upright; hfov in degrees."""
+    """Return an upright view from ``eye`` towards ``target``; hfov in degrees."""
     forward = (target - eye) / np.linalg.norm(target - eye)
     right = np.cross(forward, up)
     right /= np.linalg.norm(right)
@@ -61,7 +61,7 @@ def look_at(
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """Drawn among the points, hidden by what is before it."""
+    """A line drawn among the points, hidden by what is in front of it."""
 
     points: np.ndarray  # (N, 3) in the map
     colour: tuple[int, int, int]
@@ -76,9 +76,9 @@ def render(
     lines: Sequence[Line] = (),
     paper: tuple[int, int, int] = PAPER,
 ) -> np.ndarray:
-    """→ (height, width, 3) uint8. points (M, 3), colours (M, 3) uint8, size: of a point, in map units.
+    """Return (height, width, 3) uint8. points (M, 3), colours (M, 3) uint8, size: of a point, in map units.
 
-    Drawn twice as large and reduced, for smooth edges.
+    It is drawn twice as large and then reduced, for smooth edges.
     """
     known = np.isfinite(points).all(1)
     points, colours = points[known], colours[known]
@@ -98,7 +98,7 @@ def render(
 
 
 class Discs(NamedTuple):
-    """Those that touch the picture."""
+    """The discs that touch the picture."""
 
     pixels: np.ndarray  # (n, 2) int
     depth: np.ndarray  # (n,)
@@ -124,7 +124,7 @@ def _discs_of(line: Line, view: View) -> Discs:
 
 
 def painted(parts: Sequence[Discs], view: View, paper: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """→ picture (H, W, 3) float32 with shaded edges, and depth (H, W), infinite where nothing is."""
+    """Return a picture (H, W, 3) float32 with shaded edges, and depth (H, W), infinite where nothing is."""
     all_discs = Discs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     order = np.argsort(-all_discs.depth, kind="stable")  # far to near: what comes later covers what was there
     spans = [_disc(radius) for radius in range(MOST_RADIUS + 1)]
@@ -153,7 +153,7 @@ def painted(parts: Sequence[Discs], view: View, paper: tuple[int, int, int]) -> 
 
 
 def shading(surface: np.ndarray) -> np.ndarray:
-    """(H, W) depth, infinite where nothing is → (H, W) brightness, lower behind an edge of depth."""
+    """(H, W) depth, infinite where nothing is → (H, W) brightness, lower behind a depth edge."""
     far = surface[np.isfinite(surface)].max(initial=1.0) * 1.5
     level = np.log2(np.where(np.isfinite(surface), surface, far))
     height, width = level.shape
@@ -175,7 +175,7 @@ def _disc(radius: int) -> np.ndarray:
 
 
 def _resampled(points: np.ndarray, view: View) -> np.ndarray:
-    """So dense that neighbours are within a pixel, but never more than 200 points per piece."""
+    """Return points so dense that neighbours are within a pixel, but at most 200 per piece."""
     pixels, depth = view.project(points)
     dense = [points[:1]]
     for i in range(len(points) - 1):

@@ -34,14 +34,14 @@ def stamp_text(stamp: int) -> str:
 
 
 def stamp_of(text: str) -> int:
-    """``seconds[.fraction]`` → nanoseconds; digits beyond the ninth are cut."""
-    if "e" in text.lower():  # numpy.savetxt's habit; nothing better than a float was ever in it
+    """Return the nanoseconds of ``seconds[.fraction]``; digits beyond the ninth are cut off."""
+    if "e" in text.lower():  # as numpy.savetxt writes it; it never held more than a float
         nanoseconds = float(text) * 1e9
         _check_range(nanoseconds, text)
         return round(nanoseconds)
     seconds, _, fraction = text[text[:1] in ("+", "-") :].partition(".")
     if not (seconds + fraction).isdecimal():
-        raise ValueError(f"{text!r} is no stamp")
+        raise ValueError(f"{text!r} is not a stamp")
     stamp = int(seconds or "0") * 1_000_000_000 + int(fraction[:9].ljust(9, "0"))
     stamp = -stamp if text.startswith("-") else stamp
     _check_range(stamp, text)
@@ -51,7 +51,8 @@ def stamp_of(text: str) -> int:
 def _check_range(nanoseconds: float, text: str) -> None:
     if not -(2**63) <= nanoseconds < 2**63:
         raise ValueError(
-            f"{text} is no stamp in seconds. Are these nanoseconds? Divide them by 1e9, milliseconds by 1e3"
+            f"{text} is not a stamp in seconds. Are these nanoseconds? "
+            "Divide nanoseconds by 1e9, milliseconds by 1e3"
         )
 
 
@@ -68,7 +69,7 @@ def read_tum(path: str | Path, events: EventLog | None = None) -> Trajectory:
 
 
 def parse_tum(text: str, name: str | Path, events: EventLog | None = None) -> Trajectory:
-    """A last line that was torn while it was written is left out, which is told."""
+    """Parse a TUM file. A last line that was torn while it was written is left out, and this is reported."""
     stamps: list[int] = []
     rows: list[list[float]] = []
     segments: list[int] = []
@@ -87,11 +88,11 @@ def parse_tum(text: str, name: str | Path, events: EventLog | None = None) -> Tr
         if len(row) != 7 or not np.isfinite(row).all() or not any(row[3:]):
             if rows and number == len(lines) and not text.endswith(("\n", "\r")):
                 if events is not None:
-                    message = f"{name} ends within line {number}, which is left out: was its writing cut off?"
+                    message = f"{name} ends within line {number}, which is left out: was writing interrupted?"
                     events.add("torn_line", 0, message)
                 break
             raise ValueError(
-                f"{name}, line {number} is no pose `stamp tx ty tz qx qy qz qw`: {line[:80]!r}{cause}"
+                f"{name}, line {number} is not a pose `stamp tx ty tz qx qy qz qw`: {line[:80]!r}{cause}"
             )
         stamps.append(stamp)
         rows.append(row)
@@ -108,7 +109,7 @@ def write_kitti(path: str | Path, trajectory: Trajectory) -> None:
 
 
 def read_kitti(path: str | Path) -> np.ndarray:
-    """→ (N, 4, 4). Empty lines and comments are passed over."""
+    """Return poses (N, 4, 4). Empty lines and comments are skipped."""
     rows = []
     for number, line in enumerate(_read(path).splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -118,7 +119,7 @@ def read_kitti(path: str | Path) -> np.ndarray:
         except ValueError:
             row = []
         if len(row) != 12 or not np.isfinite(row).all():
-            raise ValueError(f"{path}, line {number} is no pose of 12 numbers: {line[:80]!r}")
+            raise ValueError(f"{path}, line {number} is not a pose of 12 numbers: {line[:80]!r}")
         rows.append(row)
     table = np.array(rows).reshape(-1, 3, 4)
     return transform(nearest_rotation(table[:, :, :3]), table[:, :, 3])
@@ -127,11 +128,11 @@ def read_kitti(path: str | Path) -> np.ndarray:
 def _read(path: str | Path) -> str:
     size = Path(path).stat().st_size
     if size > MOST_BYTES:
-        raise ValueError(f"{path} has {size} bytes, more than the {MOST_BYTES} that are read")
-    return Path(path).read_text(encoding="utf-8-sig", errors="replace")  # some editors begin with a mark
+        raise ValueError(f"{path} has {size} bytes, more than the {MOST_BYTES} that can be read")
+    return Path(path).read_text(encoding="utf-8-sig", errors="replace")  # some editors add a byte order mark
 
 
 def _write(path: str | Path, text: str) -> None:
-    """Whole or not at all: a full disk leaves an older file of that name as it was."""
+    """Write whole or not at all: a full disk leaves an older file of that name as it was."""
     with appearing_whole(Path(path)) as file:
         file.write(text.encode())

@@ -1,8 +1,9 @@
 """A map that forgets: at most ``max_voxels`` voxels, each the running mean of what fell into it.
 
-Voxels lie densely in slots; a hash table with linear probing, never more than half full, leads from voxel
-to slot. So an insertion costs what its points cost, however large the map is; once the map is full, each
-eviction frees an eighth of it, which spreads the cost of rebuilding the table over as many new voxels.
+Voxels are stored densely in slots; a hash table with linear probing, never more than half full, leads from
+voxel to slot. So the cost of an insertion depends on its points, not on the size of the map. Once the map
+is full, each eviction frees an eighth of it, which spreads the cost of rebuilding the table over as many new
+voxels.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from torch import Tensor
 from loger_ros.config import MapConfig
 from loger_ros.mapping.cloud import Cloud
 
-AXIS_BITS = 21  # a key packs three indices of so many bits: 2 million voxels in each direction
+AXIS_BITS = 21  # a key packs three indices of this many bits: 2 million voxels along each axis
 HALF = 1 << (AXIS_BITS - 1)
-EVICTED = 8  # one part in so many leaves a full map at once
+EVICTED = 8  # one part in this many is evicted from a full map at once
 
 
 class VoxelMap:
@@ -29,16 +30,16 @@ class VoxelMap:
             capacity, 7, device=device
         )  # place in the voxel (0 to 1), colour, confidence
         self._counts = torch.zeros(capacity, device=device)
-        self._seen = torch.zeros(capacity, dtype=torch.int64, device=device)  # in which insertion
-        self._insertions = 0  # no stamps: clocks go back
+        self._seen = torch.zeros(capacity, dtype=torch.int64, device=device)  # insertion that saw it last
+        self._insertions = 0  # not stamps: clocks go back
         self._size = 0
-        self._linked = True  # does the table know all voxels? Not where an insertion broke off
-        self.beyond = False  # has the newest insertion had points out of reach?
+        self._linked = True  # whether the table knows all voxels; not after an insertion that broke off
+        self.beyond = False  # whether the newest insertion had points out of reach
         self.clear()
 
     @property
     def reach(self) -> float:
-        """Along each axis."""
+        """How far from the origin the map can extend along each axis."""
         return HALF * self._config.voxel_size
 
     def clear(self) -> None:
@@ -70,9 +71,9 @@ class VoxelMap:
         self._linked = True
 
     def cloud(self) -> Cloud:
-        """One point per voxel."""
+        """Return one point per voxel."""
         means, edge = self._means[: self._size], self._config.voxel_size
-        points = means.new_empty(3, self._size)  # in columns, which are turned and sent faster
+        points = means.new_empty(3, self._size)  # in columns, which are rotated and sent faster
         for axis, index in enumerate(_indices(self._keys[: self._size])):
             torch.add(index * edge, means[:, axis], alpha=edge, out=points[axis])
         return Cloud(points.T, means[:, 3:6].round().byte(), means[:, 6].clone())
@@ -80,8 +81,8 @@ class VoxelMap:
     # ---- points to voxels -------------------------------------------------------------------------
 
     def _voxels(self, cloud: Cloud) -> tuple[Tensor, Tensor, Tensor]:
-        """→ keys (k,) that differ, counts (k,) and means (k, 7) of the points in each."""
-        # In columns: what is looked through again and again then lies together.
+        """Return distinct keys (k,), and counts (k,) and means (k, 7) of the points in each."""
+        # In columns, so that what is scanned again and again lies together.
         values = torch.cat([cloud.points.T, cloud.colours.T.float(), cloud.confidence[None]])  # (7, n)
         values = values.to(self._means)
         scaled = values[:3].double() / self._config.voxel_size
@@ -93,7 +94,7 @@ class VoxelMap:
         values[:3] = scaled - corner
         x, y, z = corner.long() + HALF
         packed = (x << 2 * AXIS_BITS) | (y << AXIS_BITS) | z
-        # Neighbouring pixels often see one voxel: of such a row only the first has to be sorted.
+        # Neighbouring pixels often see one voxel: of such a run, only the first has to be sorted.
         packed, row = packed.unique_consecutive(return_inverse=True)
         keys, voxel = packed.unique(return_inverse=True)
         voxel = voxel[row]
@@ -124,12 +125,12 @@ class VoxelMap:
         return slots
 
     def _link(self, start: int) -> None:
-        """Makes the voxels in slots from ``start`` on findable. None of them was before."""
+        """Enter the voxels in slots from ``start`` on in the table, in which none of them was before."""
         slots = torch.arange(start, self._size, dtype=torch.int32, device=self._table.device)
         place = self._hash(self._keys[start : self._size])
         while len(slots):
             free = self._table[place] < 0
-            self._table[place[free]] = slots[free]  # where several want one place, any of them gets it
+            self._table[place[free]] = slots[free]  # if several want one place, any of them gets it
             waiting = self._table[place] != slots
             slots, place = slots[waiting], self._next(place[waiting])
 
@@ -150,7 +151,7 @@ class VoxelMap:
     # ---- eviction ---------------------------------------------------------------------------------
 
     def _make_room(self, new_keys: Tensor, position: Tensor) -> Tensor:
-        """Evicts the least wanted of old and new voxels together; → which of the new ones stay."""
+        """Evict the least wanted of old and new voxels together; return which of the new ones stay."""
         keys = torch.cat([self._keys[: self._size], new_keys])
         if self._config.eviction == "distance":
             rank = torch.zeros(len(keys), dtype=torch.float64, device=keys.device)
@@ -163,7 +164,7 @@ class VoxelMap:
         kept = _lowest(rank, capacity - max(capacity // EVICTED, 1))
         stay = kept[: self._size].nonzero()[:, 0]
         columns = (self._keys, self._means, self._counts, self._seen)
-        moved = [column[stay] for column in columns]  # all or nothing: a GPU may find no room
+        moved = [column[stay] for column in columns]  # all or nothing: a GPU may run out of memory
         for column, values in zip(columns, moved, strict=True):
             column[: len(stay)] = values
         self._size = len(stay)
@@ -178,7 +179,7 @@ def _indices(keys: Tensor) -> list[Tensor]:
 
 
 def _lowest(rank: Tensor, count: int) -> Tensor:
-    """(k,) → bool: the ``count`` lowest; of equals the first."""
+    """(k,) → bool: the ``count`` lowest; among equals, the first."""
     limit = rank.kthvalue(count).values
     chosen = rank < limit
     equal = (rank == limit).nonzero()[:, 0]
