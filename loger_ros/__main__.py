@@ -1,4 +1,4 @@
-"""``python -m loger_ros``: the command line where its script is not on the PATH."""
+"""``python -m loger_ros``: the command line, for when its script is not on the PATH."""
 
 import sys
 

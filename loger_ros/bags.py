@@ -1,4 +1,4 @@
-"""rosbag2 written without ROS, by the package rosbags."""
+"""Writes rosbag2 files without ROS, with the package rosbags."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ STORAGES = ("mcap", "sqlite3")
 LATCHED = ("/tf_static", "/map_points")  # late subscribers get the last one
 JPEG_QUALITY = 90
 FLOAT32, UINT32 = 7, 6  # of PointField
-FOREVER = 9223372036  # s, which ROS writes where there is no limit
+FOREVER = 9223372036  # s: what ROS writes when there is no limit
 
 
 def offered(depth: int = 10, reliable: bool = True, latched: bool = False) -> Any:
-    """The QoS that a bag says a topic was offered with, so that a player publishes it likewise.
+    """Return the QoS that a bag records for a topic, so that a player publishes it in the same way.
 
-    ImportError: rosbags is not installed.
+    Raises ImportError if rosbags is not installed.
     """
     from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 
@@ -56,7 +56,7 @@ def writing_bag(folder: Path, storage: str = "mcap") -> Iterator[BagWriter]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     plugin = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}[storage]
     with Writer(folder, version=8, storage_plugin=plugin) as writer:
-        yield BagWriter(writer, get_typestore(Stores.ROS2_HUMBLE))  # its definitions are still today's
+        yield BagWriter(writer, get_typestore(Stores.ROS2_HUMBLE))  # its definitions are still current
 
 
 class BagWriter:
@@ -76,7 +76,7 @@ class BagWriter:
 
 
 class BagMessages:
-    """Builds messages out of a rosbags type store."""
+    """Builds messages from a rosbags type store."""
 
     def __init__(self, types: dict) -> None:
         self._types = types
@@ -118,7 +118,7 @@ class BagMessages:
     def odometry(
         self, stamp: int, parent: str, child: str, pose: np.ndarray, twist: np.ndarray | None = None
     ) -> Any:
-        """twist: (6,) ahead, left, up, and about these axes of the child."""
+        """twist: (6,) linear along ahead, left, up of the child, then angular about these axes."""
         moving = np.zeros(6) if twist is None else twist
         place = self._make("geometry_msgs/Pose", *self._place(pose, "Point"))
         vectors = [self._make("geometry_msgs/Vector3", *part.tolist()) for part in np.split(moving, 2)]

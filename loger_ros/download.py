@@ -1,4 +1,4 @@
-"""Downloads one large file: resumed where it broke off, bounded, verified, in place only when complete."""
+"""Downloads one large file: resumed after a break, limited in size, verified, in place only when complete."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _SPARE = 256 * 2**20  # bytes of disk that stay free
 _ATTEMPTS = 5  # in a row without progress
 _TIMEOUT = 30.0  # seconds without an answer
 
-Progress = Callable[[int, "int | None"], None]  # bytes so far, bytes in all where known
+Progress = Callable[[int, "int | None"], None]  # bytes so far, bytes in total if known
 
 
 class DownloadError(RuntimeError):
-    """What went wrong and what helps."""
+    """Says what went wrong and what to do about it."""
 
 
 class _Interrupted(Exception):
@@ -43,8 +43,8 @@ class Request:
     url: str
     target: Path
     max_bytes: int
-    sha256: str | None = None  # else the one that the server announces is compared, if it does
-    # Of the complete file; raises DownloadError where it is not what was wanted.
+    sha256: str | None = None  # None: the one that the server announces is compared, if any
+    # Called with the complete file; raises DownloadError if it is not what was wanted.
     check: Callable[[Path], None] = lambda part: None
     progress: Progress = lambda done, total: None
     notify: Callable[[str], None] = lambda sentence: None
@@ -52,15 +52,15 @@ class Request:
 
 @dataclass(frozen=True)
 class _Remote:
-    """What the server says of the file."""
+    """What the server says about the file."""
 
     size: int | None
     sha256: str | None
-    version: str  # changes with the file; empty where the server does not say
+    version: str  # changes with the file; empty if the server does not say
 
 
 def download(request: Request, wait: Callable[[float], None] = time.sleep) -> str:
-    """Returns the SHA-256 of what is now at ``request.target``. What has arrived survives an interruption."""
+    """Return the SHA-256 of what is now at ``request.target``. What has arrived survives an interruption."""
     _require_safe(request.url)
     request.target.parent.mkdir(parents=True, exist_ok=True)
     failures, arrived = 0, -1
@@ -72,11 +72,11 @@ def download(request: Request, wait: Callable[[float], None] = time.sleep) -> st
             failures = 0 if arrived > before else failures + 1
             if failures == _ATTEMPTS:
                 raise DownloadError(
-                    f"{request.url}: {interruption}; {failures} attempts brought nothing more. {arrived:,} "
-                    f"bytes have arrived and are kept: run the same command again to go on from there"
+                    f"{request.url}: {interruption}; {failures} attempts brought no more data. {arrived:,} "
+                    f"bytes have arrived and are kept: run the same command again to continue from there"
                 ) from interruption
             pause = 2.0**failures
-            request.notify(f"{interruption}; asking again in {pause:.0f} s")
+            request.notify(f"{interruption}; trying again in {pause:.0f} s")
             wait(pause)
 
 
@@ -88,7 +88,7 @@ def _attempt(request: Request) -> str:
         with _part(request.target, f"{request.url} {expected or remote.version}") as (part, file):
             have = file.seek(0, os.SEEK_END)
             if not (expected or remote.version) or have > (remote.size or request.max_bytes):
-                have = 0  # nothing says that the beginning still is one of the same file
+                have = 0  # nothing shows that what is here is the beginning of the same file
             if have and have != remote.size:
                 response.close()
                 response, remote, have = _go_on(request.url, remote, have)
@@ -101,7 +101,7 @@ def _attempt(request: Request) -> str:
 
 
 def _go_on(url: str, remote: _Remote, have: int) -> tuple[Any, _Remote, int]:
-    """The answer that brings what is missing after ``have`` bytes, or after none if those are of no use."""
+    """Ask for what is missing after ``have`` bytes, or for everything if those bytes are of no use."""
     response, later = _ask(url, have)
     if response.status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
         response.close()
@@ -124,12 +124,12 @@ def _receive(response: Any, file: BinaryIO, have: int, size: int | None, request
             break
         have += len(block)
         if have > request.max_bytes:
-            raise DownloadError(f"{request.url} is more than the {request.max_bytes:,} bytes expected")
+            raise DownloadError(f"{request.url} is larger than the {request.max_bytes:,} bytes expected")
         try:
             file.write(block)
         except OSError as error:
             reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
-            raise DownloadError(f"{request.target.parent}: {reason}. Make room and run it again") from error
+            raise DownloadError(f"{request.target.parent}: {reason}. Make room and try again") from error
         request.progress(have, size)
     file.flush()
     if size is not None and have < size:
@@ -141,14 +141,14 @@ def _accept(part: Path, file: BinaryIO, expected: str | None, request: Request) 
     try:
         if expected and digest != expected.lower():
             raise DownloadError(
-                f"{request.url}: its SHA-256 is {digest} instead of {expected}. What arrived was removed. If "
-                f"another try brings the same, the file is not the one that was meant"
+                f"{request.url}: its SHA-256 is {digest} instead of {expected}. The download was removed. If "
+                f"another attempt has the same result, this is not the intended file"
             )
         request.check(part)
     except DownloadError:
         part.unlink()
         raise
-    os.fsync(file.fileno())  # else a power cut may leave the name without its bytes
+    os.fsync(file.fileno())  # otherwise a power cut may leave the name without its bytes
     os.replace(part, request.target)
     return digest
 
@@ -158,7 +158,7 @@ def _accept(part: Path, file: BinaryIO, expected: str | None, request: Request) 
 
 @contextlib.contextmanager
 def _part(target: Path, identity: str) -> Iterator[tuple[Path, BinaryIO]]:
-    """The incomplete file; named after what it is a part of, so that two versions are never mixed."""
+    """Open the incomplete file; it is named after its source, so that two versions are never mixed."""
     version = hashlib.sha256(identity.encode()).hexdigest()[:12]
     part = target.with_name(f"{target.name}.{version}.part")
     for stale in set(_parts(target)) - {part}:
@@ -166,7 +166,7 @@ def _part(target: Path, identity: str) -> Iterator[tuple[Path, BinaryIO]]:
     try:
         descriptor = locked(part)
     except BlockingIOError as error:
-        raise DownloadError(f"{part} is being written by another download: wait for it") from error
+        raise DownloadError(f"{part} is being written by another download: wait for it to finish") from error
     with os.fdopen(descriptor, "r+b") as file:
         yield part, file
 
@@ -180,13 +180,13 @@ def _require_room(request: Request, remote: _Remote) -> None:
         return
     if remote.size > request.max_bytes:
         raise DownloadError(
-            f"{request.url} is {remote.size:,} bytes; {request.max_bytes:,} at most were expected"
+            f"{request.url} has {remote.size:,} bytes, but at most {request.max_bytes:,} were expected"
         )
     folder = request.target.parent
     free = shutil.disk_usage(folder).free + sum(part.stat().st_size for part in _parts(request.target))
     if free < remote.size + _SPARE:
         raise DownloadError(
-            f"{folder} has room for {free / 1e9:.1f} GB and needs {(remote.size + _SPARE) / 1e9:.1f}: "
+            f"{folder} has room for {free / 1e9:.1f} GB, but {(remote.size + _SPARE) / 1e9:.1f} are needed: "
             f"make room or choose another folder"
         )
 
@@ -195,7 +195,7 @@ def _require_room(request: Request, remote: _Remote) -> None:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows, but never to an unsafe place; model hubs describe the file in the answers on the way."""
+    """Follows redirects, but never to an unsafe place; model hubs describe the file in these answers."""
 
     def __init__(self) -> None:
         self.headers: list[Any] = []
@@ -240,7 +240,7 @@ def _described(response: Any, start: int, on_the_way: list[Any]) -> _Remote:
         match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
         if not match or int(match[1]) != start:
             response.close()
-            raise DownloadError(f"{response.url}: the server sent another range than it was asked for")
+            raise DownloadError(f"{response.url}: the server sent a different range than it was asked for")
         size = match[2]
     elif response.status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
         match = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range", ""))

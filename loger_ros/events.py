@@ -1,4 +1,4 @@
-"""What happened, by name: counted, kept for a while and said without flooding the log."""
+"""What happened, by name: counted, kept for a while, and logged without flooding the log."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 from loger_ros.types import Event
 
-QUIET = 60.0  # s without an event of a name: the next one is news
+QUIET = 60.0  # s without an event of a name: after that, the next one is news
 
 
 class EventLog:
-    """Says the 1st, 2nd, 4th, 8th... event of each name, so that a fault at camera rate stays readable.
+    """Logs the 1st, 2nd, 4th, 8th... event of each name, so that faults at camera rate do not flood the log.
 
-    After a quiet minute it begins with the 1st again.
+    After a quiet minute, it starts with the 1st again.
     """
 
     def __init__(self, say: Callable[[str], object] | None = None, keep: int = 256) -> None:
@@ -24,7 +24,7 @@ class EventLog:
         self._lock = threading.Lock()
         self.counts: Counter[str] = Counter()
         self.recent: deque[Event] = deque(maxlen=keep)
-        self._in_a_row: dict[str, tuple[int, float]] = {}  # by name: how many, and when the last one was
+        self._in_a_row: dict[str, tuple[int, float]] = {}  # by name: how many, and when the last one came
 
     def add(self, name: str, stamp: int, message: str) -> None:
         with self._lock:

@@ -1,6 +1,6 @@
-"""What an error of the network means to who operates it, in one line with the cure.
+"""What an error of the network means to its operator, in one line that says what to do.
 
-torch has a type for little of it, and that moved between versions: the message has to tell.
+torch has types for few such errors, and these moved between versions, so the message has to be read.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 
 FULL = (
-    "can't allocate memory",  # of a CPU
+    "can't allocate memory",  # on a CPU
     "CUDA error: out of memory",
     "CUDA driver error: out of memory",
-    "NVML_SUCCESS == r",  # how a Jetson says it
+    "NVML_SUCCESS == r",  # on a Jetson
     "_STATUS_ALLOC_FAILED",
     "CUBLAS_STATUS_NOT_INITIALIZED",  # no room for what cuBLAS itself needs
 )
@@ -21,7 +21,7 @@ SMALLER = "lower chunk_size or resolution"
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says in one line, which is its name where it says nothing."""
+    """Return the first line of an error's message, or the name of its type if there is no message."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
@@ -41,16 +41,16 @@ def is_of_gpu(error: BaseException) -> bool:
 
 
 def loses_gpu(error: BaseException, device: torch.device) -> str:
-    """Why this process computes nothing more; empty where it does, or where another one would not either."""
+    """Return why this process can no longer compute; empty if it can, or if another could not either."""
     if not is_of_gpu(error) or _is_unfit(error) or works(device):
         return ""
     return f"{first_line(error)}: the GPU is lost to this process. See dmesg and nvidia-smi"
 
 
 def works(device: torch.device) -> bool:
-    """Most errors of CUDA leave a process that computes nothing more, some one that goes on: this tells.
+    """Whether this process can still compute, which it can after some errors of CUDA but not after most.
 
-    Asked twice, since the first call may still tell of the error before.
+    Tried twice, since the first call may still report the earlier error.
     """
     return _computes(device) or _computes(device)
 
@@ -63,15 +63,15 @@ def _computes(device: torch.device) -> bool:
 
 
 def reason_of(error: BaseException, smaller: str = SMALLER) -> str:
-    """smaller: what needs less memory."""
+    """Explain an error in one line; smaller: how to need less memory."""
     first = first_line(error)
     if is_out_of_memory(error):
         return f"out of memory ({first}): {smaller}"
     if not is_of_gpu(error):
         return f"{type(error).__name__}: {error}"
     if _is_unfit(error):
-        return f"{first}: this torch, the driver and the GPU do not fit each other (see loger doctor)"
-    return f"{first}: the GPU fails. See dmesg and nvidia-smi, and start this process again if it goes on"
+        return f"{first}: this torch, the driver and the GPU are not compatible (see loger doctor)"
+    return f"{first}: the GPU fails. See dmesg and nvidia-smi, and restart this process if it continues"
 
 
 def _is_unfit(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, belong to one process, and have a digest."""
+"""Files that appear whole or not at all, locks that keep other processes out, and digests."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from pathlib import Path
 from typing import BinaryIO
 
 UNFINISHED = ".unfinished-"
-JUST_MADE = 10.0  # s: may not be locked yet
+JUST_MADE = 10.0  # s: a file younger than this may not be locked yet
 
-# Asked for while nothing else runs: for a moment it is another one for the whole process.
+# Read while nothing else runs, since reading it changes it for a moment for the whole process.
 _UMASK = os.umask(0o077)
 os.umask(_UMASK)
 
 
 @contextlib.contextmanager
 def appearing_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that gets its name when the block ends well, and leaves nothing behind otherwise.
+    """Open a file to write, which gets its name if the block succeeds, and leaves nothing behind otherwise.
 
-    What a killed process left of an earlier one goes, too.
+    What a killed process left of an earlier one is removed, too.
     """
-    if path.exists() and not path.is_file():  # root could put a file in the place of /dev/null
-        raise FileExistsError(f"{path} is there and is no regular file: choose another name")
+    if path.exists() and not path.is_file():  # root could replace /dev/null with a file
+        raise FileExistsError(f"{path} exists and is not a regular file: choose another name")
     _remove_unfinished(path)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}{UNFINISHED}")
     with contextlib.suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed: somebody writes it
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed: it is being written
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
@@ -48,11 +48,11 @@ def appearing_whole(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def appearing_folder(path: Path) -> Iterator[Path]:
-    """A folder to be made and filled, which gets its name when the block ends well, and is gone otherwise.
+    """Yield a folder to make and fill, which gets its name if the block succeeds, and is removed otherwise.
 
-    One that is there already, and empty, stays what it is, such as a link or a mount, and is filled then.
+    An empty folder that already exists stays what it is, such as a link or a mount, and gets the content.
     """
-    path = path.resolve()  # also "." has a name
+    path = path.resolve()  # so that "." has a name, too
     refuse_filled(path)
     there = path.exists()
     home = path if there else path.parent
@@ -71,18 +71,18 @@ def refuse_filled(folder: Path) -> None:
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder: choose another name")
+        raise ValueError(f"{folder} is not a folder: choose another name")
     for inside in folder.iterdir():  # one may be hidden, such as what a killed command left
         raise ValueError(
-            f"{folder} is not empty, it holds {inside.name}: choose a new folder, or remove what is in it"
+            f"{folder} is not empty (it holds {inside.name}): choose a new folder, or remove what is in it"
         )
 
 
 def _remove_unfinished(path: Path) -> None:
-    """Where nobody writes it any more. Where a file system has no locks, all of it stays."""
+    """Remove what nobody writes any more. If the file system has no locks, everything stays."""
     for left in path.parent.glob(f".{glob.escape(path.name)}{UNFINISHED}{'?' * 8}"):  # as mkstemp names them
         with contextlib.suppress(OSError):
-            # To write: NFS locks nothing else.
+            # Opened for writing, since NFS cannot lock it otherwise.
             descriptor = os.open(left, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
             try:
                 if time.time() - os.fstat(descriptor).st_mtime > JUST_MADE:
@@ -93,12 +93,12 @@ def _remove_unfinished(path: Path) -> None:
 
 
 def locked(path: Path) -> int:
-    """A descriptor that holds the file for its owner alone, until it is closed or the process ends.
+    """Return a descriptor that locks the file for its owner until it is closed or the process ends.
 
-    BlockingIOError: somebody else holds it. Where a file system has no locks, nobody is kept out.
+    Raises BlockingIOError if somebody else holds it. If the file system has no locks, nobody is kept out.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Some file systems number one file differently at each look: the third descriptor counts as it is.
+    # Some file systems give a file another number each time: the third descriptor is accepted as it is.
     for last in (False, False, True):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:

@@ -46,14 +46,14 @@ def quaternion(rotation: np.ndarray) -> np.ndarray:
     """(..., 3, 3) → (..., 4) as x, y, z, w with w >= 0."""
     r = np.asarray(rotation, dtype=float)
     outer = r.reshape(-1, 9) @ _OUTER_BY_ENTRY + _OUTER_OF_ZERO
-    longest = outer[:, ::5].argmax(-1)  # of its rows, which divides by no small number
+    longest = outer[:, ::5].argmax(-1)  # row: avoids dividing by a small number
     q = outer.reshape(-1, 4, 4)[np.arange(len(outer)), longest]
     q /= np.linalg.norm(q, axis=-1, keepdims=True)
     return np.where(q[:, 3:] < 0, -q, q).reshape(*r.shape[:-2], 4)
 
 
 def _outer(r: np.ndarray) -> np.ndarray:
-    """Of rotations (n, 3, 3), 4 q qᵀ as (n, 16), which is linear in their entries."""
+    """Return 4 q qᵀ of rotations (n, 3, 3) as (n, 16), which is linear in their entries."""
     trace = np.trace(r, axis1=-2, axis2=-1)[:, None, None]
     outer = np.empty((len(r), 4, 4))
     outer[:, :3, :3] = r + np.swapaxes(r, -1, -2) + (1 - trace) * np.eye(3)
@@ -67,7 +67,7 @@ _OUTER_BY_ENTRY = _outer(np.eye(9).reshape(9, 3, 3)) - _OUTER_OF_ZERO  # (9, 16)
 
 
 def rotation_of(quaternion: np.ndarray) -> np.ndarray:
-    """(..., 4) x, y, z, w of any length but zero → (..., 3, 3)."""
+    """(..., 4) x, y, z, w of any length except zero → (..., 3, 3)."""
     q = np.asarray(quaternion, dtype=float)
     q = q / np.linalg.norm(q, axis=-1, keepdims=True)
     w, k = q[..., 3, None, None], cross_matrix(q[..., :3])
@@ -99,7 +99,7 @@ def log_rotation(rotation: np.ndarray) -> np.ndarray:
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Of poses, (..., 4, 4) → (..., 6): translation and rotation of b in a's own axes."""
+    """Poses (..., 4, 4) → (..., 6): translation and rotation of b in a's own axes."""
     relative = inverse(a) @ b
     return np.concatenate([relative[..., :3, 3], log_rotation(relative[..., :3, :3])], axis=-1)
 

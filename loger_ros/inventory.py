@@ -1,4 +1,4 @@
-"""What this machine has for the network: one finding for each thing, with the cure where one is needed."""
+"""What this machine has for the network: one finding for each item, with a cure if one is needed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pathlib import Path
 
 OLDEST_TORCH = (2, 4)
 OPENCV_CURE = "pip install opencv-python-headless, or apt install python3-opencv"
-JETSONS = {53, 62, 72, 87, 101}  # compute capabilities: no code of their neighbours runs on them
-THOR = (101, 110)  # was called by the first, is by the second
+JETSONS = {53, 62, 72, 87, 101}  # compute capabilities: code for their neighbours does not run on them
+THOR = (101, 110)  # had the first number once, now has the second
 PYTHONS = ((3, 10), (3, 13))  # oldest and newest that are tested
 
 
 class Verdict(Enum):
     FINE = "ok"
-    NOTE = "--"  # works, with something to know
+    NOTE = "--"  # works, but there is something to know
     WRONG = "!!"  # the node could not run
 
 
@@ -41,7 +41,7 @@ def python() -> Finding:
     if sys.version_info[:2] < oldest:
         return Finding("Python", value, Verdict.WRONG, "use Python 3.10 or newer")
     if sys.version_info[:2] > newest:
-        return Finding("Python", value, Verdict.NOTE, "newer than any this was tested with; 3.10 to 3.13 are")
+        return Finding("Python", value, Verdict.NOTE, "newer than the tested versions, 3.10 to 3.13")
     return Finding("Python", value)
 
 
@@ -59,7 +59,7 @@ def torch() -> Finding:
 
 
 def device() -> Finding:
-    """The device the network would run on. To ask for it initialises CUDA."""
+    """Check the device the network would run on. Asking for it initialises CUDA."""
     try:
         import torch
     except Exception:
@@ -70,7 +70,7 @@ def device() -> Finding:
             properties = torch.cuda.get_device_properties(0)
             name = f"cuda, {properties.name}"
             free, total = torch.cuda.mem_get_info(0)
-        except Exception as error:  # torch's own kinds, too
+        except Exception as error:  # includes torch's own types
             cure = "see nvidia-smi and dmesg: another process may hold all of the GPU's memory"
             reason = str(error).partition("\n")[0]
             return Finding("device", f"{name}: {reason}", Verdict.WRONG, cure)
@@ -90,22 +90,22 @@ def device() -> Finding:
     if not Path("/proc/driver/nvidia/version").exists():
         return Finding("device", f"{value} (no NVIDIA driver)")
     if torch.version.cuda is None:
-        cure = "an NVIDIA driver is here but this torch has no CUDA: install a CUDA build to use the GPU"
+        cure = "there is an NVIDIA driver, but this torch has no CUDA: install a CUDA build to use the GPU"
     else:
         cure = (
-            f"an NVIDIA driver is here but CUDA {torch.version.cuda} does not start on it: "
+            f"there is an NVIDIA driver, but CUDA {torch.version.cuda} does not start with it: "
             f"update the driver, or install a torch built for an older CUDA"
         )
     return Finding("device", value, Verdict.NOTE, cure)
 
 
 def runs_on(built: list[str], major: int, minor: int) -> bool:
-    """sm_86 is code for 8.6 and 8.9; compute_90 becomes code for 9.0 and all that came later."""
+    """Whether code was built for this GPU: sm_86 runs on 8.6 and 8.9, compute_90 on 9.0 and all later."""
     wanted, known = 10 * major + minor, False
     for entry in built:
         kind, _, version = entry.partition("_")
         found = re.fullmatch(r"(\d+)([a-z]?)", version)
-        if found is None or kind not in ("sm", "compute"):  # of another maker
+        if found is None or kind not in ("sm", "compute"):  # of another manufacturer
             continue
         known, its, alone = True, int(found[1]), found[2] == "a" or {int(found[1]), wanted} & JETSONS
         if its == wanted or (its, wanted) == THOR:
@@ -118,7 +118,7 @@ def runs_on(built: list[str], major: int, minor: int) -> bool:
 
 
 def numpy() -> Finding:
-    """NumPy, and whether an installed cv_bridge can live with it: one built for NumPy 1 cannot with 2."""
+    """Check NumPy and whether an installed cv_bridge works with it: one built for NumPy 1 does not with 2."""
     try:
         import numpy
     except Exception as error:
@@ -127,7 +127,7 @@ def numpy() -> Finding:
     version = numpy.__version__
     if importlib.util.find_spec("cv_bridge") is None:
         return Finding("NumPy", f"{version} (no cv_bridge: not needed for the usual image encodings)")
-    # In a process of its own: a module built for the other NumPy may end the process.
+    # In a process of its own, since a module built for the other NumPy may end the process.
     code = "from cv_bridge.boost.cv_bridge_boost import cvtColorForDisplay"
     tried = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     if tried.returncode == 0:
@@ -139,7 +139,7 @@ def numpy() -> Finding:
 def opencv() -> Finding:
     try:
         import cv2
-    except Exception as error:  # also of a build for another NumPy, or without a library of the system
+    except Exception as error:  # also if built for another NumPy, or if a system library is missing
         return Finding("OpenCV", f"does not import: {error}", Verdict.WRONG, OPENCV_CURE)
     return Finding("OpenCV", cv2.__version__)
 
@@ -153,7 +153,7 @@ def needed(name: str, module: str) -> Finding:
 
 
 def optional(name: str, purpose: str) -> Finding:
-    """A package that only some commands need."""
+    """Check a package that only some commands need."""
     try:
         return Finding(name, importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
@@ -163,7 +163,7 @@ def optional(name: str, purpose: str) -> Finding:
 def flash_attention() -> Finding:
     try:
         from loger_ros.model.flash import installed
-    except Exception:  # of torch, which has a finding of its own
+    except Exception:  # from torch, which has a finding of its own
         return Finding("flash-attn", "unknown without torch", Verdict.NOTE)
     packages = installed()
     if not packages:
@@ -178,7 +178,7 @@ def flash_attention() -> Finding:
 
 
 def checkpoint() -> Finding:
-    """The checkpoints that are found by name; their structure is verified, not every number in them."""
+    """Check the checkpoints that are found by name: their structure, not every number in them."""
     try:
         from loger_ros.model.catalog import NAMES, checkpoint_folders, find_checkpoint
         from loger_ros.model.verify import verify_checkpoint
@@ -187,7 +187,7 @@ def checkpoint() -> Finding:
     paths = [path for name in NAMES if (path := find_checkpoint(name))]
     if not paths:
         folders = ", ".join(map(str, checkpoint_folders()))
-        cure = "the network has no weights to see with; `loger weights --help` tells where they come from"
+        cure = "the network has no weights to run with; `loger weights --help` says where to get them"
         return Finding("checkpoint", f"none found in {folders}", Verdict.NOTE, cure)
     reports = [verify_checkpoint(path, contents=False) for path in paths]
     value = "; ".join(

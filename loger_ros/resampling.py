@@ -1,4 +1,4 @@
-"""The filters of Pillow, which version 9.0 (that of Ubuntu 22.04) keeps in the module itself."""
+"""The filters of Pillow, which version 9.0 (the one in Ubuntu 22.04) has in the module itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nouns of the package. Stamps are integer nanoseconds; poses ``T_a_b`` take points in b to a."""
+"""The basic types of the package. Stamps are integer nanoseconds; poses ``T_a_b`` map points from b to a."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-CAMERA_FRAME = "camera_optical_frame"  # in ROS, of a camera that has no name of its own
+CAMERA_FRAME = "camera_optical_frame"  # in ROS, for a camera that has no name of its own
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,22 +22,22 @@ class Frame:
 
     def __post_init__(self) -> None:
         try:
-            object.__setattr__(self, "stamp", index(self.stamp))  # NumPy's may be without a sign
+            object.__setattr__(self, "stamp", index(self.stamp))  # NumPy integers may be unsigned
         except TypeError:
             raise TypeError(
-                f"a stamp is a whole number of nanoseconds, and {self.stamp!r} is none: make it "
+                f"a stamp must be a whole number of nanoseconds, which {self.stamp!r} is not: use "
                 "round(seconds * 1e9)"
             ) from None
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model says of one chunk. An output that was not asked for is None."""
+    """What a model says about one chunk. An output that was not asked for is None."""
 
     local_points: Tensor | None  # (B, N, H, W, 3) in each frame's camera: x right, y down, z forward
     confidence: Tensor | None  # (B, N, H, W, 1) logits
     camera_poses: Tensor | None  # (B, N, 4, 4) camera → chunk frame
-    metric_scale: Tensor | None = None  # (B,) applied already; only of models that estimate metres
+    metric_scale: Tensor | None = None  # (B,) already applied; only from models that estimate metres
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,17 +49,17 @@ class Camera:
     matrix: np.ndarray  # (3, 3), the centre of the first pixel is (0, 0)
     distortion: tuple[float, ...] = ()  # coefficients in OpenCV's order
     model: str = "plumb_bob"  # or rational_polynomial, equidistant
-    T_base_camera: np.ndarray | None = None  # (4, 4) how a vehicle (x forward, z up) carries it, if it does
+    T_base_camera: np.ndarray | None = None  # (4, 4) its mounting on a vehicle (x forward, z up), if any
 
     def __post_init__(self) -> None:
-        """Lists are taken, too."""
+        """Accept lists, too."""
         for name, size in (("matrix", 3), ("T_base_camera", 4)):
             value = getattr(self, name)
             if value is None and name == "T_base_camera":
                 continue
             value = np.asarray(value, dtype=float)
             if value.shape != (size, size):
-                raise ValueError(f"{name} of a camera is {size}x{size}, this one is of shape {value.shape}")
+                raise ValueError(f"{name} of a camera must be {size}x{size}, but has shape {value.shape}")
             object.__setattr__(self, name, value)
 
 
@@ -70,7 +70,7 @@ class PosedFrame:
     stamp: int  # nanoseconds
     T_map_camera: np.ndarray  # (4, 4) float64
     covariance: np.ndarray  # (6, 6): x, y, z, then rotation about x, y, z, in the axes of the map
-    final: bool  # False: a later chunk will say it again
+    final: bool  # False: a later chunk will estimate it again
     segment: int  # poses of one segment belong together; between segments the motion is unknown
 
 
@@ -78,7 +78,7 @@ class PosedFrame:
 class Update:
     """One chunk, placed in the map. Final frames come before provisional ones.
 
-    Tensors are ordered as ``frames``; those of the network are on its device.
+    Tensors are in the order of ``frames``; those of the network are on its device.
     """
 
     frames: tuple[PosedFrame, ...]
@@ -96,7 +96,7 @@ class Update:
         return sum(frame.final for frame in self.frames)
 
     def __getitem__(self, key: slice) -> Update:
-        """Some of the frames."""
+        """Return the update for some of the frames."""
         return Update(
             self.frames[key],
             self.images[key],
@@ -109,7 +109,7 @@ class Update:
         )
 
     def owned(self) -> Update:
-        """In memory of its own, so that the rest of the chunk can be freed."""
+        """Return a copy in memory of its own, so that the rest of the chunk can be freed."""
         return replace(
             self,
             images=self.images.clone(),
@@ -119,7 +119,7 @@ class Update:
 
     @staticmethod
     def joined(updates: Sequence[Update]) -> Update:
-        """Frames of one size as if one update had brought them; what is of a chunk is the last one's."""
+        """Join updates with frames of one size into one; what describes a chunk is from the last one."""
         if len(updates) == 1:
             return updates[0]
         return replace(
@@ -145,8 +145,8 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Event:
-    """Something an operator should hear of."""
+    """Something an operator should know about."""
 
     name: str
     stamp: int  # nanoseconds; of the frame concerned
-    message: str  # what happened, and the cure
+    message: str  # what happened, and what to do

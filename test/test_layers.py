@@ -1,4 +1,4 @@
-"""The rooms of the package: imports run downward only, and ROS stays in its room."""
+"""The layers of the package (rooms): imports run downward only, and only the room ros imports ROS."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "loger_ros"
 
-# From the bottom up. What stands directly in the package and is not named here is at the bottom.
+# From the bottom up. What is directly in the package and is not named here is at the bottom.
 HEIGHT = {
     "model": 1,
     **dict.fromkeys(("stream", "mapping", "world", "inventory"), 2),
@@ -38,7 +38,7 @@ def is_ros(module: str) -> bool:
 
 
 def imports(source: str, package: str) -> set[str]:
-    """Every module that the source imports, wherever in it; relative ones made absolute."""
+    """Every module that the source imports, anywhere in it; relative names are made absolute."""
     found = set()
     for statement in ast.walk(ast.parse(source)):
         if isinstance(statement, ast.Import):

@@ -242,7 +242,7 @@ def test_errors_of_the_server(server, tmp_path):
 
 def test_no_server_and_no_such_name(tmp_path, monkeypatch):
     options = {"max_bytes": 10**8}
-    with pytest.raises(DownloadError, match=r"cannot be reached.*brought nothing more"):
+    with pytest.raises(DownloadError, match=r"cannot be reached.*brought no more data"):
         download(Request("http://127.0.0.1:9/x", tmp_path / "x", **options), wait=lambda seconds: None)
 
     def unknown(*_args, **_kwargs):

@@ -166,7 +166,7 @@ def test_a_lost_gpu_is_a_message(begun, monkeypatch):
         raise RuntimeError("CUDA error: unknown error\nCompile with TORCH_USE_CUDA_DSA")
 
     monkeypatch.setattr(Student, "forward", forward)
-    with pytest.raises(RunError, match=r"^CUDA error: unknown error: the GPU fails[^\n]*goes on$"):
+    with pytest.raises(RunError, match=r"^CUDA error: unknown error: the GPU fails[^\n]*continues$"):
         trainer_in(begun).run()
 
 

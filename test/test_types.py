@@ -1,4 +1,4 @@
-"""What the nouns refuse to be made of."""
+"""What the basic types refuse to be made of."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_camera_takes_lists() -> None:
     camera = Camera(6, 4, [[5, 0, 2.5], [0, 5, 1.5], [0, 0, 1]], T_base_camera=np.eye(4).tolist())
     assert camera.matrix.dtype == camera.T_base_camera.dtype == np.float64
     assert camera.matrix[0, 2] == 2.5
-    with pytest.raises(ValueError, match=r"matrix of a camera is 3x3, this one is of shape \(4,\)"):
+    with pytest.raises(ValueError, match=r"matrix of a camera must be 3x3, but has shape \(4,\)"):
         Camera(6, 4, [5, 5, 2.5, 1.5])
-    with pytest.raises(ValueError, match="T_base_camera of a camera is 4x4"):
+    with pytest.raises(ValueError, match="T_base_camera of a camera must be 4x4"):
         Camera(6, 4, np.eye(3), T_base_camera=np.eye(3))
