@@ -17,7 +17,7 @@ FULL = (
 )
 OF_GPU = ("CUDA error", "CUDA driver error", "cuDNN error", "CUBLAS_STATUS_", "CUDNN_STATUS_")
 UNFIT = ("no kernel image", "unsupported toolchain", "invalid device function", "_STATUS_NOT_SUPPORTED")
-SMALLER = "lower chunk_size or resolution"
+SMALLER = "lower stream.chunk_size or stream.resolution"
 
 
 def first_line(error: BaseException) -> str:

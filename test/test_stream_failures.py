@@ -153,7 +153,7 @@ def test_out_of_memory_for_good_keeps_the_trajectory_and_names_the_cure(tmp_path
     model = Failing(set(range(2, 100)), OUT_OF_MEMORY("CUDA out of memory"))
     recon, _ = run(model, record=journal, events=events)
     assert events.counts["chunk_lost"] >= 2
-    assert "lower chunk_size" in events.recent[-1].message
+    assert "lower stream.chunk_size" in events.recent[-1].message
     stamps = tuple(frame.stamp for frame in clip(8))
     assert recon.result().stamps == stamps
     assert read_journal(journal.path).stamps == stamps
@@ -294,7 +294,7 @@ def test_no_memory_after_the_network_costs_the_chunk_alone(monkeypatch):
     monkeypatch.setattr(Answer, "of_cameras", full)
     recon, updates = run(FakeModel())
     assert recon.events.counts == {"chunk_lost": 1}
-    assert "lower chunk_size or resolution" in recon.events.recent[-1].message
+    assert "lower stream.chunk_size or stream.resolution" in recon.events.recent[-1].message
     assert len(recon.result().frames) == 17
     assert len([1 for update in updates for frame in update.frames if frame.final]) == 17
 

@@ -107,7 +107,9 @@ class Journal:
             self._write(0)
         lost = self._lost + sum(not line.startswith(b"#") for line in self._waiting.splitlines())
         if self._failed and lost:
-            self._events.add("journal_lost", 0, f"{lost} poses are missing in {self.path}: there was no room")
+            self._events.add(
+                "journal_lost", 0, f"{lost} poses are missing in {self.path}, which could not be written"
+            )
         try:
             if self._regular:
                 os.fsync(self._file)

@@ -51,7 +51,7 @@ class Continuity:
             message = (
                 f"no frame for {step * 1e-9:.3f} s according to the stamps; starting a new memory. "
                 "If nobody paused the stream or set the clock, check the camera, and whether queue_full says "
-                "that the network is too slow. Raise max_gap if such pauses are normal"
+                "that the network is too slow. Raise stream.max_gap if such pauses are normal"
             )
             return Verdict(restart=True, event="long_gap", message=message)
         if shape != self._shape:
