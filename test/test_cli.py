@@ -53,7 +53,7 @@ def test_results_do_not_go_into_a_file(capsys, tmp_path):
         for out in (file, file / "below"):
             with pytest.raises(SystemExit):
                 main([*command, "--out", str(out)])
-            assert f"--out: '{file}' is no folder: choose another name" in capsys.readouterr().err
+            assert f"--out: '{file}' is not a folder: choose another name" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_results_do_not_go_into_a_file(capsys, tmp_path):
         (["bench", "stream", "--model", "nothing"], "nothing"),
         (["bench", "stream", "--device", "nope"], "nope"),
         (["bench", "model", "--model", "nothing"], "nothing"),
-        (["bench", "weights", "--folder", "nowhere"], "--folder nowhere is no folder: choose one"),
+        (["bench", "weights", "--folder", "nowhere"], "--folder nowhere is not a folder: choose one"),
         (["bench", "world", "--device", "nope"], "nope"),
         (["bench", "soak", "--log", __file__], "exists"),
         (["train", "nothing.yaml", "--out", "x"], "nothing.yaml"),

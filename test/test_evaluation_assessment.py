@@ -199,7 +199,7 @@ def test_baselines_from_what_is_no_table_are_one_message(content, tmp_path, caps
     table.write_text(content, encoding="latin-1")
     assert main(["assess", "tiny", "--baselines-from", str(table), "--out", str(tmp_path / "out")]) == 1
     said = capsys.readouterr()
-    assert said.err.startswith(f"loger assess: {table} is no table of an assessment")
+    assert said.err.startswith(f"loger assess: {table} is not the table of an assessment")
     assert said.err.count("\n") == 1
     assert said.out == "", "nothing was rendered"
 

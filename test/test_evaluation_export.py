@@ -197,11 +197,11 @@ def test_what_cannot_be_exported_is_told(
 ) -> None:
     (tmp_path / "mine.txt").write_text("dear to me")
     for words, said in (
-        (["ply", str(recording), str(tmp_path / "x.ply")], "is no result"),
+        (["ply", str(recording), str(tmp_path / "x.ply")], "is not a result"),
         (["ply", str(result.parent), str(tmp_path / "x.ply")], f"such as {result}"),
         (["ply", str(tmp_path / "nowhere"), str(tmp_path / "x.ply")], "nowhere does not exist: ply needs"),
-        (["ply", str(result), str(tmp_path / "x.pcd")], f"name it {tmp_path / 'x.ply'}, or say pcd"),
-        (["pcd", str(result), str(tmp_path / "x.PLY")], f"name it {tmp_path / 'x.pcd'}, or say ply"),
+        (["ply", str(result), str(tmp_path / "x.pcd")], f"name it {tmp_path / 'x.ply'}, or export pcd"),
+        (["pcd", str(result), str(tmp_path / "x.PLY")], f"name it {tmp_path / 'x.pcd'}, or export ply"),
         (["tum", str(result), str(tmp_path / "mine.txt")], "exists"),
         (["kitti", str(recording), str(tmp_path)], "not empty"),
         (["bag", str(recording), str(tmp_path)], "not empty"),

@@ -227,7 +227,7 @@ def test_recordings_that_would_share_a_folder_are_refused(
     for name in ("a/b_c", "a_b/c"):
         shutil.copytree(folder, tmp_path / "all" / name)
     assert main(["eval", "--all", str(tmp_path / "all"), "--out", str(tmp_path / "out")]) == 2
-    assert "would be called a_b_c both" in capsys.readouterr().err
+    assert "would both be called a_b_c" in capsys.readouterr().err
 
 
 def test_a_report_names_its_recording_the_same_from_everywhere(

@@ -109,9 +109,11 @@ def test_time_over_leaves_curves_and_a_run_to_go_on_with(recipe_file, tmp_path, 
     assert train.run(words) == 0
     assert "still to be rendered" in capsys.readouterr().out
     assert train.run(words) == 0
-    assert "stopped, the same command goes on: 8 frames" in capsys.readouterr().out, "one step each time"
+    assert "stopped, continue with the same command: 8 frames" in capsys.readouterr().out, (
+        "one step each time"
+    )
     assert train.run(words) == 0
-    assert "stopped, the same command goes on: 16 frames" in capsys.readouterr().out
+    assert "stopped, continue with the same command: 16 frames" in capsys.readouterr().out
     assert (tmp_path / "curves.png").exists()
 
 

@@ -90,7 +90,7 @@ def test_a_full_disk_is_a_message_and_leaves_the_state_of_before(recipe_file, be
         )
         told = subprocess.run([*call, "--minutes", "0"], env=own, capture_output=True, text=True, timeout=300)
         assert told.returncode == 1, told.stderr
-        assert "the same command goes on" in told.stderr
+        assert "continue with the same command" in told.stderr
     assert trainer_in(begun).step == 1
 
 

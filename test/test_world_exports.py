@@ -171,7 +171,7 @@ def test_options_of_bags_are_refused_for_other_formats(tmp_path: Path, capsys: p
     for option in (["--storage", "mcap"], ["--compressed"], ["--with-depth"]):
         for form in ("tum", "kitti"):
             assert main(["world", "export", form, str(tmp_path / "out"), "--frames", "2", *option]) == 2
-            assert f"{option[0]} is of a bag, no choice for {form}" in capsys.readouterr().err
+            assert f"{option[0]} is an option for bags, not for {form}" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
     bag = ["world", "export", "bag", str(tmp_path / "bag"), "--frames", "2", "--size", "32x24"]
     assert main(bag) == 0

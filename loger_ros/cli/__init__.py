@@ -1,7 +1,7 @@
 """The ``loger`` command line: one module per command, imported only when its command is called.
 
-A command module offers ``add_arguments(parser)`` and ``run(args) -> int`` (the exit code). Where it tells of
-an OSError, it lets BrokenPipeError pass: ``main`` knows what to do.
+A command module offers ``add_arguments(parser)`` and ``run(args) -> int`` (the exit code). A module that
+reports OSErrors must let BrokenPipeError pass: ``main`` handles it.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from collections.abc import Sequence
 
 from loger_ros.inventory import OPENCV_CURE
 
-STOPPED = 130  # exit code of what was interrupted
-UNHEARD = 141  # of what nobody wants to read to its end
+STOPPED = 130  # exit code of an interrupted command
+UNHEARD = 141  # exit code if the reader of the output has closed the pipe
 COMMANDS = {
-    "demo": "see it work: a synthetic robot drives, the node says where it is, against the truth",
-    "doctor": "say what this machine has and whether the node could run",
-    "parameters": "every parameter of the node: a YAML file to start from, or a page to read",
+    "demo": "run the demo: a synthetic robot drives, and the node's odometry is compared with the truth",
+    "doctor": "check what this machine has and whether the node can run on it",
+    "parameters": "print every parameter of the node, as a YAML file to start from or as a page to read",
     "weights": "fetch, verify and convert checkpoints",
-    "bench": "measure the model, its loading, the stream, point clouds, the node, readers and the renderer",
-    "world": "look at and export procedural scenes",
-    "assess": "hold a model against its goals and every baseline",
+    "bench": "measure the model, its loading, the stream, point clouds, the node, readers or the renderer",
+    "world": "preview and export procedural scenes",
+    "assess": "compare a model with its goals and with every baseline",
     "train": "train a model on procedural scenes",
-    "eval": "from a recording to a trajectory, a map, numbers and pictures",
-    "export": "a recording or a result for other tools: bag, TUM, KITTI, PLY, PCD, COLMAP",
-    "replay": "a recording through the real node, or through the core alone",
+    "eval": "turn a recording into a trajectory, a map, metrics and pictures",
+    "export": "write a recording or a result for other tools: bag, TUM, KITTI, PLY, PCD, COLMAP",
+    "replay": "run a recording through the real node, or through the core alone",
 }
 
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nloger: stopped", file=sys.stderr)
         return STOPPED
-    except BrokenPipeError:  # who read has heard enough, as head has
+    except BrokenPipeError:  # the reader has closed the pipe, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNHEARD
     except RuntimeError as error:
@@ -49,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _of_gpu(error: RuntimeError) -> bool:
-    """Of the GPU: said in one line, since a traceback tells no more."""
-    if "torch" not in sys.modules:  # it takes seconds, and some commands need none
+    """Whether the GPU caused the error; if so, print it in one line, since a traceback adds nothing."""
+    if "torch" not in sys.modules:  # importing it takes seconds, and some commands do not need it
         return False
     from loger_ros.failures import is_of_gpu, reason_of
 
@@ -74,7 +74,7 @@ def _called(argv: list[str]) -> int:
                 what = (
                     f"OpenCV, which is missing: {OPENCV_CURE}"
                     if error.name == "cv2"
-                    else f"{error.name}, which is missing: `loger doctor` tells what to do"
+                    else f"{error.name}, which is missing: `loger doctor` says what to do"
                 )
                 print(f"loger {name} needs {what}", file=sys.stderr)
                 return 2

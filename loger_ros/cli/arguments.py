@@ -8,12 +8,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-LOWEST, HIGHEST = 0.001, 10_000.0  # Hz, of images
-MOST = 1e9  # of any amount
+LOWEST, HIGHEST = 0.001, 10_000.0  # image rate in Hz
+MOST = 1e9  # the largest amount
 
 
 def image_size(text: str) -> tuple[int, int]:
-    """ "640x480" → (640, 480), width first."""
+    """Parse "640x480" into (640, 480), width first."""
     width, separator, height = text.partition("x")
     if not (separator and width.isdigit() and height.isdigit() and 0 < int(width) * int(height) <= 2**26):
         raise argparse.ArgumentTypeError(f"{text!r}: expected WIDTHxHEIGHT in pixels, such as 640x480")
@@ -21,12 +21,12 @@ def image_size(text: str) -> tuple[int, int]:
 
 
 def rate(text: str) -> float:
-    """Hz."""
+    """Parse a rate in Hz."""
     try:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not LOWEST <= value <= HIGHEST:  # also of NaN
+    if not LOWEST <= value <= HIGHEST:  # NaN too
         raise argparse.ArgumentTypeError(f"{text!r}: expected a rate of {LOWEST:g} to {HIGHEST:g} Hz")
     return value
 
@@ -53,46 +53,51 @@ def amount_or_none(text: str) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 <= value <= MOST:  # also of NaN
+    if not 0 <= value <= MOST:  # NaN too
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to {MOST:g}")
     return value
 
 
 def angle(text: str) -> float:
-    """Radians."""
+    """Parse an angle in radians."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not abs(value) <= 2 * math.pi:  # also of NaN
-        raise argparse.ArgumentTypeError(f"{text!r}: expected radians, none of them beyond a whole turn")
+    if not abs(value) <= 2 * math.pi:  # NaN too
+        raise argparse.ArgumentTypeError(f"{text!r}: expected radians, at most one full turn either way")
     return value
 
 
 def out_folder(text: str) -> Path:
-    """One that is there, or can be made as far as is known."""
+    """Return a folder that exists or, as far as can be seen, can be created."""
     folder = Path(text)
     for part in (folder, *folder.parents):
-        if os.path.exists(part) and not os.path.isdir(part):  # False where one may not look
-            raise argparse.ArgumentTypeError(f"{str(part)!r} is no folder: choose another name")
+        if os.path.exists(part) and not os.path.isdir(part):  # False without permission to look
+            raise argparse.ArgumentTypeError(f"{str(part)!r} is not a folder: choose another name")
     return folder
 
 
 def add_camera(parser: argparse._ActionsContainer) -> None:
-    """What a recording does not tell of its camera."""
+    """Add options for what a recording does not say about its camera."""
     parser.add_argument(
         "--camera-info",
         metavar="FILE",
         default="",
-        help="its calibration, YAML as of ROS's camera_calibration (default: the recording's own)",
+        help="calibration, YAML as written by ROS's camera_calibration (default: the recording's own)",
     )
     for name, kind, axes, what in (
-        ("--camera-xyz", float, ("X", "Y", "Z"), "m, where it sits on the robot's base (x ahead, z up)"),
+        (
+            "--camera-xyz",
+            float,
+            ("X", "Y", "Z"),
+            "position of the camera on the robot's base in m (x forward, z up)",
+        ),
         (
             "--camera-rpy",
             angle,
             ("R", "P", "Y"),
-            "rad, roll, pitch (down is positive) and yaw of the camera's body",
+            "roll, pitch (positive is down) and yaw of the camera's body in rad",
         ),
     ):
         parser.add_argument(
@@ -101,12 +106,12 @@ def add_camera(parser: argparse._ActionsContainer) -> None:
             type=kind,
             metavar=axes,
             default=(),
-            help=f"{what}, as the node's frames.{name[2:].replace('-', '_')} (default: a bag's /tf_static)",
+            help=f"{what}, like the node's frames.{name[2:].replace('-', '_')} (default: a bag's /tf_static)",
         )
 
 
 def camera_of(args: argparse.Namespace) -> dict[str, Any]:
-    """→ fields of Choice."""
+    """Return the fields of Choice that these options set."""
     return {
         "camera_info": args.camera_info,
         "camera_xyz": tuple(args.camera_xyz),

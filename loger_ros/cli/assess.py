@@ -1,4 +1,4 @@
-"""``loger assess [MODEL]``: the table of a model's goals, against every baseline, by one command."""
+"""``loger assess [MODEL]``: compare a model with its goals and every baseline, in one table."""
 
 from __future__ import annotations
 
@@ -25,37 +25,79 @@ if TYPE_CHECKING:
 
 PARTS = ("accuracy", "baselines", "chunks", "tails", "outside", "memory", "speed")
 LEAST_FRAMES = 40
-LONG_SEED = 9200  # of the long ways that memory is judged on
+LONG_SEED = 9200  # of the long sequences that the memory part uses
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", nargs="?", default="tiny", help="a name or a checkpoint (default: tiny)")
-    parser.add_argument("--sets", nargs="+", choices=NAMED_SETS, default=list(NAMED_SETS))
+    parser.add_argument(
+        "model", nargs="?", default="tiny", help="name or path of a checkpoint (default: tiny)"
+    )
+    parser.add_argument(
+        "--sets",
+        nargs="+",
+        choices=NAMED_SETS,
+        default=list(NAMED_SETS),
+        help="named sets to use (default: all)",
+    )
     parser.add_argument(
         "--fresh-seeds", nargs="+", type=int, metavar="N",
-        help="instead of the named sets, new places of the same kinds, from these seeds",
+        help="use new places of the same kinds, made from these seeds, instead of the named sets",
     )  # fmt: skip
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to assess (default: everything)"
+    )
     parser.add_argument(
         "--baselines-from", type=Path, metavar="TABLE.JSON",
         help="take the baselines from an earlier assessment on the same frames",
     )  # fmt: skip
-    parser.add_argument("--frames", type=int, help="at most so many of each sequence, for a quick look")
-    parser.add_argument("--memory-sequences", type=int, default=16, help="per world (default: 16)")
-    parser.add_argument("--memory-frames", type=int, default=2000, help="of each (default: 2000)")
-    parser.add_argument("--size", type=image_size, metavar="WxH", help="of the network's images")
-    parser.add_argument("--chunk-size", type=int, help="(default: what the checkpoint recommends)")
-    parser.add_argument("--overlap", type=int)
-    parser.add_argument("--alignment", choices=ALIGNMENTS)
     parser.add_argument(
-        "--in-metres", action="store_true", help="the model speaks in metres, not in heights of the camera"
+        "--frames", type=int, help="at most this many frames of each sequence, for a quick look"
+    )
+    parser.add_argument(
+        "--memory-sequences",
+        type=int,
+        default=16,
+        help="sequences per world in the memory part (default: 16)",
+    )
+    parser.add_argument(
+        "--memory-frames",
+        type=int,
+        default=2000,
+        help="frames per sequence in the memory part (default: 2000)",
+    )
+    parser.add_argument("--size", type=image_size, metavar="WxH", help="size of the network's images")
+    parser.add_argument(
+        "--chunk-size", type=int, help="frames per chunk (default: what the checkpoint recommends)"
+    )
+    parser.add_argument(
+        "--overlap", type=int, help="frames that two chunks share (default: what the checkpoint recommends)"
+    )
+    parser.add_argument(
+        "--alignment",
+        choices=ALIGNMENTS,
+        help="how chunks are joined (default: what the checkpoint recommends)",
+    )
+    parser.add_argument(
+        "--in-metres", action="store_true", help="the model's unit is the metre, not the camera's height"
     )
     parser.add_argument(
         "--out", type=Path, default=Path("assessment"), help="folder for table.md and table.json"
     )
-    parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU, but for the speeds")
-    parser.add_argument("--speed-threads", type=int, nargs="+", default=[1, 2], help="(default: 1 2)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="torch threads, except in the speed part (default: 1)"
+    )
+    parser.add_argument(
+        "--speed-threads",
+        type=int,
+        nargs="+",
+        default=[1, 2],
+        help="torch threads to measure the speed with (default: 1 2)",
+    )
+    parser.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="cpu or cuda (default: cuda if there is a GPU)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     try:
         if (args.frames or LEAST_FRAMES) < LEAST_FRAMES or args.memory_frames < 100:
-            raise ValueError(f"give at least {LEAST_FRAMES} --frames and 100 --memory-frames to judge by")
+            raise ValueError(f"--frames must be at least {LEAST_FRAMES} and --memory-frames at least 100")
         earlier = _table(args.baselines_from) if args.baselines_from else None
         model = load_model(args.model, device=args.device)
         args.out.mkdir(parents=True, exist_ok=True)
@@ -78,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 class Examination:
-    """Writes what is known after every part, so that nothing is lost when it is interrupted."""
+    """Writes the results after every part, so that nothing is lost when it is interrupted."""
 
     def __init__(self, model: LoGeR, args: argparse.Namespace, earlier: dict[str, Any] | None = None) -> None:
         """earlier: the table that baselines are taken from."""
@@ -137,7 +179,7 @@ class Examination:
         alike = all(earlier.get(name) == self.result[name] for name in ("size", "view"))
         if not alike or seen != {(film.name, len(film)) for film in films}:
             raise ValueError(
-                f"{path} holds no baselines of the same frames at the same size and angle of view ({world})"
+                f"{path} has no baselines of the same frames at the same size and field of view ({world})"
             )
         self.say(f"baselines taken from {path}")
         return _with_nan(found)
@@ -197,21 +239,25 @@ class Examination:
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         asked = {name: value for name, value in self.changes.items() if value is not None}
         sets = ", ".join(args.sets)
-        which = f"other places of the kinds of {sets}, seeds {args.fresh_seeds}" if args.fresh_seeds else sets
+        which = (
+            f"other places of the same kinds as {sets}, seeds {args.fresh_seeds}"
+            if args.fresh_seeds
+            else sets
+        )
         cut = f", at most {args.frames} frames of each" if args.frames else ""
         width, height = self.size
         view = ""
         if self.taught.field_of_view:
             view = (
-                f"; for the network brought to {self.taught.field_of_view:g} degrees across and, of a robot, "
-                f"{self.taught.pitch:g} degrees down, both given"
+                f"; resampled for the network to {self.taught.field_of_view:g} degrees across and, on a "
+                f"robot, {self.taught.pitch:g} degrees down, both given"
             )
-        unit = "metres" if args.in_metres else "heights of the camera above the ground, the height given"
+        unit = "the metre" if args.in_metres else "the camera's height above the ground, which is given"
         return (
             f"{args.model}: {parameters:,} parameters, images of {width}x{height} averaged from "
             f"{2 * width}x{2 * height}, as all baselines see them{view}. Recommended by the checkpoint: "
-            f"{self.model.recommended or 'nothing'}; asked for: {asked}. It speaks in {unit}. Sequences: "
-            f"{which}{cut}; textures of the test split, mild effects of the camera. Robots are judged in "
+            f"{self.model.recommended or 'nothing'}; asked for: {asked}. Its unit is {unit}. Sequences: "
+            f"{which}{cut}; textures of the test split, mild camera effects. Robots are judged in "
             f"metres, other motions up to one scale per sequence. {_machine(args.device)}, "
             f"torch {torch.__version__}, {args.threads} thread(s)."
         )
@@ -220,10 +266,10 @@ class Examination:
 def _table(path: Path) -> dict[str, Any]:
     try:
         table = json.loads(path.read_text())
-    except ValueError as error:  # no JSON, or no text at all
-        raise ValueError(f"{path} is no table of an assessment: {error}") from error
+    except ValueError as error:  # not JSON, or not even text
+        raise ValueError(f"{path} is not the table of an assessment: {error}") from error
     if not isinstance(table, dict):
-        raise ValueError(f"{path} is no table of an assessment")
+        raise ValueError(f"{path} is not the table of an assessment")
     return table
 
 
@@ -257,7 +303,7 @@ def _with_nan(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """JSON knows no NaN."""
+    """Replace NaN and infinity, which JSON does not have, with None."""
     if isinstance(value, dict):
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""``loger demo``: a synthetic camera and the node as two processes over DDS, and what came of it."""
+"""``loger demo``: a synthetic camera and the node as two processes over DDS, and their results."""
 
 from __future__ import annotations
 
@@ -16,23 +16,21 @@ from loger_ros.world.sequences import PLACES
 
 LEAST_POSES = 3
 FILES = {
-    "picture.png": "the way from above, estimate and truth; the map from aside and along the way",
+    "picture.png": "the path from above, estimate and truth; the map from the side and along the path",
     "map.ply": "the map, for CloudCompare, MeshLab or Open3D",
-    "trajectory.tum": "where the robot was, as the node wrote it while it drove",
+    "trajectory.tum": "the path of the robot, as the node wrote it during the drive",
     "bag": "images, truth, odometry, map and more: ros2 bag play, Foxglove, PlotJuggler",
-    "node.log": "what the node said",
+    "node.log": "the log of the node",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--out", type=Path, help="folder for the results, a new one (default: loger_demo/DATE_TIME)"
-    )
-    parser.add_argument("--place", choices=PLACES, default="rooms", help="default: rooms")
-    parser.add_argument("--seed", type=int, default=0, help="another number, another place (default: 0)")
+    parser.add_argument("--out", type=Path, help="new folder for the results (default: loger_demo/DATE_TIME)")
+    parser.add_argument("--place", choices=PLACES, default="rooms", help="where to drive (default: rooms)")
+    parser.add_argument("--seed", type=int, default=0, help="each number gives another place (default: 0)")
     parser.add_argument("--seconds", type=amount, default=45.0, help="length of the drive (default: 45)")
     parser.add_argument("--rate", type=float, default=10.0, help="images per second (default: 10)")
-    parser.add_argument("--checkpoint", default="tiny", help="the network (default: tiny, which ships)")
+    parser.add_argument("--checkpoint", default="tiny", help="the network (default: tiny, which is included)")
     parser.add_argument(
         "--timeout", type=float, default=120.0, help="seconds a process may take to start (default: 120)"
     )
@@ -42,17 +40,17 @@ def run(args: argparse.Namespace) -> int:
     try:
         from loger_ros.ros.demo.run import CAMERA_HEIGHT, VOXEL, DemoFailed, Plan, demonstrate
     except ImportError as error:
-        print(f"The demo needs ROS 2: {error}. `loger doctor` tells what to do.", file=sys.stderr)
+        print(f"The demo needs ROS 2: {error}. `loger doctor` says what to do.", file=sys.stderr)
         return 1
     folder = args.out or Path("loger_demo") / time.strftime("%Y-%m-%d_%H-%M-%S")
     if folder.exists():
-        print(f"{folder} exists: choose a folder that does not, for the results.", file=sys.stderr)
+        print(f"{folder} exists: choose a new folder for the results.", file=sys.stderr)
         return 2
     if not (args.seconds > 0 and 0.1 <= args.rate <= 100):
-        print("--seconds must be above 0, --rate 0.1 to 100.", file=sys.stderr)
+        print("--seconds must be above 0, and --rate from 0.1 to 100.", file=sys.stderr)
         return 2
     try:
-        recommended_by(args.checkpoint, "auto", "auto")  # what is amiss is told before there is a folder
+        recommended_by(args.checkpoint, "auto", "auto")  # fails before there is a folder
     except (ValueError, OSError) as error:
         print(f"loger demo: {error}", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""``loger doctor``: what this machine has, one line each, and the cure where the node could not run."""
+"""``loger doctor``: one line for each thing the node needs, and the fix if the node cannot run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from loger_ros.share import share_directory
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "Exit code 1 if the node could not run here, else 0."
+    parser.epilog = "The exit code is 1 if the node cannot run here, else 0."
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,18 +57,18 @@ def package() -> Finding:
 
 
 def ros() -> list[Finding]:
-    """The distribution, its messages and the middleware."""
+    """Return what was found of the distribution, its messages and the middleware."""
     found = find_ros()
     if found is None:
         cure = (
-            "source /opt/ros/<distribution>/setup.bash, or take ROS 2 from PyPI: make demo does it, in .venv"
+            "source /opt/ros/<distribution>/setup.bash, or take ROS 2 from PyPI: make demo puts it in .venv"
         )
         return [Finding("ROS 2", "no rclpy for this Python", Verdict.WRONG, cure)]
     origin = "from PyPI" if found.from_wheels else f"ROS_DISTRO={os.environ.get('ROS_DISTRO', '')}"
     value = f"{found.distribution}, rclpy {found.rclpy_version} {origin}, in {found.rclpy_folder}"
     failure = import_failure(["rclpy"])
     if failure:
-        cure = "rclpy belongs to another Python or ROS: open a fresh shell and source one ROS 2 only"
+        cure = "rclpy belongs to another Python or ROS: open a new shell and source only one ROS 2"
         return [Finding("ROS 2", f"{value}: {failure}", Verdict.WRONG, cure)]
     rmw = os.environ.get("RMW_IMPLEMENTATION") or "rmw_fastrtps_cpp, the default"
     return [Finding("ROS 2", value), messages(found.from_wheels), Finding("RMW", rmw)]

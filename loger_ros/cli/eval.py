@@ -1,4 +1,4 @@
-"""``loger eval SOURCE``: a recording through the core, to numbers, pictures and one page."""
+"""``loger eval SOURCE``: run a recording through the core and report metrics and pictures on one page."""
 
 from __future__ import annotations
 
@@ -48,60 +48,92 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a bag, a dataset's sequence, a folder, a video, or a name such as robot_rooms/0",
     )
     parser.add_argument(
-        "--trajectory", metavar="FILE", type=Path, help="judge these poses (TUM), run nothing"
+        "--trajectory", metavar="FILE", type=Path, help="judge these poses (TUM) instead of running the model"
     )
-    parser.add_argument("--all", metavar="DIR", help="every recording below a folder, or of a synthetic set")
+    parser.add_argument(
+        "--all", metavar="DIR", help="evaluate every recording below a folder, or of a synthetic set"
+    )
     parser.add_argument(
         "--compare", metavar="DIR", nargs="+", type=Path, help="put finished runs side by side"
     )
     parser.add_argument(
-        "--out", type=out_folder, default=Path("eval"), help="where reports go (default: eval)"
+        "--out", type=out_folder, default=Path("eval"), help="folder for the reports (default: eval)"
     )
-    parser.add_argument("--jobs", type=int, default=1, help="of --all: recordings at once (default: 1)")
-    parser.add_argument("--engine", choices=ENGINES, default="processes", help="of --all: what runs them")
-    parser.add_argument("--again", action="store_true", help="of --all: also what is finished already")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="with --all: recordings evaluated at a time (default: 1)"
+    )
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="processes",
+        help="with --all: what runs the recordings (default: processes)",
+    )
+    parser.add_argument("--again", action="store_true", help="with --all: also run what is already finished")
     add_run_arguments(parser)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model", default="tiny", help="tiny, loger, loger_star or a checkpoint (default: tiny)"
+        "--model", default="tiny", help="tiny, loger, loger_star or a checkpoint's path (default: tiny)"
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--dtype", default="auto", help="of the network (default: as the node chooses)")
-    parser.add_argument("--frames", type=int, default=0, help="take at most so many frames (default: all)")
-    parser.add_argument("--every", type=int, default=1, help="take one frame of every so many (default: 1)")
-    parser.add_argument("--no-fast-weights", action="store_true", help="without this memory")
-    parser.add_argument("--no-sliding-window", action="store_true", help="without this memory")
     parser.add_argument(
-        "--no-undistort", action="store_true", help="take images of distorting lenses as they are"
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="cpu or cuda (default: cuda if there is a GPU)",
     )
-    parser.add_argument("--no-pictures", action="store_true", help="numbers, trajectory and cloud only")
+    parser.add_argument(
+        "--dtype", default="auto", help="dtype of the network (default: auto, as the node chooses)"
+    )
+    parser.add_argument(
+        "--frames", type=int, default=0, metavar="N", help="use at most N frames (default: all)"
+    )
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="use one frame in N (default: 1)")
+    parser.add_argument(
+        "--no-fast-weights", action="store_true", help="switch off this memory of the network"
+    )
+    parser.add_argument(
+        "--no-sliding-window", action="store_true", help="switch off this memory of the network"
+    )
+    parser.add_argument(
+        "--no-undistort", action="store_true", help="use the images of distorting lenses as they are"
+    )
+    parser.add_argument("--no-pictures", action="store_true", help="write only metrics, trajectory and cloud")
     recording = parser.add_argument_group("the recording")
-    recording.add_argument("--topic", default="", help="images in a bag (default: guessed)")
-    recording.add_argument("--truth", default="", help="a topic of the bag, or a TUM or KITTI file")
+    recording.add_argument("--topic", default="", help="topic of the images in a bag (default: guessed)")
+    recording.add_argument(
+        "--truth", default="", help="true poses: a topic of the bag, or a TUM or KITTI file"
+    )
     recording.add_argument(
         "--truth-frame",
         default="",
-        help="what the true poses are of, on a bag's tf_static (default: as they say; in a file: the camera)",
+        help="frame that the true poses are of, in a bag's tf_static (default: the one they name; in a file: "
+        "the camera)",
     )
     recording.add_argument(
-        "--depth", metavar="TOPIC", default="", help="true depth in a bag, aligned to the images"
+        "--depth", metavar="TOPIC", default="", help="topic of true depth in a bag, aligned with the images"
     )
-    recording.add_argument("--camera", default="", help="which camera of a dataset (default: the first)")
+    recording.add_argument("--camera", default="", help="camera of a dataset to use (default: the first)")
     add_camera(recording)
     recording.add_argument(
-        "--rate", type=rate, default=0.0, help="Hz of images without stamps (default: a video's own, else 10)"
+        "--rate",
+        type=rate,
+        default=0.0,
+        help="Hz of images without stamps (default: a video's own, else 10)",
     )
-    recording.add_argument("--size", type=image_size, default=Choice.size, help="of a synthetic sequence")
+    recording.add_argument(
+        "--size", type=image_size, default=Choice.size, help="WIDTHxHEIGHT of a synthetic sequence's images"
+    )
     recording.add_argument(
         "--tolerance",
         type=amount_or_none,
         default=TOLERANCE * 1e-6,
-        help="ms between pose and truth (default: 20)",
+        help="most ms between the stamps of a pose and its true pose (default: 20)",
     )
     recording.add_argument(
-        "--cloud-threshold", type=amount, default=CLOUD_THRESHOLD, help="m, of the F-score (default: 0.1)"
+        "--cloud-threshold",
+        type=amount,
+        default=CLOUD_THRESHOLD,
+        help="distance in m for the F-score of the cloud (default: 0.1)",
     )
     add_settings(parser, StreamConfig)
     add_settings(parser, CloudConfig, "cloud-")
@@ -152,7 +184,7 @@ def job_of(args: argparse.Namespace, source: str, folder: Path, recommended: dic
 
 @functools.cache
 def _warn_once(warning: str) -> None:
-    """Not again with each recording."""
+    """Log it once, not again for each recording."""
     if warning:
         logging.getLogger(__name__).warning(warning)
 
@@ -162,10 +194,10 @@ def run(args: argparse.Namespace) -> int:
     try:
         if sum(bool(choice) for choice in (args.source, args.all, args.compare)) != 1:
             raise SourceError(
-                "say one of: loger eval SOURCE, loger eval --all DIR, loger eval --compare DIR ..."
+                "give one of these: loger eval SOURCE, loger eval --all DIR, loger eval --compare DIR ..."
             )
         if args.trajectory and not args.source:
-            raise SourceError("--trajectory judges poses of one SOURCE")
+            raise SourceError("--trajectory judges the poses of one SOURCE: give that SOURCE")
         if not args.all and (args.jobs, args.engine) != (1, ENGINES[0]):
             raise SourceError("--jobs and --engine have no effect without --all: leave them out")
         if args.compare:
@@ -173,7 +205,7 @@ def run(args: argparse.Namespace) -> int:
         return _many(args) if args.all else _one(args)
     except KeyboardInterrupt:
         if args.all and not args.again:
-            print("\nThe same command goes on where it was.", file=sys.stderr)
+            print("\nThe same command continues where this one stopped.", file=sys.stderr)
         raise
     except BrokenPipeError:
         raise
@@ -190,7 +222,7 @@ def _one(args: argparse.Namespace) -> int:
         print(summary(judge(job, args.trajectory)))
         print(job.folder / "report.html")
         return 0
-    refuse_another(folder, args.source)  # what is amiss is told before the network is loaded
+    refuse_another(folder, args.source)  # fails before the network is loaded
     source = open_source(args.source, choice_of(args))
     model = load_model(args.model, device=args.device, dtype=args.dtype)
     job = job_of(args, args.source, folder, model.recommended)
@@ -205,13 +237,13 @@ def _many(args: argparse.Namespace) -> int:
     """Each recording in turn or several at once; finished ones are not run again."""
     if args.jobs < 1:
         raise SourceError("--jobs must be 1 or more")
-    recommended = recommended_by(args.model, args.device, args.dtype)  # what is amiss is told once
+    recommended = recommended_by(args.model, args.device, args.dtype)  # an error is reported once
     jobs = [job_of(args, source, args.out / name, recommended) for source, name in sources_of(args.all)]
     if not jobs:
-        raise SourceError(f"there is no recording below {args.all}")
+        raise SourceError(f"no recording was found below {args.all}")
     runs = [] if args.again else [done for job in jobs if (done := finished_metrics(job)) is not None]
     open_jobs = jobs if args.again else [job for job in jobs if finished_metrics(job) is None]
-    print(f"{len(jobs)} recordings, {len(runs)} of them finished before")
+    print(f"{len(jobs)} recordings, {len(runs)} of them already finished")
     failures = {}
     with Line(args.all, _frames_of(open_jobs)) as line:
         taken = 0
@@ -252,26 +284,26 @@ def engine(name: str) -> Callable[[Sequence[Job], int, Ticker], Iterator[Outcome
 
 
 def sources_of(text: str) -> list[tuple[str, str]]:
-    """(source, name) of every recording below a folder, or of a synthetic set."""
+    """Return (source, name) of every recording below a folder, or of a synthetic set."""
     if not Path(text).exists() and text in NAMED_SETS:
         return [(f"{text}/{i}", f"{text}_{i}") for i in range(len(NAMED_SETS[text][1]))]
     folder = Path(text)
     if not folder.is_dir():
-        raise SourceError(f"{text} is no folder, and no synthetic set ({', '.join(NAMED_SETS)})")
+        raise SourceError(f"{text} is neither a folder nor a synthetic set ({', '.join(NAMED_SETS)})")
     found: dict[str, Path] = {}
     for path in find_sources(folder):
         name = "_".join(path.relative_to(folder).parts) or named_path(path).name
         if name in found:
-            raise SourceError(f"{found[name]} and {path} would be called {name} both: rename one of them")
+            raise SourceError(f"{found[name]} and {path} would both be called {name}: rename one of them")
         found[name] = path
     return [(str(path), name) for name, path in found.items()]
 
 
 def _frames_of(jobs: list[Job]) -> int:
-    """Announced frames, as far as can be told."""
+    """Return the number of frames to expect, as far as it is known."""
     total = 0
     log = logging.getLogger("loger_ros.evaluation")
-    log.disabled = True  # each job tells itself what its recording lacks
+    log.disabled = True  # each job reports what its recording lacks
     try:
         for job in jobs:
             with contextlib.suppress(SourceError, OSError):
@@ -293,7 +325,7 @@ def summary(metrics: dict[str, Any]) -> str:
     if "ate" in metrics:
         ate = metrics["ate"]
         text += (
-            f", way {metrics['path_m']:.1f} m, ATE {ate['se3']['rmse']:.3f} m SE(3), "
+            f", path {metrics['path_m']:.1f} m, ATE {ate['se3']['rmse']:.3f} m SE(3), "
             f"{ate['sim3']['rmse']:.3f} m Sim(3), scale {ate['sim3']['scale']:.3f}"
         )
     rate = metrics["time"].get("frames_per_second")

@@ -1,4 +1,4 @@
-"""``loger export FORMAT FROM TO``: a recording or a result of loger eval, for other tools."""
+"""``loger export FORMAT FROM TO``: write a recording or a result of loger eval for other tools."""
 
 from __future__ import annotations
 
@@ -35,14 +35,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "format",
         choices=FORMATS,
-        help="bag (rosbag2), tum and kitti of a recording or a result; ply, pcd and colmap of a result",
+        help="bag (rosbag2), tum, kitti: of a recording or a result; ply, pcd, colmap: of a result only",
     )
-    parser.add_argument("source", metavar="FROM", help="the folder of a result of loger eval, or a recording")
+    parser.add_argument("source", metavar="FROM", help="the folder of a loger eval result, or a recording")
     parser.add_argument("to", metavar="TO", type=Path, help="a file or folder that does not exist yet")
-    parser.add_argument("--topic", default="", help="images in a bag (default: guessed)")
-    parser.add_argument("--truth", default="", help="a topic of the bag, or a TUM or KITTI file")
+    parser.add_argument("--topic", default="", help="topic of the images in a bag (default: guessed)")
+    parser.add_argument("--truth", default="", help="true poses: a topic of the bag, or a TUM or KITTI file")
     add_camera(parser)
-    parser.add_argument("--size", type=image_size, default=Choice.size, help="of a synthetic sequence")
+    parser.add_argument(
+        "--size", type=image_size, default=Choice.size, help="WIDTHxHEIGHT of a synthetic sequence's images"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -65,7 +67,7 @@ def _refuse_other_ending(kind: str, to: Path) -> None:
     told = to.suffix.lower().removeprefix(".")
     if kind in OF_CLOUDS and told in OF_CLOUDS and told != kind:
         raise ValueError(
-            f"{to} would hold {kind.upper()}: name it {to.with_suffix('.' + kind)}, or say {told}"
+            f"{to} would contain {kind.upper()}: name it {to.with_suffix('.' + kind)}, or export {told}"
         )
 
 
@@ -83,9 +85,9 @@ def _recording(args: argparse.Namespace, progress: Callable[[int], None]) -> Non
 def _no_result(kind: str, folder: Path) -> str:
     inside = sorted(file.parent for file in folder.glob(f"*/{METRICS}"))
     if inside:
-        return f"{folder} is no result, but the folder of some: say which, such as {inside[0]}"
-    what = "is no result" if folder.exists() else "does not exist"
-    return f"{folder} {what}: {kind} needs what loger eval makes of a recording"
+        return f"{folder} is not a result but contains some: name one, such as {inside[0]}"
+    what = "is not a result" if folder.exists() else "does not exist"
+    return f"{folder} {what}: {kind} needs a result of loger eval"
 
 
 def _result(
@@ -102,10 +104,10 @@ def _result(
     elif kind == "colmap":
         if not metrics["settings"]:
             raise SourceError(
-                f"the poses of {folder} were made elsewhere: colmap needs the images and points of a run of "
-                "loger eval"
+                f"the poses of {folder} were made elsewhere: colmap needs the images and points of a "
+                "run of loger eval"
             )
-        choice = replace(choice_of_run(metrics), truth="", truth_frame="")  # neither is asked for
+        choice = replace(choice_of_run(metrics), truth="", truth_frame="")  # neither is needed
         source = open_source(metrics["source"]["path"], choice)
         camera = read_camera(folder / "camera.json")
         settings, cloud = settings_of_run(metrics), _cloud(folder)

@@ -1,4 +1,4 @@
-"""``loger parameters``: every parameter of the node, as a YAML file to start from or as a page to read."""
+"""``loger parameters``: print every parameter of the node, as a YAML file to start from or as a page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ FORMATS = {"yaml": parameters_yaml, "markdown": parameters_markdown}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("format", nargs="?", choices=FORMATS, default="yaml", help="default: yaml")
+    parser.add_argument(
+        "format", nargs="?", choices=FORMATS, default="yaml", help="output format (default: yaml)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

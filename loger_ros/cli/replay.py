@@ -1,4 +1,4 @@
-"""``loger replay SOURCE``: a recording through the real node, or through the core alone; no image is lost."""
+"""``loger replay SOURCE``: run every image of a recording through the real node, or the core alone."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from loger_ros.model.weights import recommended_by
 from loger_ros.types import Frame
 
 TRAJECTORY, LOG = "trajectory.txt", "node.log"
-# As ROS writes them.
+# A warning or error as ROS logs it.
 WARNING = re.compile(r"^\[(?:WARN|ERROR|FATAL)\] \[[\d.]+\] \[[^]]+\]: (.*)$", re.MULTILINE)
 MOST_TOLD = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", help="as of loger eval")
-    parser.add_argument("--core", action="store_true", help="without ROS: the reconstruction core alone")
+    parser.add_argument("source", help="a recording, named as for loger eval")
+    parser.add_argument("--core", action="store_true", help="use the reconstruction core alone, without ROS")
     parser.add_argument(
         "--speed",
         type=amount_or_none,
         default=0.0,
-        help="of the recording's own (default: 0, as fast as it goes)",
+        help="multiple of the recording's own speed (default: 0, as fast as possible)",
     )
     parser.add_argument(
-        "--out", type=out_folder, default=Path("replay"), help="where results go (default: replay)"
+        "--out", type=out_folder, default=Path("replay"), help="folder for the results (default: replay)"
     )
     add_run_arguments(parser)
 
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     poses = len(read_tum(folder / TRAJECTORY))
     print(f"{poses} poses of {count} images in {seconds:.1f} s, {count / seconds:.1f} images/s")
     cloud = "cloud.ply" if (folder / "cloud.ply").exists() else "and the map is empty"
-    print(f"{folder}: {TRAJECTORY}, {cloud}. A report of it:")
+    print(f"{folder}: {TRAJECTORY}, {cloud}. For a report, run:")
     print(
         shlex.join(["loger", "eval", args.source, "--trajectory", str(folder / TRAJECTORY), *_opened(args)])
     )
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def tell_warnings(log: Path) -> None:
-    """What the node was not content with, as ``--core`` tells it."""
+    """Print what the node warned of, as ``--core`` does."""
     said = list(dict.fromkeys(WARNING.findall(log.read_text(errors="replace"))))
     for text in said[:MOST_TOLD]:
         print(text, file=sys.stderr)
@@ -91,7 +91,7 @@ def tell_warnings(log: Path) -> None:
 
 
 def _opened(args: argparse.Namespace) -> list[str]:
-    """The words that open the same recording."""
+    """Return the arguments that open the same recording."""
     words = []
     for item in dataclasses.fields(Choice):
         value = getattr(choice_of(args), item.name)
@@ -108,9 +108,9 @@ def _require_mounting(source: Source, job: Job) -> None:
     camera = source.camera if job.settings.undistort else None
     if job.settings.stream.motion == "wheels" and (camera is None or camera.T_base_camera is None):
         raise SourceError(
-            "--motion wheels needs to know how the camera sits on the vehicle: a recording with camera_info "
-            "(or --camera-info FILE), and /tf_static from base_link to the camera (or --camera-xyz and "
-            "--camera-rpy), straightened by it (no --no-undistort)"
+            "--motion wheels needs to know how the camera is mounted on the vehicle: give a recording with "
+            "camera_info (or --camera-info FILE) and /tf_static from base_link to the camera (or "
+            "--camera-xyz and --camera-rpy), and leave out --no-undistort"
         )
 
 
@@ -134,7 +134,7 @@ def _node(source: Source, job: Job, speed: float, line: Line) -> int:
         raise SourceError(f"the node needs ROS 2 ({error}): source it, or replay with --core") from error
     settings = job.settings
     if not (settings.fast_weights and settings.sliding_window):
-        raise SourceError("the node has no switch for its memories: replay with --core to do without one")
+        raise SourceError("the node cannot run without one of its memories: add --core to do so")
     parameters: dict[str, Any] = {
         "model.checkpoint": job.model if not Path(job.model).exists() else str(Path(job.model).absolute()),
         "model.device": job.device,
@@ -154,7 +154,7 @@ def _node(source: Source, job: Job, speed: float, line: Line) -> int:
 
 
 class _Paced:
-    """The same recording, no faster than so many times its own speed."""
+    """The same recording, played at no more than ``speed`` times its own speed."""
 
     def __init__(self, source: Source, speed: float) -> None:
         self._source, self._speed = source, speed

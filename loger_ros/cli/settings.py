@@ -1,4 +1,4 @@
-"""Command-line flags of the settings in loger_ros.config."""
+"""Command-line flags for the settings in loger_ros.config."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SectionType = TypeVar("SectionType", bound=Section)
 
 
 def add_settings(parser: argparse.ArgumentParser, section: type[Section], prefix: str = "") -> None:
-    """One flag per field, such as --chunk-size; nothing is set where the flag is not given."""
+    """One flag per field, such as --chunk-size; a flag that is not given sets nothing."""
     group = parser.add_argument_group(f"settings: {section.name}")
     hints = get_type_hints(section)
     default = {
@@ -38,7 +38,7 @@ def add_settings(parser: argparse.ArgumentParser, section: type[Section], prefix
 def chosen_settings(
     args: argparse.Namespace, section: type[SectionType], recommended: Mapping[str, Any] | None = None
 ) -> SectionType:
-    """What was given wins over what the checkpoint recommends, that over the defaults."""
+    """Return the section: given flags win over what the checkpoint recommends, and that over the defaults."""
     names = {item.name for item in dataclasses.fields(section)}  # type: ignore[arg-type]
     values = {name: value for name, value in (recommended or {}).items() if name in names}
     for name in names:

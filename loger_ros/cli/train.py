@@ -1,4 +1,4 @@
-"""``loger train RECIPE``: from a recipe to a checkpoint, in as many sittings as it takes."""
+"""``loger train RECIPE``: train from a recipe to a checkpoint, in as many sessions as it takes."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from typing import NoReturn
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", type=Path, help="a YAML file such as config/training/tiny.yaml")
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder of the run; an unfinished one goes on"
+        "--out", type=Path, required=True, help="folder of the run; an unfinished run is continued"
     )
     parser.add_argument(
         "--from",
         dest="start",
-        help="tiny, or the path of a checkpoint: a new run begins with its weights, not random ones",
+        help="tiny, or the path of a checkpoint: a new run starts from its weights, not from random ones",
     )
     parser.add_argument(
         "--minutes",
         type=float,
         default=math.inf,
-        help="stop after this time, rendering included, to go on later",
+        help="stop after this time, including rendering; continue later with the same command",
     )
-    parser.add_argument("--variant", default="", help="section of the recipe's variants to use, such as gpu")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or such as cuda:1")
+    parser.add_argument("--variant", default="", help="entry of the recipe's variants to use, such as gpu")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or one GPU such as cuda:1")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,10 +41,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def leave(code: int) -> NoReturn:
-    """Ends one of several processes at once: Python's own end may abort it.
+    """End one of several processes immediately, because Python's own exit may abort it.
 
-    DistributedDataParallel keeps the threads of gloo alive, also when their group is destroyed. One that lets
-    go of a tensor while the interpreter ends finds no GIL: "terminate called without an active exception"
+    DistributedDataParallel keeps the threads of gloo alive, even when their group is destroyed. A thread that
+    releases a tensor while the interpreter exits finds no GIL: "terminate called without an active exception"
     (torch 2.13, 5 of 39 small programs).
     """
     import torch.distributed as dist
@@ -73,7 +73,7 @@ def train(args: argparse.Namespace) -> int:
         trainer = Trainer(recipe, args.out, device=device, start=args.start, minutes=args.minutes)
         finished = trainer.run()
     except OutOfTime:
-        print("stopped, the same command goes on: some clips are still to be rendered")
+        print("stopped: some clips are still to be rendered; continue with the same command")
         return 0
     except (CheckpointError, RecipeError, RunError) as error:
         print(f"loger train: {error}", file=sys.stderr)
@@ -82,12 +82,12 @@ def train(args: argparse.Namespace) -> int:
         raise
     except OSError as error:
         print(
-            f"loger train: {args.out}: {error}. Once that is mended, the same command goes on",
+            f"loger train: {args.out}: {error}. Once that is fixed, continue with the same command",
             file=sys.stderr,
         )
         return 1
     print(
-        f"{'finished' if finished else 'stopped, the same command goes on'}: {trainer.frames:,} frames, "
-        f"checkpoint {args.out / 'model.safetensors'}"
+        f"{'finished' if finished else 'stopped, continue with the same command'}: {trainer.frames:,} "
+        f"frames, checkpoint {args.out / 'model.safetensors'}"
     )
     return 0

@@ -1,4 +1,4 @@
-"""Choices that a recording of its kind does not look at: refused, since they would be ignored."""
+"""Refuse options that a recording of its kind would ignore."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ READERS: dict[str, tuple[Any, ...]] = {
 def refuse_unread(source: str, choice: Choice) -> None:
     path = named_path(source)
     found = format_of(path) if path.exists() else Synthetic if Synthetic.named(source) else None
-    if found is None:  # no recording: who opens it says why
+    if found is None:  # not a recording: opening it will say why
         return
     for name, readers in READERS.items():
         if getattr(choice, name) != getattr(Choice, name) and found not in readers:
             of_which = ", ".join(reader.kind for reader in readers)
             raise SourceError(
                 f"--{name} has no effect on {source}, which is of the kind {found.kind}: leave it out "
-                f"(it is for: {of_which})"
+                f"(it applies to: {of_which})"
             )

@@ -1,4 +1,4 @@
-"""``loger weights``: fetch, verify and convert checkpoints. Nothing is ever downloaded but by ``fetch``."""
+"""``loger weights``: fetch, verify and convert checkpoints. Only ``fetch`` ever downloads anything."""
 
 from __future__ import annotations
 
@@ -33,33 +33,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="weights_command", required=True, metavar="WHAT")
 
     fetch = commands.add_parser("fetch", help="download a published checkpoint, about 5 GB")
-    fetch.add_argument("name", choices=sorted(PUBLISHED))
+    fetch.add_argument("name", choices=sorted(PUBLISHED), help="the checkpoint to download")
     fetch.add_argument(
-        "--to", type=Path, metavar="FOLDER", help="default: $LOGER_CHECKPOINTS or the user's cache"
+        "--to", type=Path, metavar="FOLDER", help="target (default: $LOGER_CHECKPOINTS or the user's cache)"
     )
-    fetch.add_argument("--url", help="another place to take it from (https)")
-    fetch.add_argument("--sha256", type=_sha256, help="refuse anything else; default: what the hub announces")
+    fetch.add_argument("--url", help="another https address to download it from")
+    fetch.add_argument("--sha256", type=_sha256, help="digest to require (default: what the hub announces)")
     fetch.set_defaults(weights_run=_fetch)
 
-    verify = commands.add_parser("verify", help="say what a checkpoint is and whether it is whole")
-    verify.add_argument("source", metavar="FILE", help=f"or {', '.join(NAMES)}")
+    verify = commands.add_parser("verify", help="say what a checkpoint is and whether it is intact")
+    verify.add_argument("source", metavar="FILE", help=f"a file, or {', '.join(NAMES)}")
     verify.set_defaults(weights_run=_verify)
 
     convert = commands.add_parser("convert", help="write a smaller, self-describing safetensors file")
     convert.add_argument("source", metavar="IN", help=f"a file, or {', '.join(NAMES)}")
-    convert.add_argument("target", type=Path, metavar="OUT")
+    convert.add_argument("target", type=Path, metavar="OUT", help="a new .safetensors file")
     convert.add_argument(
-        "--dtype", choices=[name for name in DTYPES if name != "float64"], default="bfloat16"
+        "--dtype",
+        choices=[name for name in DTYPES if name != "float64"],
+        default="bfloat16",
+        help="dtype of the weights (default: bfloat16)",
     )
-    convert.add_argument("--config", type=Path, help="YAML, for a .pt that is not LoGeR or LoGeR*")
     convert.add_argument(
-        "--stream", type=Path, metavar="FILE", help="YAML, settings of the stream that it is to be run with"
+        "--config",
+        type=Path,
+        help="YAML file with the model's configuration, for a .pt that is not LoGeR or LoGeR*",
+    )
+    convert.add_argument(
+        "--stream", type=Path, metavar="FILE", help="YAML file of stream settings for OUT to recommend"
     )
     convert.set_defaults(weights_run=_convert)
 
-    mean = commands.add_parser("mean", help="the mean of the weights of runs that began with the same model")
+    mean = commands.add_parser("mean", help="average the weights of runs that started from the same model")
     mean.add_argument("sources", nargs="+", metavar="IN", help=f"files, or {', '.join(NAMES)}")
-    mean.add_argument("--out", type=Path, required=True, metavar="FILE")
+    mean.add_argument("--out", type=Path, required=True, metavar="FILE", help="a new .safetensors file")
     mean.set_defaults(weights_run=_mean)
 
 
@@ -74,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"loger weights: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
     except KeyboardInterrupt:
         if args.weights_run is _fetch:
-            print("\nThe download goes on from here when it is started again.", file=sys.stderr)
+            print("\nThe same command continues the download from here.", file=sys.stderr)
         raise
     return 1
 
@@ -91,7 +98,7 @@ def _fetch(args: argparse.Namespace) -> int:
         try:
             report = looked_at(file, contents=False)
         except NotLookedAt:
-            raise  # and what has arrived is kept
+            raise  # keep what has arrived
         except CheckpointError as error:
             raise DownloadError(str(error)) from error
         if report.model != args.name:
@@ -103,12 +110,12 @@ def _fetch(args: argparse.Namespace) -> int:
         try:
             check(there, str(there))
         except DownloadError as error:
-            raise DownloadError(f"{error}. It was there already; {again}") from error
+            raise DownloadError(f"{error}. The file was there already; {again}") from error
         if args.sha256 and (digest := sha256_of(there)) != args.sha256:
             raise DownloadError(
-                f"{there} is there already, and its SHA-256 is {digest} instead of {args.sha256}; {again}"
+                f"{there} is there already, but its SHA-256 is {digest} instead of {args.sha256}; {again}"
             )
-        print(f"{there} is there already; 'loger weights verify' checks its values, {again}")
+        print(f"{there} is there already; 'loger weights verify' checks its values, and {again}")
         return 0
 
     progress = _Progress(args.name)
@@ -179,7 +186,7 @@ def _convert(args: argparse.Namespace) -> int:
 
 
 def _mean(args: argparse.Namespace) -> int:
-    """In float32."""
+    """Write the mean of several checkpoints, in float32."""
     _check_target(args.out)
     checkpoints = [open_checkpoint(_file(source)) for source in args.sources]
     config = fitted_model(checkpoints[0]).config
@@ -201,12 +208,12 @@ def _mean(args: argparse.Namespace) -> int:
 
 
 def _finite(name: str, tensor: Tensor) -> Tensor:
-    """What load would refuse is not written."""
+    """Return the tensor, or raise if loading it would be refused."""
     if not_finite({name: tensor}):
         kind = str(tensor.dtype).removeprefix("torch.")
         cure = "'loger weights verify' says which of the files is broken"
         if tensor.dtype == torch.float16:
-            cure = f"float16 ends at 65504: choose bfloat16; else {cure}"
+            cure = f"float16 ends at 65504: choose bfloat16; if that fails too, {cure}"
         raise CheckpointError(f"{name} would not be finite in {kind}, so nothing was written: {cure}")
     return tensor
 
@@ -225,12 +232,12 @@ def _sha256(text: str) -> str:
 
 
 class _Progress:
-    """One line that changes in place on a terminal, one line each tenth in a log."""
+    """One line that changes in place on a terminal; in a log, one line for each tenth."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._terminal = sys.stderr.isatty()
-        self._begin: tuple[float, int] | None = None  # when, and how much was there before
+        self._begin: tuple[float, int] | None = None  # time and bytes at the start
         self._shown = -1.0
 
     def __call__(self, done: int, total: int | None) -> None:

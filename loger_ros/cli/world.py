@@ -1,4 +1,4 @@
-"""``loger world preview|export``: look at procedural scenes, and write them as data sets."""
+"""``loger world preview|export``: preview procedural scenes, and write them as data sets."""
 
 from __future__ import annotations
 
@@ -29,42 +29,50 @@ FIELDS = {"height": "camera_height", "pitch": "camera_pitch"}  # of SequenceSpec
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    preview = actions.add_parser("preview", help="a contact sheet (PNG) and a small film (GIF)")
+    preview = actions.add_parser("preview", help="write a contact sheet (PNG) and a short film (GIF)")
     _add_choice(preview)
     preview.add_argument(
         "--out", type=out_folder, default=Path("."), help="folder to write to (default: here)"
     )
-    preview.add_argument("--no-film", action="store_true", help="only the contact sheet")
-    export = actions.add_parser("export", help="a rosbag2, or a TUM-style or KITTI-style folder")
-    export.add_argument("format", choices=("bag", "tum", "kitti"))
-    export.add_argument("folder", type=Path, help="where to; must not exist yet (tum and kitti: or be empty)")
+    preview.add_argument("--no-film", action="store_true", help="write only the contact sheet")
+    export = actions.add_parser("export", help="write a rosbag2, or a TUM-style or KITTI-style folder")
+    export.add_argument("format", choices=("bag", "tum", "kitti"), help="what to write")
+    export.add_argument("folder", type=Path, help="target; must not exist yet (tum and kitti: or be empty)")
     _add_choice(export)
-    bag = export.add_argument_group("a bag")
-    bag.add_argument("--storage", choices=STORAGES, help="default: mcap")
-    bag.add_argument("--compressed", action="store_true", help="JPEG images, on image/compressed")
-    bag.add_argument("--with-depth", action="store_true", help="depth images, on depth/image")
+    bag = export.add_argument_group("options for a bag")
+    bag.add_argument("--storage", choices=STORAGES, help="storage format (default: mcap)")
+    bag.add_argument("--compressed", action="store_true", help="write JPEG images, on image/compressed")
+    bag.add_argument("--with-depth", action="store_true", help="also write depth images, on depth/image")
 
 
 def _add_choice(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--set", choices=NAMED_SETS, help="a sequence of this named test set; see --index")
-    parser.add_argument("--index", type=int, default=0)
-    parser.add_argument("--size", type=image_size, default=(224, 168), metavar="WxH")
     parser.add_argument(
-        "--frames", type=positive, help="default: 200, with --set all; fewer are the beginning of the set's"
+        "--set", choices=NAMED_SETS, help="take a sequence of this named test set; see --index"
+    )
+    parser.add_argument("--index", type=int, default=0, help="which sequence of the set or seed (default: 0)")
+    parser.add_argument("--size", type=image_size, default=(224, 168), metavar="WxH", help="image size")
+    parser.add_argument(
+        "--frames",
+        type=positive,
+        help="length (default: 200, with --set all; fewer are the beginning of the set's)",
     )
     own = parser.add_argument_group("a sequence of your own, without --set")
-    own.add_argument("--place", choices=PLACES, help="default: rooms")
-    own.add_argument("--motion", choices=MOTIONS, help="default: robot")
-    own.add_argument("--closed", action="store_true", default=None, help="end where it began")
-    own.add_argument("--split", choices=SPLITS, help="which textures (default: train)")
-    own.add_argument("--seed", type=int, help="default: 0")
-    own.add_argument("--hfov", type=float, help="degrees (default: drawn, 60 to 100)")
-    own.add_argument("--height", type=float, help="of a robot's camera, metres (default: drawn, 0.2 to 1.2)")
+    own.add_argument("--place", choices=PLACES, help="kind of place (default: rooms)")
+    own.add_argument("--motion", choices=MOTIONS, help="how the camera moves (default: robot)")
+    own.add_argument("--closed", action="store_true", default=None, help="end where the sequence began")
+    own.add_argument("--split", choices=SPLITS, help="textures to use (default: train)")
+    own.add_argument("--seed", type=int, help="each number gives another place and path (default: 0)")
     own.add_argument(
-        "--pitch", type=float, help="of a robot's camera, degrees down (default: drawn, 0 to 20)"
+        "--hfov", type=float, help="horizontal field of view in degrees (default: drawn from 60 to 100)"
+    )
+    own.add_argument(
+        "--height", type=float, help="height of a robot's camera in m (default: drawn from 0.2 to 1.2)"
+    )
+    own.add_argument(
+        "--pitch", type=float, help="pitch of a robot's camera in degrees down (default: drawn from 0 to 20)"
     )
     own.add_argument("--rate", type=float, help="frames per second (default: 10)")
-    own.add_argument("--movers", type=int, help="walkers to place, where there is room (default: 0)")
+    own.add_argument("--movers", type=int, help="walkers to place if there is room (default: 0)")
     own.add_argument("--effects", choices=PRESETS, help="faults of the camera (default: none)")
 
 
@@ -85,7 +93,7 @@ def _refuse_options_of_bags(args: argparse.Namespace) -> None:
     for name in ("storage", "compressed", "with_depth"):
         if getattr(args, name):
             raise ValueError(
-                f"--{name.replace('_', '-')} is of a bag, no choice for {args.format}: leave it out"
+                f"--{name.replace('_', '-')} is an option for bags, not for {args.format}: leave it out"
             )
 
 
