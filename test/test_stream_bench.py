@@ -24,4 +24,4 @@ def test_fewer_frames_than_there_is_something_to_compare_are_refused(capsys):
     bench_stream.add_arguments(parser)
     options = ["--frames", "9", "--chunk-size", "6", "--overlap", "2"]
     assert bench_stream.run(parser.parse_args(options)) == 2
-    assert "--frames 10 at least" in capsys.readouterr().out
+    assert "--frames must be at least 10" in capsys.readouterr().out

@@ -9,14 +9,14 @@ import sys
 from loger_ros.model.weights import device_name
 
 BENCHMARKS = {
-    "clouds": "points to PointCloud2, against the usual way and a bare copy",
-    "model": "time, FLOP/s and memory of one model step; variants as ratios in one run",
-    "weights": "memory and seconds of loading and converting a full-size checkpoint",
-    "node": "what the node costs beside the network, at camera rate, next to a bare Reconstructor",
-    "reading": "recordings per second and MB/s, against reading the bare bytes",
-    "soak": "the node for an hour with a nasty camera: memory, drops by cause, ages, stalls",
-    "stream": "the whole stream against the bare model; memory and time against stream length",
-    "world": "rendered frames per second",
+    "clouds": "time from points to a PointCloud2, compared with the usual way and with a bare copy",
+    "model": "time, FLOP/s and memory of one model step; compares variants within one run",
+    "weights": "memory and time to load and convert a full-size checkpoint",
+    "node": "CPU time of the node without the network, at camera rate, compared with a bare Reconstructor",
+    "reading": "frames per second and MB/s of reading recordings, compared with reading the bare bytes",
+    "soak": "run the node for an hour with a faulty camera: memory, drops by cause, ages, stalls",
+    "stream": "the whole stream compared with the bare model; memory and time over the length of the stream",
+    "world": "frames that the renderer makes per second",
 }
 
 
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
             args.device = device_name(args.device)
         return int(args.benchmark_run(args))
     except ModuleNotFoundError as error:
-        problem = f"{error.name} is missing: `loger doctor` tells what to do"
+        problem = f"{error.name} is missing: `loger doctor` says what to do"
     except BrokenPipeError:
         raise
     except (ValueError, OSError) as error:

@@ -9,15 +9,15 @@ from loger_ros.cli.arguments import positive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--points", type=positive, default=1_000_000)
-    parser.add_argument("--rounds", type=positive, default=25)
+    parser.add_argument("--points", type=positive, default=1_000_000, help="points per cloud")
+    parser.add_argument("--rounds", type=positive, default=25, help="times that each is measured")
 
 
 def run(args: argparse.Namespace) -> int:
     try:
         from loger_ros.ros.bench.clouds import measure, measure_map
     except ImportError as error:
-        print(f"This benchmark needs ROS 2: {error}. `loger doctor` tells what to do.", file=sys.stderr)
+        print(f"This benchmark needs ROS 2: {error}. `loger doctor` says what to do.", file=sys.stderr)
         return 1
     print(measure(args.points, args.rounds))
     print(measure_map(args.points, args.rounds))

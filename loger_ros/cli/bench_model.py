@@ -1,4 +1,4 @@
-"""``loger bench model``: one chunk after another through ``step``, variants in turn within one run."""
+"""``loger bench model``: time ``step`` chunk after chunk, with variants in turn within one run."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Variant:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
-        help=f"{', '.join(PRESETS)} or a training recipe, with random weights, or a checkpoint "
+        help=f"{', '.join(PRESETS)} or a training recipe, with random weights; or a checkpoint "
         f"(default: loger on a GPU, {SMALL} on a CPU)",
     )
     parser.add_argument(
@@ -61,15 +61,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--frames",
         type=positive,
         nargs="+",
-        help="frames per chunk, one table each (default: 32; 4 16 on a CPU)",
+        help="frames per chunk, one table for each (default: 32; 4 and 16 on a CPU)",
     )
-    parser.add_argument("--overlap", type=int, default=3)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--overlap", type=int, default=3, help="frames that two chunks share")
+    parser.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="cpu or cuda (default: cuda if there is a GPU)",
+    )
     parser.add_argument(
         "--variants",
         type=Variant.parse,
         nargs="+",
-        help="dtype[+flash_attn][+compile][+batchN]; the first is the baseline of the ratios",
+        help="dtype[+flash_attn][+compile][+batchN]; ratios are to the first one",
     )
     parser.add_argument(
         "--repeat", type=positive, default=5, help="measured chunks per variant, after one warm-up"
@@ -77,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--count",
         action="store_true",
-        help="run nothing: count operations and memory of a preset or recipe, as on a GPU",
+        help="run nothing, only count the operations and memory of a preset or recipe on a GPU",
     )
 
 
@@ -95,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     print(
         f"model {args.model}, {width}x{height}, {_device_name(device)}, torch {torch.__version__}, "
         f"{torch.get_num_threads()} threads; median of {args.repeat} chunks, variants in turn, "
-        "memory of one chunk carried"
+        "each with the memory carried from the chunk before"
     )
     with torch.no_grad():
         for frames in args.frames:
@@ -104,20 +108,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _count(args: argparse.Namespace, variants: list[Variant]) -> int:
-    """What a GPU would be asked for, wherever this runs."""
+    """Print what a GPU would need, whatever device this runs on."""
     config = _config(args.model)
     if config is None:
-        print("loger bench model: --count is of a preset or a training recipe", file=sys.stderr)
+        print("loger bench model: --count needs a preset or a training recipe", file=sys.stderr)
         return 2
     if unread := [variant.text for variant in variants if variant.text not in _DTYPES]:
-        print(f"loger bench model: --count is of a dtype alone, not {unread[0]}", file=sys.stderr)
+        print(f"loger bench model: --count takes dtypes only, not {unread[0]}", file=sys.stderr)
         return 2
     width, height = args.size
     print(
         f"model {args.model}, {width}x{height}, chunks that share {args.overlap} frames, images encoded one "
-        "by one, fused attention; counted, nothing is run"
+        "by one, fused attention; only counted, nothing is run"
     )
-    print(f"{'frames':>6} {'dtype':10} {'TFLOP/chunk':>11} {'weights GB':>10} {'beside them at most GB':>22}")
+    print(f"{'frames':>6} {'dtype':10} {'TFLOP/chunk':>11} {'weights GB':>10} {'other, at most GB':>22}")
     for frames in args.frames:
         flops = sum(step_flops(config, frames, (height, width), history_frames=frames).values())
         for name, dtype in {variant.text: variant.dtype for variant in variants}.items():
@@ -137,7 +141,7 @@ def _bench_chunk(
         model = _model(args.model, variant, device)
         images = torch.rand(variant.batch, frames, 3, height, width, device=device)
         runners[variant.text] = Runner(model, images, args.overlap, variant)
-        runners[variant.text].chunk()  # the second chunk has a memory: this one makes it and warms up
+        runners[variant.text].chunk()  # warms up and makes the memory that the next chunk starts with
         runners[variant.text].chunk()
         runners[variant.text].own = _allocated(device) - others
     seconds: dict[str, list[float]] = defaultdict(list)
@@ -165,7 +169,7 @@ def _bench_chunk(
     first = runners[variants[0].text]
     if not variants[0].compiled:
         by_part = _time_parts(first, device)
-        print(f"parts of {variants[0].text}, each waited for:")
+        print(f"parts of {variants[0].text}, waiting for each:")
         for part in PARTS:
             spent = by_part[part]
             rate = flops[part] * variants[0].batch / spent / 1e12 if spent else 0.0
@@ -173,12 +177,12 @@ def _bench_chunk(
 
 
 class Runner:
-    """One variant and the memory that it carries."""
+    """One variant and the memory it carries from chunk to chunk."""
 
     def __init__(self, model: LoGeR, images: Tensor, overlap: int, variant: Variant) -> None:
         self.model, self.images, self.overlap = model, images, overlap
         self.memory = model.initial_memory()
-        self.own = 0.0  # bytes on the GPU that it holds between two chunks
+        self.own = 0.0  # bytes that it holds on the GPU between two chunks
         step: Callable = torch.compile(model.step, dynamic=False) if variant.compiled else model.step
         self._step = step
 
@@ -200,14 +204,14 @@ def _model(name: str, variant: Variant, device: torch.device) -> LoGeR:
 
 
 def _config(name: str) -> ModelConfig | None:
-    """Of a preset or a recipe; a checkpoint's is in the file."""
+    """Return the configuration of a preset or a recipe; a checkpoint has it in the file."""
     if name in PRESETS:
         return PRESETS[name]
     return Recipe.from_yaml(name).model if name.endswith(".yaml") else None
 
 
 def _time_parts(runner: Runner, device: torch.device) -> dict[str, float]:
-    """Seconds within the modules of each part; waiting for each of them costs some overlap."""
+    """Return the seconds spent in each part's modules; waiting for each of them loses some overlap."""
     spent: dict[str, float] = defaultdict(float)
     started: dict[nn.Module, float] = {}
     hooks = []
@@ -263,7 +267,7 @@ def _reset_peak(device: torch.device) -> None:
 
 
 def _peak(device: torch.device) -> float:
-    """Bytes on the GPU since the last reset; a CPU does not tell them apart."""
+    """Return the peak of bytes on the GPU since the last reset; NaN on a CPU, which does not count them."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else float("nan")
 
 

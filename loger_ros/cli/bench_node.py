@@ -1,10 +1,10 @@
-"""``loger bench node``: what the node costs beside the network, at camera rate, next to a bare Reconstructor.
+"""``loger bench node``: what the node costs beyond the network at camera rate, and a bare Reconstructor.
 
-A camera and the node run as processes of their own, over DDS, and this process listens to odometry, poses
-and TF. Costs are processor seconds per second: of the node's process without ``encode`` and ``step`` of the
-model, which the node measures in its own thread. Then a node that only takes the images and answers each with
-three constant messages has its turn, which is the least that rclpy and DDS cost here; and a bare
-Reconstructor takes the same pictures in this process.
+A camera and the node run as separate processes over DDS, and this process listens to odometry, poses and TF.
+Costs are processor seconds per second of the node's process, without ``encode`` and ``step`` of the model,
+which the node measures in its own thread. Then a node that only takes the images and answers each with three
+constant messages shows the least that rclpy and DDS cost here. Last, a bare Reconstructor takes the same
+pictures in this process.
 """
 
 from __future__ import annotations
@@ -35,11 +35,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="tiny", help="name or path of a checkpoint")
     parser.add_argument("--size", type=image_size, default=(640, 480), help="width x height of the images")
     parser.add_argument("--rate", type=amount, default=30.0, help="images per second")
-    parser.add_argument("--seconds", type=amount, default=30.0, help="how long to measure")
-    parser.add_argument("--warm-up", type=amount_or_none, default=5.0, help="seconds before that")
-    parser.add_argument("--frames", type=positive, default=300, help="for the bare Reconstructor")
     parser.add_argument(
-        "-p", dest="parameters", action="append", default=[], metavar="NAME:=VALUE", help="for the node"
+        "--seconds", type=amount, default=30.0, help="how long to measure, in s (default: 30)"
+    )
+    parser.add_argument(
+        "--warm-up", type=amount_or_none, default=5.0, help="seconds to run before measuring (default: 5)"
+    )
+    parser.add_argument("--frames", type=positive, default=300, help="images for the bare Reconstructor")
+    parser.add_argument(
+        "-p",
+        dest="parameters",
+        action="append",
+        default=[],
+        metavar="NAME:=VALUE",
+        help="a parameter of the node",
     )
 
 
@@ -65,31 +74,33 @@ def run(args: argparse.Namespace) -> int:
     )
     if rate < 0.95 * args.rate and dropped.get("lost_on_the_way"):
         print(
-            "images were lost between the processes, so costs per image are too high: `loger doctor` tells "
-            "of large messages"
+            "images were lost between the processes, so the costs per image are too high: `loger doctor` "
+            "reports on large messages"
         )
     elif rate < 0.95 * args.rate:
-        print("this machine is too busy for that rate: costs per image are too high, try --rate lower")
+        print(
+            "this machine is too busy for that rate, so the costs per image are too high: try a lower --rate"
+        )
     bare, least = _bare(args), relay.process / relay.frames
     for name, each in (
         ("network", ours.network / ours.frames),
-        ("node without it", (ours.process - ours.network) / ours.frames),
-        ("bare Reconstructor without it", bare),
-        ("a node that only relays", least),
-        ("these two together", bare + least),
+        ("node without the network", (ours.process - ours.network) / ours.frames),
+        ("bare Reconstructor without the network", bare),
+        ("node that only relays", least),
+        ("the last two together", bare + least),
     ):
-        print(f"{name:<30} {each * 1e3:6.2f} ms per image  {each * args.rate:7.2%} of one core")
+        print(f"{name:<38} {each * 1e3:6.2f} ms per image  {each * args.rate:7.2%} of one core")
     return 0
 
 
 class Measured(NamedTuple):
-    """Between two moments."""
+    """What was measured between two moments."""
 
     seconds: float
     frames: float
-    process: float  # processor seconds of the process, and of the network in it
+    process: float  # processor seconds of the process, including the network's
     network: float
-    heard: int  # messages of odometry
+    heard: int  # odometry messages
 
     @classmethod
     def now(cls, node: Trial) -> Measured:
@@ -119,7 +130,7 @@ def _measured(node: Trial, args: argparse.Namespace) -> Measured:
 
 
 def _bare(args: argparse.Namespace) -> float:
-    """Processor seconds per image of a Reconstructor, without the network."""
+    """Return the processor seconds per image of a Reconstructor, without the network."""
     from loger_ros.ros.bench.steady_camera import lens, pictures
     from loger_ros.ros.network import load_network
 
@@ -137,7 +148,7 @@ def _bare(args: argparse.Namespace) -> float:
     images = pictures(*args.size)
     taken = 0.0
     for number in range(args.frames + 30):
-        if number == 30:  # warm
+        if number == 30:  # warmed up
             taken = time.process_time() - model.work.processor
         recon.push(Frame(round(number * 1e9 / args.rate), images[number % len(images)]))
     return (time.process_time() - model.work.processor - taken) / args.frames

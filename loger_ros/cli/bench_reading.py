@@ -1,6 +1,6 @@
-"""``loger bench reading``: how fast recordings are read, against reading the bare bytes of the same files.
+"""``loger bench reading``: how fast recordings are read, compared with reading the bare bytes of the files.
 
-Files were just written, or read once before: not the disk is measured, but what is done with its bytes.
+The files were just written, or read once before, so this measures the work on their bytes, not the disk.
 """
 
 from __future__ import annotations
@@ -30,12 +30,17 @@ BLOCK = 1 << 20  # bytes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sources", nargs="*", help="recordings to read (default: made for the purpose)")
-    parser.add_argument("--frames", type=positive, default=100)
+    parser.add_argument("sources", nargs="*", help="recordings to read (default: some made for the purpose)")
+    parser.add_argument("--frames", type=positive, default=100, help="frames per recording (default: 100)")
     parser.add_argument(
-        "--size", type=image_size, default=(1241, 376), help="of the made ones (default: KITTI's)"
+        "--size",
+        type=image_size,
+        default=(1241, 376),
+        help="image size of the recordings made here (default: KITTI's)",
     )
-    parser.add_argument("--rounds", type=positive, default=3, help="the median counts (default: 3)")
+    parser.add_argument(
+        "--rounds", type=positive, default=3, help="rounds to take the median of (default: 3)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,7 +59,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _report(recordings: Sequence[tuple[str, Path]], args: argparse.Namespace) -> None:
-    print(f"median of {args.rounds} rounds, bare and read in turn; at most {args.frames} frames of each")
+    print(
+        f"median of {args.rounds} rounds, bare bytes and recording in turn; at most {args.frames} frames each"
+    )
     print(f"{'':24} frames/s  frames/s ahead  MB/s of file  time / bare bytes")
     for name, path in recordings:
         files = getattr(open_source(path), "files", None) or _files(path)
@@ -85,7 +92,7 @@ def _made(folder: Path, args: argparse.Namespace) -> Iterator[tuple[str, Path]]:
 
 
 class _Pictures:
-    """Photographs in kind: smooth, with some noise."""
+    """Images like photographs: smooth, with some noise."""
 
     name, kind = "pictures", "made"
 
@@ -131,7 +138,7 @@ def _read_bytes(files: Sequence[Path]) -> int:
 
 
 def _read(path: Path, most: int, ahead: bool) -> int:
-    """→ the number of frames."""
+    """Return the number of frames read."""
     frames = open_source(path).frames()
     return sum(1 for _ in islice(read_ahead(frames) if ahead else frames, most))
 

@@ -1,4 +1,4 @@
-"""``loger bench soak``: the node for hours with a nasty camera: memory, drops by cause, ages, stalls."""
+"""``loger bench soak``: run the node for hours with a faulty camera: memory, drops by cause, ages, stalls."""
 
 from __future__ import annotations
 
@@ -18,26 +18,34 @@ NASTY = (
     *("drop:=0.02", "late:=0.02", "late_by:=0.1", "duplicate:=0.02", "pause_every:=300.0", "pause_for:=15.0"),
     *("resize_every:=240.0", "jump_every:=420.0", "jump_by:=3600.0"),
 )
-FRAMES = 300  # rendered before the first is sent, then played forth and back; fewer where they are large
-RENDERING = 5e-6  # s per pixel, at the slowest
+FRAMES = 300  # rendered before the first is sent, then played forwards and backwards; fewer if they are large
+RENDERING = 5e-6  # s per pixel, at most
 COLUMNS = (
     *("seconds", "resident_mb", "images_received", "frames_processed", "odometry_heard", "queue"),
     *("age_odometry_s_p50", "age_odometry_s_p99", "age_pose_s_p99", "chunk_ms_p99", "dropped", "unexplained"),
 )
 EVERY = 10.0  # s between lines
-PARTS, SMOOTH = 6, 6  # parts of the time that memory is looked at in; lines that a rate is of
+PARTS, SMOOTH = 6, 6  # parts of the run for the lowest memory; lines that a rate is taken over
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--minutes", type=amount, default=60.0)
+    parser.add_argument("--minutes", type=amount, default=60.0, help="how long to run (default: 60)")
     parser.add_argument("--model", default="tiny", help="name or path of a checkpoint")
     parser.add_argument("--size", type=image_size, default=(160, 120), help="width x height of the images")
     parser.add_argument("--rate", type=amount, default=30.0, help="images per second")
     parser.add_argument(
-        "--log", type=Path, default=Path("soak.csv"), help="where the lines go; the picture goes beside it"
+        "--log",
+        type=Path,
+        default=Path("soak.csv"),
+        help="CSV file for the measurements; the picture is written beside it",
     )
     parser.add_argument(
-        "-p", dest="parameters", action="append", default=[], metavar="NAME:=VALUE", help="for the node"
+        "-p",
+        dest="parameters",
+        action="append",
+        default=[],
+        metavar="NAME:=VALUE",
+        help="a parameter of the node",
     )
 
 
@@ -91,7 +99,9 @@ def run(args: argparse.Namespace) -> int:
             if not rows:
                 raise
     if not rows:
-        print(f"ended before the first line: a soak takes at least {EVERY:g} s", file=sys.stderr)
+        print(
+            f"the run ended before the first measurement: a soak takes at least {EVERY:g} s", file=sys.stderr
+        )
         return 1
     report(rows, last, dropped)
     picture(rows, args.log.with_suffix(".png"))
@@ -100,12 +110,12 @@ def run(args: argparse.Namespace) -> int:
 
 def report(rows: list[dict[str, float | str]], last: dict[str, str], dropped: dict[str, int]) -> None:
     memory = column(rows, "resident_mb")
-    # The map needs more for a moment whenever it gives up a part of itself; what grows is beneath that.
+    # The map briefly needs more whenever it drops a part of itself; what grows shows in the lowest values.
     lowest = ", ".join(f"{part.min():.1f}" for part in np.array_split(memory, PARTS) if len(part))
     received, processed = last["images_received"], last["frames_processed"]
     print(f"{rows[-1]['seconds']:.0f} s, {received} images received, {processed} processed")
     print(
-        f"memory      {memory[0]:.1f} MB at first, at most {memory.max():.1f}; lowest in each sixth {lowest}"
+        f"memory      {memory[0]:.1f} MB at first, at most {memory.max():.1f}; lowest in each sixth: {lowest}"
     )
     print(f"dropped     {', '.join(f'{count} {cause}' for cause, count in dropped.items()) or 'none'}")
     print(f"unexplained {rows[-1]['unexplained']} images at the end")
@@ -120,10 +130,10 @@ def column(rows: list[dict[str, float | str]], name: str) -> np.ndarray:
 
 
 def picture(rows: list[dict[str, float | str]], path: Path) -> None:
-    """Where matplotlib is installed; the log has everything it shows."""
+    """Draw the run if matplotlib is installed; the log holds everything that the picture shows."""
     try:
         from matplotlib.figure import Figure
-    except Exception:  # also of one that is built for another NumPy
+    except Exception:  # also if matplotlib is built for another NumPy
         return
     minutes = column(rows, "seconds") / 60
     figure = Figure(figsize=(13, 3.2), layout="constrained")
@@ -147,7 +157,7 @@ def picture(rows: list[dict[str, float | str]], path: Path) -> None:
 
 
 def longest_stall(rows: list[dict[str, float | str]]) -> float:
-    """Seconds between lines during which no frame was processed."""
+    """Return the longest time in s, from line to line, during which no frame was processed."""
     longest = since = 0.0
     for before, row in itertools.pairwise(rows):
         moved = float(row["frames_processed"]) > float(before["frames_processed"])

@@ -1,8 +1,8 @@
-"""``loger bench stream``: what the stream costs beside the network alone, and whether anything grows.
+"""``loger bench stream``: what the stream costs beyond the network alone, and whether memory or time grows.
 
 The bare model encodes each frame and steps at each complete chunk, on tensors that are ready: the same work
-without images, stamps, alignment, covariance and journal. Chunks that are compared run through both, in turn,
-so that a busy machine slows both alike.
+without images, stamps, alignment, covariance and journal. Each compared chunk runs through both in turn, so
+that a busy machine slows both down alike.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SMALL = {
     "ttt_pre_norm": True,
 }
 PICTURES = 64  # different images, used in turn
-SAMPLES = 100  # of memory, along the stream
+SAMPLES = 100  # of memory, over the length of the stream
 MAP_POINTS = 100_000
 
 
@@ -50,25 +50,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default="small",
-        help=f"with random weights small, {', '.join(PRESETS)}; or a name or path of a checkpoint",
+        help=f"small, {', '.join(PRESETS)} with random weights; or the name or path of a checkpoint",
     )
     parser.add_argument(
         "--size",
         type=image_size,
         help="width x height of the images (default: the checkpoint's own, or 56x42)",
     )
-    parser.add_argument("--frames", type=positive, default=20_000)
-    parser.add_argument("--chunk-size", type=positive, default=32)
-    parser.add_argument("--overlap", type=int, default=3)
-    parser.add_argument("--alignment", choices=ALIGNMENTS, default="sim3")
-    parser.add_argument("--encode-batch", type=positive, default=1)
-    parser.add_argument("--compare", type=positive, default=60, help="chunks that the bare model runs too")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=positive, default=1, help="of torch on the CPU")
+    parser.add_argument("--frames", type=positive, default=20_000, help="length of the stream in frames")
+    parser.add_argument("--chunk-size", type=positive, default=32, help="frames per chunk")
+    parser.add_argument("--overlap", type=int, default=3, help="frames that two chunks share")
+    parser.add_argument("--alignment", choices=ALIGNMENTS, default="sim3", help="how chunks are joined")
+    parser.add_argument("--encode-batch", type=positive, default=1, help="frames encoded at a time")
+    parser.add_argument(
+        "--compare", type=positive, default=60, help="chunks to run through the bare model too"
+    )
+    parser.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="cpu or cuda (default: cuda if there is a GPU)",
+    )
+    parser.add_argument("--threads", type=positive, default=1, help="torch threads on the CPU")
 
 
 class Took(NamedTuple):
-    """Seconds of one chunk. On a busy machine the processor's tell more than the clock's."""
+    """Seconds of one chunk. On a busy machine processor time says more than clock time."""
 
     clock: float
     processor: float
@@ -94,7 +100,7 @@ class Measured:
 def run(args: argparse.Namespace) -> int:
     least = 2 * args.chunk_size - args.overlap  # the first chunk only warms up
     if args.frames < least:
-        print(f"{args.frames} frames are less than two chunks: give --frames {least} at least")
+        print(f"{args.frames} frames are less than two chunks: --frames must be at least {least}")
         return 2
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
@@ -164,7 +170,7 @@ def _stream(model: LoGeR, args: argparse.Namespace, journal: Path) -> Measured:
 
 @torch.no_grad()
 def _bare(model: LoGeR, pictures: np.ndarray, args: argparse.Namespace) -> Iterator[Took]:
-    """Runs one chunk after another."""
+    """Run one chunk after another."""
     images = [network_input([torch.from_numpy(picture)], model.device) for picture in pictures]
     step = args.chunk_size - args.overlap
     memory, number = model.initial_memory(), 0
@@ -208,7 +214,7 @@ def _report(measured: Measured, args: argparse.Namespace) -> None:
 
 
 def _growth(frames: list[int], megabytes: list[float]) -> str:
-    """Without the first tenth: caches and allocators fill up once."""
+    """Describe the growth after the first tenth, in which caches and allocators fill up once."""
     skip = len(frames) // 10
     x, y = np.array(frames[skip:]) / 1000, np.array(megabytes[skip:])
     slope = np.polyfit(x, y, 1)[0] if len(x) > 2 else float("nan")
@@ -216,7 +222,7 @@ def _growth(frames: list[int], megabytes: list[float]) -> str:
 
 
 def _report_map(device: torch.device) -> None:
-    """The same number of points into a map that is nearly empty, half full, and always full."""
+    """Insert the same number of points into a map that is nearly empty, half full, and always full."""
     config = MapConfig(voxel_size=0.1, max_voxels=1_000_000)
     voxels = VoxelMap(config, device)
     rng = np.random.default_rng(0)
@@ -250,7 +256,7 @@ def _wait(device: torch.device) -> None:
 
 
 def _resident() -> float:
-    """MB of this process now, where the system tells; else the most it ever had."""
+    """Return the MB of this process now if the system reports it, else the most it ever had."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
     except OSError:

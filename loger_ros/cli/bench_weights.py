@@ -1,4 +1,4 @@
-"""``loger bench weights``: memory and seconds of loading and converting a full-size checkpoint."""
+"""``loger bench weights``: memory and time to load and convert a full-size checkpoint."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from loger_ros.model import build_model, load_model
 from loger_ros.model.catalog import PUBLISHED
 from loger_ros.model.checkpoint import open_checkpoint
 
-_HEIGHT, _WIDTH = 112, 140  # of the two frames that show that the model runs
+_HEIGHT, _WIDTH = 112, 140  # of the two frames that the model is tried with
 
 
 _Result = TypeVar("_Result")
@@ -33,8 +33,8 @@ _Result = TypeVar("_Result")
 
 class _Cost(NamedTuple):
     seconds: float
-    anonymous: float  # GB at the peak, above those before: memory that the system cannot take back
-    resident: float  # GB at the peak of the process, mapped pages of files included
+    anonymous: float  # GB at the peak, beyond those before: memory that the system cannot reclaim
+    resident: float  # GB at the peak of the process, including mapped pages of files
 
 
 class _Loaded(NamedTuple):
@@ -45,23 +45,29 @@ class _Loaded(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--preset", default="loger", choices=sorted(PUBLISHED))
-    parser.add_argument("--folder", type=Path, help="where 13 GB of files may lie for a while")
-    parser.add_argument("--repeat", type=positive, default=2, help="fresh processes for each row")
+    parser.add_argument(
+        "--preset",
+        default="loger",
+        choices=sorted(PUBLISHED),
+        help="model to take the size of (default: loger)",
+    )
+    parser.add_argument("--folder", type=Path, help="folder with room for 13 GB of temporary files")
+    parser.add_argument("--repeat", type=positive, default=2, help="fresh processes per load")
 
 
 def run(args: argparse.Namespace) -> int:
     if args.folder and not args.folder.is_dir():
-        raise ValueError(f"--folder {args.folder} is no folder: choose one with 13 GB to spare")
+        raise ValueError(f"--folder {args.folder} is not a folder: choose one with 13 GB to spare")
     folder = Path(tempfile.mkdtemp(prefix="loger_bench_", dir=args.folder))
     published, wide, half = (folder / name for name in ("latest.pt", "f32.safetensors", "bf16.safetensors"))
     try:
         _in_fresh_process(_write_published, args.preset, published)
         print(
             f"{args.preset} with random weights, CPU with {torch.get_num_threads()} threads, torch "
-            f"{torch.__version__}, files in the page cache;\nevery load is the worst of {args.repeat} fresh "
-            f"processes, a conversion is one. GB are 1e9 bytes. Anonymous memory is counted\nfrom before the "
-            f"call to its peak; the resident peak is the process's own, mapped pages of the file included.\n"
+            f"{torch.__version__}, files in the page cache;\neach load is the worst of {args.repeat} fresh "
+            "processes, each conversion one process. GB are 1e9 bytes. Anonymous memory is counted\nfrom "
+            "before the call to its peak; the resident peak is the process's own, including mapped pages of "
+            "files.\n"
         )
         _row("convert", "file GB", "", "s", "anonymous", "resident")
         for target, dtype in ((wide, "float32"), (half, "bfloat16")):
@@ -95,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write_published(preset: str, path: Path) -> None:
-    """As it is published: wrapped, with the prefix of a data-parallel wrapper and the dead tensors."""
+    """Write it as published: wrapped, with the prefix of a data-parallel wrapper and the unused tensors."""
     torch.manual_seed(0)
     model = build_model(preset)
     state = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
@@ -160,7 +166,7 @@ def _measured(call: Callable[[], _Result]) -> tuple[_Result, _Cost]:
 def _anonymous_bytes() -> int:
     found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
     if not found:
-        raise RuntimeError("this system does not tell the anonymous memory of a process")
+        raise RuntimeError("this system does not report the anonymous memory of a process")
     return int(found[1]) * 1024
 
 

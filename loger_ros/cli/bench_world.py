@@ -17,15 +17,23 @@ CASES = [(place, motion) for place in PLACES for motion in ("robot", "handheld")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     sizes = [(112, 84), (640, 480)]
-    parser.add_argument("--sizes", type=image_size, nargs="+", default=sizes, metavar="WxH")
     parser.add_argument(
-        "--frames", type=positive, default=48, help="per sequence; 1/8 of it above 200,000 pixels"
+        "--sizes", type=image_size, nargs="+", default=sizes, metavar="WxH", help="image sizes"
     )
-    parser.add_argument("--sequences", type=positive, default=3, help="per kind, each with a seed of its own")
-    parser.add_argument("--repeat", type=positive, default=5)
-    parser.add_argument("--threads", type=positive, default=1)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--effects", choices=PRESETS, default="none")
+    parser.add_argument(
+        "--frames", type=positive, default=48, help="frames per sequence; 1/8 of that above 200,000 pixels"
+    )
+    parser.add_argument(
+        "--sequences", type=positive, default=3, help="sequences per kind; each has its own seed"
+    )
+    parser.add_argument("--repeat", type=positive, default=5, help="times that each sequence is rendered")
+    parser.add_argument("--threads", type=positive, default=1, help="torch threads on the CPU")
+    parser.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="cpu or cuda (default: cuda if there is a GPU)",
+    )
+    parser.add_argument("--effects", choices=PRESETS, default="none", help="camera effects (default: none)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,9 +42,9 @@ def run(args: argparse.Namespace) -> int:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {args.threads} thread(s)"
     print(
         f"{name}, torch {torch.__version__}, effects {args.effects}; {args.sequences} sequences per kind, "
-        f"{args.repeat} times each.\nframes/s: by the clock, and by the time this process was on the CPU "
-        "(median, best), since other programs slow\nthe first. ns/px: CPU time, best; x mul: as many float32 "
-        "multiplications of arrays in cache."
+        f"{args.repeat} times each.\nframes/s: by the clock, which other programs slow down, and by the CPU "
+        "time of this process (median, best).\nns/px: CPU time per pixel, best; x mul: how many float32 "
+        "multiplications of arrays in cache take as long."
     )
     for width, height in args.sizes:
         frames = args.frames if width * height <= 200_000 else max(1, args.frames // 8)
@@ -63,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(sequences: list[Sequence], repeat: int, device: torch.device) -> tuple[list[float], list[float]]:
-    """Seconds per frame by the clock and on the CPU, after a warm-up. On a GPU all sequences go at once."""
+    """Seconds per frame by the clock and on the CPU, after a warm-up. A GPU renders all sequences at once."""
     whole = device.type == "cuda" and not sequences[0].spec.effects.blur
 
     def render() -> None:
@@ -87,7 +95,7 @@ def _measure(sequences: list[Sequence], repeat: int, device: torch.device) -> tu
 
 
 def _multiplication() -> float:
-    """Nanoseconds per element, best of many."""
+    """Nanoseconds per element of a multiplication, best of many."""
     a, b = torch.rand(50_000), torch.rand(50_000)
     best = 1.0
     for _ in range(200):

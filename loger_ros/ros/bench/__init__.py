@@ -1,1 +1,1 @@
-"""What the node costs beside the network, how long it lasts, and what that is measured with."""
+"""Measures what the node costs beyond the network and how long it lasts, with the tools for that."""

@@ -1,7 +1,7 @@
-"""``loger bench clouds``: points and maps → PointCloud2, next to the usual way and to a bare copy.
+"""``loger bench clouds``: from points and maps to PointCloud2, compared with the usual way and a bare copy.
 
-The usual way fills a structured array field by field, makes an array of bytes of it and assigns that to the
-message. All take turns in one run, so that a busy machine slows them alike.
+The usual way fills a structured array field by field, turns it into an array of bytes and assigns that to the
+message. All take turns in one run, so that a busy machine slows them down alike.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ROW = np.dtype(
 
 
 def measure(count: int, rounds: int) -> str:
-    """The report."""
+    """Return the report for points."""
     rng = np.random.default_rng(0)
     points = rng.normal(size=(count, 3)).astype(np.float32)
     rgb = rng.integers(0, 256, (count, 3), dtype=np.uint8)
@@ -76,9 +76,9 @@ def measure(count: int, rounds: int) -> str:
         f"clouds     {count} points of {made.point_step} bytes, {rounds} rounds in turn, medians by the "
         f"clock (and of processor time): cloud_message {clock['ours']:.1f} ms ({processor['ours']:.1f}), "
         f"{min(spread):.1f} to {max(spread):.1f} by the clock; "
-        f"in the memory of the one before, as the node does it, {clock['again']:.1f} ms "
+        f"reusing the memory of the previous message, as the node does, {clock['again']:.1f} ms "
         f"({processor['again']:.1f}), {min(spread_again):.1f} to {max(spread_again):.1f}; "
-        "usual way "
+        "the usual way "
         f"{clock['usual']:.1f} ms ({processor['usual']:.1f}), ratio {clock['ours'] / clock['usual']:.2f} "
         f"({processor['ours'] / processor['usual']:.2f}); bare copy {clock['copy']:.1f} ms "
         f"({processor['copy']:.1f}); serialising it for DDS takes another {clock['send']:.1f} ms "
@@ -87,11 +87,11 @@ def measure(count: int, rounds: int) -> str:
 
 
 def measure_map(count: int, rounds: int) -> str:
-    """The report, of a map as the node sends it."""
+    """Return the report for a map, as the node sends it."""
     voxels = VoxelMap(MapConfig(max_voxels=max(count, 16), voxel_size=1.0))
-    edge = 2 * math.ceil(count ** (1 / 3))  # so few share a voxel
+    edge = 2 * math.ceil(count ** (1 / 3))  # so that few points share a voxel
     generator = torch.Generator().manual_seed(0)
-    while len(voxels) < 0.8 * count:  # before it has to give up any
+    while len(voxels) < 0.8 * count:  # before it has to drop any
         points = torch.rand(count // 10 + 1, 3, generator=generator) * edge
         colours = torch.full(points.shape, 128, dtype=torch.uint8)
         voxels.insert(Cloud(points, colours, torch.ones(len(points))), np.eye(4))
@@ -106,13 +106,13 @@ def measure_map(count: int, rounds: int) -> str:
     taken = [_taken(send) for _ in range(rounds)]
     clock, processor = (median(each[i] for each in taken) for i in (0, 1))
     return (
-        f"map        {len(voxels)} voxels of the map to such a message, {rounds} rounds, medians by the "
+        f"map        {len(voxels)} voxels of the map to a PointCloud2, {rounds} rounds, medians by the "
         f"clock (and of processor time): {clock:.1f} ms ({processor:.1f})"
     )
 
 
 def _taken(way: Callable[[], object]) -> tuple[float, float]:
-    """Milliseconds by the clock, and of processor time, which a busy machine stretches less."""
+    """Return ms by the clock and ms of processor time, which a busy machine affects less."""
     clock, processor = time.perf_counter(), time.thread_time()
     made = way()
     taken = (time.perf_counter() - clock) * 1e3, (time.thread_time() - processor) * 1e3

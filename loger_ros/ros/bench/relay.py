@@ -60,7 +60,7 @@ class Relay(Node):
             publisher.publish(data)
 
     def _report(self) -> None:
-        """What our node would tell of itself."""
+        """Publish what our node would report of itself."""
         values = {"frames_processed": self._taken, "process_processor_s": time.process_time()}
         pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
         self._diagnostics.publish(DiagnosticArray(status=[DiagnosticStatus(name="relay", values=pairs)]))

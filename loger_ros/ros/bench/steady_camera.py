@@ -1,4 +1,4 @@
-"""A camera for measurements: a few pictures, sent again and again at a steady rate, at next to no cost."""
+"""A camera for measurements: sends a few pictures again and again at a steady rate, at almost no cost."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from loger_ros.types import Camera
 
 PICTURES = 30
 FRAME = "camera"
-ANGLE = 75.0  # degrees across
+ANGLE = 75.0  # horizontal field of view in degrees
 
 
 def pictures(width: int, height: int) -> list[np.ndarray]:
-    """Soft random blobs, all different."""
+    """Return images of random blocks, all different."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (PICTURES, height // 16 + 1, width // 16 + 1, 3), dtype=np.uint8)
     return [np.ascontiguousarray(picture.repeat(16, 0).repeat(16, 1)[:height, :width]) for picture in coarse]

@@ -1,4 +1,4 @@
-"""The node and a camera as processes of their own, watched from outside: for benchmarks and soaks."""
+"""Runs the node and a camera as separate processes and watches them, for benchmarks and soaks."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ PATIENCE = 180.0  # s
 
 
 class Ended(RuntimeError):
-    """The node or the camera is gone, or never came to work."""
+    """The node or the camera has ended, or never started to work."""
 
 
 @dataclass
 class Trial:
-    """What is known of the node: its newest diagnostics, and what was heard of it."""
+    """What is known of the node: its newest diagnostics, and what was received from it."""
 
     spin: Callable[[float], None]
     node: subprocess.Popen
@@ -49,11 +49,11 @@ class Trial:
         while not condition():
             for name, process in (("node", self.node), ("camera", self.camera)):
                 if process.poll() is not None:
-                    raise Ended(f"the {name} ended with code {process.returncode}: see what it said above")
+                    raise Ended(f"the {name} ended with code {process.returncode}: see its messages above")
             if self.refused:
                 raise Ended(self.refused)
             if time.monotonic() > deadline:
-                raise Ended(f"nothing happened within {seconds:.0f} s: see what the node says above")
+                raise Ended(f"nothing happened within {seconds:.0f} s: see the messages of the node above")
             self.spin(0.5)
 
     def number(self, name: str) -> float:
@@ -64,7 +64,7 @@ class Trial:
         return {name.removeprefix("dropped_"): int(self.values[name]) for name in causes}
 
     def resident(self) -> float:
-        """MB of the node's process."""
+        """Return the resident memory of the node's process in MB."""
         pages = int(Path(f"/proc/{self.node.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
@@ -77,9 +77,9 @@ def trial(
     module: str = "node",
     patience: float = PATIENCE,
 ) -> Iterator[Trial]:
-    """node, camera: parameters as ``name:=value``. Begins when frames are processed.
+    """Yield the running trial as soon as frames are processed.
 
-    module: what is tried. patience: seconds until then, at the most.
+    node, camera: parameters as ``name:=value``. module: what is tried. patience: seconds to wait for frames.
     """
     keep_to_ourselves()
     finished = False
@@ -131,4 +131,4 @@ def _started(module: str, parameters: Sequence[str]) -> subprocess.Popen:
 
 
 def _ignore(message: Any) -> None:
-    """Somebody listens: that is all."""
+    """Do nothing: the topic only needs a listener."""
