@@ -192,7 +192,7 @@ def test_another_camera_in_the_same_domain_is_not_mixed_in(
     finally:
         rclpy.try_shutdown(context=context)
     assert done.returncode == 1
-    assert "Somebody else publishes /image" in done.stderr
+    assert "Another program publishes /image" in done.stderr
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path, ros_environment: dict[str, str]) -> None:

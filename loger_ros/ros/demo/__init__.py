@@ -1,1 +1,1 @@
-"""The demo: a camera that does not exist and the node, as two processes over DDS, and what comes of it."""
+"""The demo: a synthetic camera and the node, as two processes over DDS, and their results."""

@@ -1,4 +1,4 @@
-"""What was heard, as a rosbag2: messages go into it as the bytes in which they came."""
+"""Records received messages to a rosbag2, as the bytes in which they came."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from loger_ros.ros.interface import Topic
 
 class BagRecorder:
     def __init__(self, folder: Path) -> None:
-        """ImportError: rosbags is not installed."""
+        """Raises ImportError if rosbags is not installed."""
         from rosbags.rosbag2 import StoragePlugin, Writer
         from rosbags.typesys import Stores, get_typestore
 
-        self._store = get_typestore(Stores.ROS2_HUMBLE)  # its definitions are still those of today
+        self._store = get_typestore(Stores.ROS2_HUMBLE)  # its definitions are still current
         self._writer = Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP)
         self._writer.open()
         self._connections: dict[str, Any] = {}

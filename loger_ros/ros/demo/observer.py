@@ -1,4 +1,4 @@
-"""Hears all that the two processes say, keeps what the table needs and records the rest."""
+"""Listens to both processes, keeps what the table needs and records every message."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from loger_ros.ros.synthetic.settings import NODE as CAMERA
 from loger_ros.ros.transforms import pose_of
 
 TRUTH = Topic("ground_truth/odometry", "nav_msgs/msg/Odometry", depth=100)
-NOT_KNOWN_YET = "_NODE_NAME_UNKNOWN_"  # how ROS calls a node between hearing its topics and its name
+NOT_KNOWN_YET = "_NODE_NAME_UNKNOWN_"  # ROS's name for a node whose topics it knows, but not yet its name
 KINDS: dict[Topic, Any] = {
     interface.IMAGE: Image,
     interface.CAMERA_INFO: CameraInfo,
@@ -43,7 +43,7 @@ KINDS: dict[Topic, Any] = {
 class Observer:
     def __init__(self, progress: Progress, recorder: BagRecorder | None) -> None:
         self.progress = progress
-        self.status: dict[str, DiagnosticStatus] = {}  # the newest of each name that is the node's
+        self.status: dict[str, DiagnosticStatus] = {}  # the newest of each of the node's names
         self._recorder = recorder
         self._context = Context()
         rclpy.init(context=self._context)
@@ -56,7 +56,7 @@ class Observer:
             )
 
     def wait(self, condition: Callable[[], object], seconds: float) -> bool:
-        """Listens until the condition holds; False: it did not within so many seconds."""
+        """Listen until the condition holds. Return False if it did not within this time."""
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
@@ -65,20 +65,20 @@ class Observer:
         return True
 
     def other_cameras(self) -> int:
-        """How many publish images beside the one that we started."""
+        """Return how many others publish images besides the camera that we started."""
         publishers = self._node.get_publishers_info_by_topic(interface.IMAGE.name)
         names = [info.node_name for info in publishers if info.node_name != NOT_KNOWN_YET]
         return len(names) - min(names.count(CAMERA), 1)
 
     def state(self) -> str:
-        """Of the node, as it says itself."""
+        """Return the node's state, as it reports it."""
         return self.values(f"{NODE}: node").get("state", "")
 
     def values(self, name: str) -> dict[str, str]:
         return {value.key: value.value for value in self.status[name].values} if name in self.status else {}
 
     def call(self, service: str, seconds: float) -> str:
-        """The answer's text. RuntimeError: there is no answer, or it is no."""
+        """Return the answer's text. Raises RuntimeError if there is no answer or it reports a failure."""
         client: Any = self._node.create_client(Trigger, service)
         if not self.wait(client.service_is_ready, seconds):
             raise RuntimeError(f"there is no service {service}")

@@ -1,4 +1,4 @@
-"""The live table: how far the drive is, and how far from the truth. Imports no ROS."""
+"""The live table: the progress of the drive, and its distance from the truth. Imports no ROS."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import numpy as np
 
 from loger_ros.geometry import inverse
 
-HEAD = "   time   images   frames   chunks      age       way   drift, not aligned"
-ROW_EVERY = 5.0  # s: a row stays; between two the last one is renewed
-KEPT = 30  # newest ages
+HEAD = "   time   images   frames   chunks      age      path   drift, not aligned"
+ROW_EVERY = 5.0  # s between rows that stay; in between, the last row is updated
+KEPT = 30  # of the newest ages
 BAR = 24  # characters
 
 
 class Progress:
-    """What was heard so far, by stamp in nanoseconds."""
+    """What was received so far, by stamp in nanoseconds."""
 
     def __init__(self) -> None:
         self.truth: dict[int, np.ndarray] = {}  # T_world_base
         self.estimate: dict[int, np.ndarray] = {}  # T_odom_base
         self.chunks = 0
-        self.heard = time.monotonic()  # when odometry came last
+        self.heard = time.monotonic()  # when odometry last came
         self._ages: deque[float] = deque(maxlen=KEPT)
         self._first: tuple[np.ndarray, np.ndarray] | None = None
         self._way = 0.0
@@ -44,11 +44,11 @@ class Progress:
 
     @property
     def age(self) -> float:
-        """Seconds from an image's stamp to its odometry, median of the newest."""
+        """Median seconds from an image's stamp to the arrival of its odometry, over the newest ones."""
         return statistics.median(self._ages) if self._ages else float("nan")
 
     def drift(self) -> float:
-        """Metres between where the robot is and where it says it is, both seen from where they began."""
+        """Metres between where the robot is and where it says it is, each relative to its own start."""
         both = self.truth.keys() & self.estimate.keys()
         if not both:
             return float("nan")
@@ -72,7 +72,7 @@ class Progress:
 
 
 class Table:
-    """Rows below each other; on a terminal the newest one lives."""
+    """Rows below each other; on a terminal the newest one is updated in place."""
 
     def __init__(self, images: int) -> None:
         self._images = images
@@ -90,7 +90,7 @@ class Table:
         if self._live:
             done = round(BAR * min(1.0, len(progress.truth) / self._images))
             bar = "" if due else f"   [{'#' * done}{'.' * (BAR - done)}]"
-            width = shutil.get_terminal_size().columns - 1  # a longer line would leave its beginning behind
+            width = shutil.get_terminal_size().columns - 1  # a wrapped line would not be erased whole
             print(
                 f"\r\x1b[2K{row[:width]}{bar[: max(0, width - len(row))]}",
                 end="\n" if due else "",

@@ -1,4 +1,4 @@
-"""The main job, seen from outside: start both processes, watch them, stop them."""
+"""Runs the demo from outside: starts both processes, watches them and stops them."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from loger_ros.ros.interface import NODE
 from loger_ros.ros.log_folder import use_writable_log_folder
 
 SIZE = (160, 120)  # of the synthetic camera's images
-CAMERA_HEIGHT = 0.5  # m above the ground, the unit in which tiny speaks
+CAMERA_HEIGHT = 0.5  # m above the ground, which is tiny's unit
 CAMERA_PITCH = 8.0  # degrees down
 VOXEL = 0.04  # m
 TRAJECTORY, MAP = "trajectory.tum", "map.ply"
-GLANCE = 0.3  # s between looks at the table
+GLANCE = 0.3  # s between updates of the table
 SILENCE = 3.0  # s without odometry after the last image: nothing more will come
 PATIENCE = 60.0  # s for a service
 
 
 class DemoFailed(Exception):
-    """What happened, and what the process concerned said last."""
+    """What happened, and the last words of the process concerned."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class Plan:
 
 
 def demonstrate(plan: Plan, folder: Path) -> Progress:
-    """Everything is on disk in ``folder`` then. DemoFailed: it is not."""
+    """Run the demo and leave all results in ``folder``. Raises DemoFailed if that does not succeed."""
     keep_to_ourselves()
     apply_large_message_profile()
     use_writable_log_folder()
-    for ending in (signal.SIGTERM, signal.SIGHUP):  # so that both processes are stopped then, too
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # so that both processes are stopped then too
         signal.signal(ending, lambda number, _: sys.exit(128 + number))
     folder.mkdir(parents=True)
     progress = Progress()
@@ -67,7 +67,7 @@ def _recorder(folder: Path, stack: ExitStack) -> BagRecorder | None:
     try:
         recorder = BagRecorder(folder)
     except ImportError:
-        print("No bag is recorded: the package rosbags is missing (pip install rosbags).")
+        print("No bag is recorded, because the package rosbags is missing (pip install rosbags).")
         return None
     stack.callback(recorder.close)
     return recorder
@@ -95,7 +95,7 @@ def _drive(plan: Plan, folder: Path, observer: Observer, stack: ExitStack) -> No
             observer.wait(lambda: False, GLANCE)
             table.show(observer.progress)
     except KeyboardInterrupt:
-        print("\nEnded early; what there is, is kept.")
+        print("\nEnded early; the results so far are kept.")
     table.show(observer.progress, last=True)
     if node.code is not None:
         raise DemoFailed(f"The node ended early, with code {node.code}. It said:\n{node.last_words()}")
@@ -123,7 +123,7 @@ def _node_parameters(plan: Plan, folder: Path) -> dict[str, object]:
         **(
             {"stream.unit": CAMERA_HEIGHT, "stream.motion": "wheels"}
             if plan.checkpoint == "tiny"
-            else {}  # others speak in other units
+            else {}  # others have other units
         ),
         "map.voxel_size": VOXEL,
         "health.image_timeout": 60.0,  # the camera may need longer than the node
@@ -141,7 +141,7 @@ def _camera_parameters(plan: Plan) -> dict[str, object]:
         "frames": plan.frames,
         "rate": float(plan.rate),
         "at_end": "stop",
-        "wait_for": 2,  # us and the node, which listens once it is active
+        "wait_for": 2,  # us and the node, which subscribes once it is active
         "width": SIZE[0],
         "height": SIZE[1],
         "camera_height": CAMERA_HEIGHT,
@@ -154,7 +154,7 @@ def _is_active(observer: Observer) -> bool:
 
 
 def _trouble(observer: Observer, node: Child) -> str:
-    """Why the node will not become active; empty while it may."""
+    """Return why the node will not become active; empty while it still may."""
     if node.code is not None:
         return f"it ended with code {node.code}"
     status = observer.status.get(f"{NODE}: node")
@@ -165,7 +165,7 @@ def _trouble(observer: Observer, node: Child) -> str:
 def _refuse_company(observer: Observer) -> None:
     if observer.other_cameras():
         raise DemoFailed(
-            "Somebody else publishes /image, such as another demo: stop it, or choose another domain: "
+            "Another program publishes /image, such as another demo: stop it, or choose another domain: "
             "ROS_DOMAIN_ID=42 loger demo"
         )
 
@@ -175,7 +175,7 @@ def _ended(camera: Child, node: Child) -> bool:
 
 
 def _over(observer: Observer, camera: Child, node: Child) -> bool:
-    """The way has come to its end and so has the node's work; or one of them is gone."""
+    """Whether the drive and the node's work on it are finished, or one of the processes has ended."""
     if node.code is not None or camera.code not in (None, 0):
         return True
     if camera.code is None:

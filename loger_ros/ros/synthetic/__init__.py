@@ -1,1 +1,1 @@
-"""A camera node that plays a procedural world, with the truth beside it."""
+"""A camera node that plays a procedural world and publishes the truth with it."""

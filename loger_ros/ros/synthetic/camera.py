@@ -1,4 +1,4 @@
-"""The synthetic camera's process. Light, as that of the node: a signal is heard from the start."""
+"""The synthetic camera's process. Like the node's, it imports little, to handle signals from the start."""
 
 from __future__ import annotations
 

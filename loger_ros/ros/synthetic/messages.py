@@ -25,15 +25,16 @@ def qos(depth: int, reliable: bool = True) -> QoSProfile:
 
 
 class TransformPublisher:
-    """/tf and /tf_static, where tf2_msgs is installed."""
+    """Publishes /tf and /tf_static if tf2_msgs is installed."""
 
     def __init__(self, node: Node) -> None:
         try:
             from tf2_msgs.msg import TFMessage
         except ImportError:
             node.get_logger().warning(
-                "no TF: the package tf2_msgs is missing; install ros-<distribution>-tf2-msgs, or with ROS "
-                "from pip run tools/make_tf2_msgs.py; publish_tf:=false silences this"
+                "no TF is published, because the package tf2_msgs is missing: install "
+                "ros-<distribution>-tf2-msgs, or run tools/make_tf2_msgs.py if ROS is from pip; "
+                "publish_tf:=false silences this"
             )
             self._message = None
             return

@@ -1,4 +1,4 @@
-"""A camera that does not exist: plays a procedural sequence as a driver would, with the truth beside it."""
+"""A synthetic camera: plays a procedural sequence as a driver would, and publishes the truth with it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from loger_ros.world.sequences import BASE_FRAME, TRUTH_FRAME, WORLD_FRAME
 from loger_ros.world.ways.wheels import WheelOdometry
 
 WHEEL_FRAME = "wheel_odom"
-SETTLING = 0.5  # s between the listeners' arrival and the first image, where they are waited for
+SETTLING = 0.5  # s from the listeners' arrival to the first image, if the camera waits for listeners
 MOST_WAITING = 64  # late images held back at a time
 
 
@@ -59,10 +59,10 @@ class SyntheticCamera(Node):
         if self._tf is not None:
             self._tf.publish_static(BASE_FRAME, CAMERA_FRAME, self._sequence.mount_transform)
         self._waiting: list[tuple[int, Image, CameraInfo]] = []  # late images and when they are due
-        self._before: np.ndarray | None = None  # the base's pose in the frame before
+        self._before: np.ndarray | None = None  # the base's pose in the previous frame
         self._played = self._missed = 0
         self._heard_since = time.monotonic()
-        self.exit_code: int | None = None  # set when there is nothing left to play
+        self.exit_code: int | None = None  # set when nothing is left to play
         self._playback = Playback(self._sequence, settings.at_end, device=settings.device, keep=settings.keep)
         if settings.keep:
             self.get_logger().info(f"rendering {len(self._sequence)} frames before the first is sent")
@@ -87,11 +87,11 @@ class SyntheticCamera(Node):
         for _, image, info in due:
             self._publish_image(image, info)
         if self._played == 0 and not (self._playback.full() and self._is_heard()):
-            return  # begin with some frames in hand
+            return  # start with some frames rendered ahead
         try:
             shot = self._playback.take()
         except StopIteration:
-            self._finish(0, f"the sequence has ended after {self._played} frames")
+            self._finish(0, f"the sequence ended after {self._played} frames")
             return
         except RuntimeError as error:
             self._finish(1, str(error))
@@ -100,7 +100,7 @@ class SyntheticCamera(Node):
             self._missed += 1
             self.get_logger().warning(
                 f"rendering does not keep up with {self._rate:g} images per second ({self._missed} missed): "
-                f"lower rate or width and height",
+                f"lower rate, or width and height",
                 throttle_duration_sec=5.0,
             )
             return
@@ -113,7 +113,7 @@ class SyntheticCamera(Node):
             self._hand_out(shot, fate, now)
 
     def _is_heard(self) -> bool:
-        """For some time already: the topics of one listener are connected one by one."""
+        """Whether enough listeners have been there for some time: their topics are connected one by one."""
         now = time.monotonic()
         if self._images.get_subscription_count() < self._settings.wait_for:
             self._heard_since = now
@@ -163,7 +163,7 @@ def run(args: list[str] | None = None) -> int:
         refuse_arguments(NODE, args)
         try:
             node = SyntheticCamera()
-        except (ValueError, ParameterException) as error:  # the second: a parameter of the wrong type
+        except (ValueError, ParameterException) as error:  # ParameterException: a parameter of the wrong type
             print(f"{NODE}: {error}", file=sys.stderr)
             return 2
         executor = SingleThreadedExecutor()

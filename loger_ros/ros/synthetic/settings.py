@@ -1,4 +1,4 @@
-"""What the synthetic camera plays: its parameters, and the sequence they make. No ROS here."""
+"""What the synthetic camera plays: its parameters, and the sequence made from them. Imports no ROS."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NODE = "synthetic_camera"
 
 @dataclass(frozen=True)
 class Settings:
-    """The parameters. 0 (for pitch: a negative number) means: drawn from the seed."""
+    """The parameters. hfov 0, camera_height 0 and a negative camera_pitch mean: drawn from the seed."""
 
     named_set: str = ""
     place: str = "rooms"
@@ -57,47 +57,48 @@ class Settings:
 
 
 ABOUT = {
-    "named_set": "a named test set, such as robot_rooms: plays its sequence `index`; beside it only width, "
-    "height and how it is played count",
-    "place": f"one of {', '.join(PLACES)}",
-    "motion": f"one of {', '.join(MOTIONS)}",
-    "frames": "length of the sequence",
-    "closed": "the sequence ends where it began",
-    "at_end": f"one of {', '.join(AT_END)}: play backwards, play again (closed ones), or shut down",
-    "split": "train, validation or test textures",
-    "seed": "of place, way and effects",
-    "index": "of the sequence within the seed or the named set",
-    "width": "pixels",
-    "height": "pixels",
-    "hfov": "degrees; 0: drawn, 60 to 100",
-    "camera_height": "metres above the ground, of a robot's camera; 0: drawn, 0.2 to 1.2",
-    "camera_pitch": "degrees down, of a robot's camera; negative: drawn, 0 to 20",
-    "movers": "walkers to place, where there is room",
+    "named_set": "a named test set, such as robot_rooms: plays its sequence `index`; then only width, height "
+    "and the parameters of playing and publishing have an effect",
+    "place": f"kind of place: one of {', '.join(PLACES)}",
+    "motion": f"how the camera moves: one of {', '.join(MOTIONS)}",
+    "frames": "length of the sequence in frames",
+    "closed": "let the sequence end where it began",
+    "at_end": f"at the end of the sequence, one of {', '.join(AT_END)}: play it backwards, play it again "
+    "(closed sequences only), or shut down",
+    "split": "which textures: train, validation or test",
+    "seed": "seed of the place, the path and the effects",
+    "index": "number of the sequence within the seed or the named set",
+    "width": "width of the images in pixels",
+    "height": "height of the images in pixels",
+    "hfov": "horizontal field of view in degrees; 0: drawn from 60 to 100",
+    "camera_height": "height of a robot's camera above the ground in metres; 0: drawn from 0.2 to 1.2",
+    "camera_pitch": "pitch of a robot's camera in degrees down; negative: drawn from 0 to 20",
+    "movers": "number of walkers to place if there is room",
     "effects": f"faults of the camera: {', '.join(PRESETS)}",
     "rate": "images per second",
-    "keep": "render every frame once, all before the first image, for rates that rendering does not reach",
-    "device": "that renders: cpu or cuda",
-    "threads": "of the CPU renderer",
-    "best_effort": "publish images best-effort; reliable otherwise, which suits both kinds of subscribers",
-    "wait_for": "begin when so many subscribers listen to the images",
-    "publish_depth": "true depth on depth/image, 32FC1 metres",
-    "publish_tf": f"/tf {WORLD_FRAME} → {TRUTH_FRAME}, and /tf_static {BASE_FRAME} → {CAMERA_FRAME}",
-    "wheel_odometry": "noisy wheel odometry on wheel_odometry, of a robot",
-    "wheel_noise": "relative error of the wheels, per step and lasting",
+    "keep": "render all frames once, before the first image is sent, for rates that rendering cannot reach",
+    "device": "device that renders: cpu or cuda",
+    "threads": "number of threads of the CPU renderer",
+    "best_effort": "publish images best-effort; otherwise reliable, which suits both kinds of subscribers",
+    "wait_for": "number of subscribers to the images to wait for before starting",
+    "publish_depth": "publish the true depth on depth/image, 32FC1 in metres",
+    "publish_tf": f"publish /tf {WORLD_FRAME} → {TRUTH_FRAME}, and /tf_static {BASE_FRAME} → {CAMERA_FRAME}",
+    "wheel_odometry": "publish noisy wheel odometry of a robot on wheel_odometry",
+    "wheel_noise": "relative error of the wheel odometry, both per step and constant",
     "drop": "chance that an image is not published",
-    "late": "chance that an image comes `late_by` seconds late, after younger ones",
-    "late_by": "seconds",
-    "duplicate": "chance that an image carries the stamp of the one before",
+    "late": "chance that an image comes `late_by` seconds late, after newer ones",
+    "late_by": "delay of late images in seconds",
+    "duplicate": "chance that an image has the stamp of the previous one",
     "pause_every": "seconds between pauses of the images; 0: none",
-    "pause_for": "seconds",
-    "resize_every": "seconds after which the images change between full and half size; 0: never",
-    "jump_every": "seconds after which the stamps of the images jump by `jump_by`, and back; 0: never",
-    "jump_by": "seconds",
+    "pause_for": "length of a pause in seconds",
+    "resize_every": "seconds after which the images switch between full and half size; 0: never",
+    "jump_every": "seconds after which the stamps of the images jump by `jump_by`, or back; 0: never",
+    "jump_by": "size of a jump of the stamps in seconds",
 }
 
 
 def check(settings: Settings) -> None:
-    """What no other part checks."""
+    """Check what no other part checks."""
     if not 0.1 <= settings.rate <= 1000:
         raise ValueError(f"rate must be 0.1 to 1000 images per second, got {settings.rate}")
     if not 0 <= settings.wheel_noise <= 1:
