@@ -1,4 +1,4 @@
-"""A camera that does not exist, the node and RViz:  ros2 launch loger_ros demo.launch.py"""
+"""A synthetic camera, the node and RViz:  ros2 launch loger_ros demo.launch.py"""
 
 from launch import LaunchContext, LaunchDescription
 from launch.actions import (
@@ -17,22 +17,22 @@ from loger_ros.share import PACKAGE, share_file
 
 ARGUMENTS = {
     "place": ("rooms", "Where the robot drives: rooms, corridor or street."),
-    "seed": ("0", "Another number, another place and way."),
+    "seed": ("0", "Each number gives another place and path."),
     "rate": ("10.0", "Images per second."),
-    "camera_height": ("0.5", "Metres above the ground; the node is told, since tiny speaks in this unit."),
+    "camera_height": ("0.5", "Height above the ground in metres; the node gets it too, as tiny's unit."),
     "effects": ("mild", "Faults of the camera: none, mild or harsh."),
     "checkpoint": ("tiny", "tiny, loger, loger_star or the path of a checkpoint."),
     "device": ("", "cpu, cuda or cuda:1; empty: cuda if there is one."),
     "namespace": ("", "Namespace of both nodes and their topics."),
-    "rviz": ("true", "Open RViz with our displays too; false where it is not installed."),
+    "rviz": ("true", "true: also open RViz with our displays; set it to false if RViz is not installed."),
 }
-NUMBERS = ("rate", "camera_height")  # 10 would be a whole number, and refused
+NUMBERS = ("rate", "camera_height")  # 10 would be read as an integer and refused
 HANDED_ON = ("checkpoint", "device", "namespace", "rviz")  # to the node's launch file, under the same name
 
 
 def start_node(context: LaunchContext) -> list[IncludeLaunchDescription]:
-    """The path of a checkpoint may have any letter in it, so no expression is made of it."""
-    tiny = LaunchConfiguration("checkpoint").perform(context) == "tiny"  # others speak in other units
+    """The path of a checkpoint may contain any character, so it is compared here, not in an expression."""
+    tiny = LaunchConfiguration("checkpoint").perform(context) == "tiny"  # others have other units
     return [
         IncludeLaunchDescription(
             PythonLaunchDescriptionSource(str(share_file("launch/loger.launch.py"))),

@@ -27,14 +27,14 @@ OVERRIDES = {
     "use_sim_time": "use_sim_time",
     "autostart": "autostart",
 }
-# Read as numbers and truths: launch keeps other text as text, and the node refuses "0.4" for a number.
+# Read as numbers and booleans: launch keeps other text as text, and the node refuses text as a number.
 READ = ("unit", "use_sim_time", "autostart")
 ARGUMENTS = {
     "image": (
         IMAGE.name,
-        "Topic of the camera's images. Those of named cameras (input.cameras) are NAME/image: remap them.",
+        "Topic of the camera's images. Named cameras (input.cameras) use NAME/image: remap those.",
     ),
-    "camera_info": ("", "Topic of the camera's calibration; empty: camera_info beside the images."),
+    "camera_info": ("", "Topic of the camera's calibration; empty: camera_info beside the image topic."),
     "image_transport": (
         "",
         "raw or compressed (JPEG, PNG on IMAGE/compressed); empty: as params_file says, or raw.",
@@ -56,8 +56,8 @@ ARGUMENTS = {
     ),
     "extrinsic": (
         "",
-        "Where the camera sits: tf (from /tf_static) or parameters (see params_file). Empty: as params_file "
-        "says, or tf.",
+        "Where the camera's mounting is taken from: tf (/tf_static) or parameters (see params_file). Empty: "
+        "as params_file says, or tf.",
     ),
     "output_folder": (
         "",
@@ -65,30 +65,30 @@ ARGUMENTS = {
     ),
     "params_file": (
         str(share_file("config/loger.yaml")),
-        "YAML file of parameters; the default one lists all of them, config/presets has some for a start.",
+        "YAML file of parameters; the default lists all of them, config/presets has some to start from.",
     ),
     "use_sim_time": (
         "",
         "true: take the time from /clock, as with a bag or a simulator. Empty: as params_file says, or "
-        "false; RViz needs it said here.",
+        "false; RViz takes it from here only.",
     ),
     "autostart": (
         "",
-        "true: configure and activate at the start; false: wait for the lifecycle services. Empty: as "
+        "true: configure and activate at start-up; false: wait for the lifecycle services. Empty: as "
         "params_file says, or true.",
     ),
     "namespace": ("", "Namespace of the node and its topics."),
-    "log_level": ("info", "How much the node says: debug, info, warn or error."),
+    "log_level": ("info", "Log level of the node: debug, info, warn or error."),
     "respawn": (
         "false",
-        "true: start the node again, after 5 s, where its process ends, as it does when it loses the GPU.",
+        "true: restart the node 5 s after its process has ended, as it does when it loses the GPU.",
     ),
-    "rviz": ("false", "true: open RViz with our displays too, where it is installed."),
+    "rviz": ("false", "true: also open RViz with our displays; it must be installed."),
 }
 
 
 def beside(image: str) -> str:
-    """Where drivers publish the calibration."""
+    """Return the topic on which drivers publish the calibration of these images."""
     return f"{image.rpartition('/')[0]}/{CAMERA_INFO.name}" if "/" in image else CAMERA_INFO.name
 
 
@@ -98,7 +98,7 @@ def start(context: LaunchContext) -> list:
 
     file = Path(value("params_file")).expanduser()
     if not file.is_file():  # launch itself would start the node without it
-        raise FileNotFoundError(f"params_file:={file} is no file")
+        raise FileNotFoundError(f"params_file:={file} is not a file")
     given = {
         parameter: LaunchConfiguration(name) if name in READ else value(name)
         for name, parameter in OVERRIDES.items()
@@ -120,7 +120,7 @@ def start(context: LaunchContext) -> list:
         emulate_tty=True,
         respawn=LaunchConfiguration("respawn"),
         respawn_delay=5.0,
-        sigterm_timeout=str(PATIENCE + 10),  # what it has computed is written before it ends
+        sigterm_timeout=str(PATIENCE + 10),  # before it ends, the node writes what it has computed
     )
     rviz = Node(
         package="rviz2",
@@ -136,7 +136,7 @@ def start(context: LaunchContext) -> list:
         condition=IfCondition(LaunchConfiguration("rviz")),
         output="screen",
     )
-    return [rviz, node]  # where there is no RViz launch gives up, and leaves running what it has begun before
+    return [rviz, node]  # without RViz, launch stops here and leaves running what it has started before
 
 
 def generate_launch_description() -> LaunchDescription:

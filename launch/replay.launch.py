@@ -2,10 +2,10 @@
 
 ros2 launch loger_ros replay.launch.py bag:=/path/of/bag image:=/camera/image_raw
 
-Takes the arguments of loger.launch.py as well, but for use_sim_time and log_level, which it sets. What the
-robot said then on what this node publishes, such as /tf, /diagnostics and odometry, is played below
-/recorded, but not what is below the names of input.cameras. The bag begins when the node says that it
-listens. The node stays when the bag has ended, so that its map can be looked at and saved; Ctrl+C ends it.
+Takes the arguments of loger.launch.py as well, except use_sim_time and log_level, which it sets. Recorded
+messages on the topics that this node publishes, such as /tf, /diagnostics and odometry, are played below
+/recorded, except those below the names of input.cameras. The bag starts when the node says that it listens.
+The node keeps running when the bag has ended, so that its map can be viewed and saved; Ctrl+C ends it.
 """
 
 from pathlib import Path
@@ -28,14 +28,14 @@ from loger_ros.share import share_file
 
 NAMES = [topic.name for topic in PUBLISHED]
 ARGUMENTS = {
-    "rate": ("1.0", "How fast to play; lower it where /diagnostics tells of dropped images."),
-    "start": ("0.0", "Seconds of the bag to leave out at its beginning."),
-    "rviz": ("true", "Open RViz with our displays too; false where it is not installed."),
+    "rate": ("1.0", "Playback speed; lower it if /diagnostics reports dropped images."),
+    "start": ("0.0", "Seconds to skip at the start of the bag."),
+    "rviz": ("true", "true: also open RViz with our displays; set it to false if RViz is not installed."),
 }
 
 
 def check(context: LaunchContext) -> None:
-    """Before the node has loaded for some seconds."""
+    """Refuse wrong arguments before the node spends some seconds on loading."""
     bag = Path(LaunchConfiguration("bag").perform(context)).expanduser()
     if not bag.exists():
         raise FileNotFoundError(f"bag:={bag} does not exist")
@@ -44,7 +44,7 @@ def check(context: LaunchContext) -> None:
         try:
             float(text)
         except ValueError:
-            raise ValueError(f"{name}:={text} is no number") from None
+            raise ValueError(f"{name}:={text} is not a number") from None
 
 
 def play(context: LaunchContext) -> list:
@@ -61,7 +61,7 @@ def play(context: LaunchContext) -> list:
     player = ExecuteProcess(cmd=command, output="screen")
     if not late:
         return [player]
-    # Where the camera sits is said at the beginning, which is left out; and not before the node is found.
+    # The camera's mounting is in the part that is skipped: play it first, when the player has found the node.
     mounting = [*bag, "--topics", TF_STATIC.name, "--delay", "2"]
     return [ExecuteProcess(cmd=mounting, on_exit=[player], output="screen")]
 
@@ -86,7 +86,7 @@ def generate_launch_description() -> LaunchDescription:
         PythonLaunchDescriptionSource(str(share_file("launch/loger.launch.py"))),
         launch_arguments={
             "use_sim_time": "true",
-            "log_level": "info",  # the line that is waited for is of that level
+            "log_level": "info",  # the awaited line is logged at this level
             "rviz": LaunchConfiguration("rviz"),
         }.items(),
     )

@@ -198,7 +198,7 @@ def test_a_params_file_that_is_none_is_refused_and_home_is_found(
     launch_stand_in: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"mine\.yaml is no file"):
+    with pytest.raises(FileNotFoundError, match=r"mine\.yaml is not a file"):
         the_node(launch_stand_in, params_file="~/mine.yaml")
     (tmp_path / "mine.yaml").touch()
     assert the_node(launch_stand_in, params_file="~/mine.yaml").parameters[0] == str(tmp_path / "mine.yaml")
@@ -264,7 +264,7 @@ def played(entities: list, text: str = f"[INFO] [1.2] [loger]: {LISTENING} /imag
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [({"bag": "/none"}, "bag:=/none does not exist"), ({"start": "soon"}, "start:=soon is no number")],
+    [({"bag": "/none"}, "bag:=/none does not exist"), ({"start": "soon"}, "start:=soon is not a number")],
 )
 def test_a_replay_that_cannot_be_is_refused_before_the_node_is_started(
     launch_stand_in: dict, tmp_path: Path, given: dict[str, str], said: str
