@@ -1,16 +1,16 @@
-# Each target makes the environment first, if that is not done yet; see the head of tools/environment.py.
+# Each target first makes the environment, unless that is done already; see the head of tools/environment.py.
 PYTHON ?= python3
 RUN := $(PYTHON) tools/environment.py
 
 .PHONY: demo test lint bench train doctor clean
 
-demo:  ## see it work
+demo:  ## run the demo: a synthetic robot drives, and the node says where it is
 	@$(RUN) loger demo
 
-test:  ## every test
+test:  ## run every test
 	@$(RUN) python -m pytest -n 2
 
-lint:  ## format, style and types
+lint:  ## check format, style and types
 	@$(RUN) ruff format --check .
 	@$(RUN) ruff check .
 	@$(RUN) mypy
@@ -19,13 +19,13 @@ WHAT ?= world
 bench:  ## measure this machine; WHAT=clouds, model (a GPU helps), node, reading, soak, stream, weights or world
 	@$(RUN) loger bench $(WHAT)
 
-train:  ## make the checkpoint that ships, in some hours; run again, it goes on where it stopped
+train:  ## train the checkpoint that ships, in some hours; run it again to continue where it stopped
 	@$(RUN) loger train config/training/tiny_first.yaml --out out/train/first
 	@$(RUN) loger train config/training/tiny_second.yaml --from out/train/first/best.safetensors --out out/train/second
 	@$(RUN) loger train config/training/tiny.yaml --from out/train/second/model.safetensors --out out/train/tiny
 
-doctor:  ## what this machine has, and what it lacks
+doctor:  ## check what this machine has and what it lacks
 	@$(RUN) loger doctor
 
-clean:  ## forget the environments in this folder and what was built
+clean:  ## delete the environments in this folder and what was built
 	rm -rf .venv .venv-* build install log

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Make the environment of loger_ros, then run a command in it:  tools/environment.py [COMMAND ...]
 
-Needs nothing but Python. Safe to repeat: what is done is stamped and skipped, what broke off goes on.
+Needs only Python. Safe to repeat: finished steps are stamped and skipped, an interrupted set-up continues.
 With a sourced ROS 2 the environment uses that one; otherwise it brings real ROS 2 from PyPI.
 
     LOGER_ROS=jazzy             the ROS 2 distribution to take from PyPI (kilted or jazzy; default kilted)
-    LOGER_TORCH="torch==..."    what pip shall install as torch (a requirement, a wheel, index options)
+    LOGER_TORCH="torch==..."    what pip installs as torch (a requirement, a wheel, index options)
     LOGER_VENV=/some/folder     where the environment goes (default .venv in the checkout)
 """
 
@@ -46,19 +46,19 @@ TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 FAILURES = (
     (
         r"No space left on device|Disk quota exceeded",
-        "The disk is full. Make room and run this again: it goes on from here.",
+        "The disk is full. Make room and run this again: it continues from here.",
     ),
     (
         rf"No matching distribution found for torch=={re.escape(TORCH)}\+cpu",
         f"torch for the CPU was not found: {TORCH_CPU_INDEX} has none for this Python,\n"
-        f"or could not be reached. Run this again when the network is back. Or say what to take instead,\n"
-        f"such as PyPI's torch, which is gigabytes of CUDA: LOGER_TORCH=torch=={TORCH} make test",
+        f"or could not be reached. Run this again when the network is back. Or choose another torch,\n"
+        f"such as PyPI's, which brings gigabytes of CUDA: LOGER_TORCH=torch=={TORCH} make test",
     ),
     (
         r"NewConnectionError|NameResolutionError|Connection refused|Network is unreachable|ConnectTimeout|"
         r"Read timed out|ProxyError|SSLError|Connection reset|Connection broken|IncompleteRead",
-        "The package index could not be reached, or the network broke off. Check the connection and the\n"
-        "proxy, then run this again: it goes on from here and keeps what was downloaded.",
+        "The package index could not be reached, or the connection was lost. Check the connection and the\n"
+        "proxy, then run this again: it continues from here and keeps what was downloaded.",
     ),
 )
 
@@ -94,7 +94,7 @@ class Environment:
         if not self.ros:
             check_wheels()
         start = time.monotonic()
-        with lock(ROOT):  # of two makes at once the second waits here, and finds the work done
+        with lock(ROOT):  # if two run at once, the second waits here and finds the work done
             for index, stamp in self.undone(steps):
                 self.run_step(steps[index], f"[{index + 1}/{len(steps)}]")
                 self.stamps_file.write_text(json.dumps([*self.read_stamps()[:index], stamp]))
@@ -129,7 +129,7 @@ class Environment:
         return steps
 
     def undone(self, steps: list[Step]) -> list[tuple[int, str]]:
-        """Index and stamp of each step to do: the first that is not done, and all after it."""
+        """Return index and stamp of each step to do: the first that is not done, and all after it."""
         stamps = self.read_stamps() if self.python.exists() else []
         pending, chain = [], ""
         for index, step in enumerate(steps):
@@ -153,7 +153,7 @@ class Environment:
         print(f"    {time.monotonic() - start:.0f} s", flush=True)
 
     def make_venv(self) -> None:
-        if self.stamps_file.exists():  # ours, and of another Python, place or ROS
+        if self.stamps_file.exists():  # made here, but for another Python, place or ROS
             shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         system = ["--system-site-packages"] if self.ros else []
@@ -161,7 +161,7 @@ class Environment:
         self.pip("setuptools", *self.constraints())
 
     def torch(self) -> tuple[list[str], str]:
-        """What to tell pip, and how to call it."""
+        """Return the arguments for pip and the title of the step."""
         wanted = os.environ.get("LOGER_TORCH")
         if wanted:
             return shlex.split(wanted), f"torch as asked for: {wanted}"
@@ -174,7 +174,7 @@ class Environment:
                 f"torch=={TORCH}",
                 *self.constraints(),
             ], f"torch {TORCH} with CUDA, as there is an NVIDIA driver"
-        # No "+cpu" is on PyPI, so this cannot end in its gigabytes of CUDA. Dependencies come with our own.
+        # PyPI has no "+cpu", so this cannot fetch its gigabytes of CUDA. Dependencies come with our own.
         arguments = [
             "--no-deps",
             f"torch=={TORCH}+cpu",
@@ -186,14 +186,14 @@ class Environment:
         return arguments, f"torch {TORCH} for the CPU, as there is no NVIDIA driver"
 
     def constraints(self) -> list[str]:
-        """Versions known to work together; beside a sourced ROS 2, what its compiled modules can bear."""
+        """Versions known to work together; with a sourced ROS 2, those that its compiled modules allow."""
         if not self.ros:
             return ["-c", str(ROOT / "constraints.txt")]
         old_numpy = runs(sys.executable, "import numpy; assert numpy.__version__ < '2'")
         return ["-c", str(ROOT / "tools" / ("ros_numpy1.txt" if old_numpy else "ros.txt"))]
 
     def variables(self) -> dict:
-        """The environment variables of commands that run in it."""
+        """Return the environment variables for commands that run in the environment."""
         env = dict(os.environ)
         if env.pop("_ROS_WHEELS_BOOTSTRAP_COMPLETE", None):  # of another environment with ROS wheels
             env.pop("LD_LIBRARY_PATH", None)
@@ -204,7 +204,7 @@ class Environment:
         return env
 
     def pip_variables(self) -> dict:
-        """pip stops where it cannot write its cache, as in a read-only home; then it gets one here."""
+        """Give pip a cache here if it cannot write its own, as in a read-only home, since it would stop."""
         usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pip"
         if writable(usual) or os.environ.get("PIP_CACHE_DIR"):
             return {}
@@ -238,9 +238,9 @@ class Environment:
             show_progress("")
         code = process.wait()
         if code < 0:
-            said.append(f"ended by {signal.Signals(-code).name}, from outside or for want of memory")
+            said.append(f"ended by {signal.Signals(-code).name}, from outside or for lack of memory")
         if code != 0:
-            raise SetupError(f"{explain(said)}\nAll that was said is in {self.log_file}")
+            raise SetupError(f"{explain(said)}\nThe full output is in {self.log_file}")
 
 
 @contextmanager
@@ -250,7 +250,7 @@ def lock(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("==> waiting for another set-up of this checkout to end", flush=True)
+            print("==> waiting for another set-up of this checkout to finish", flush=True)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
@@ -263,7 +263,7 @@ def explain(said: list[str]) -> str:
         if re.search(pattern, text):
             return meaning
     last = [f"    {line[:160]}" for line in said[-8:]]
-    return "\n".join(["This step failed; running this again goes on from here. Its last words:", *last])
+    return "\n".join(["This step failed. Running this again continues from here. Its last lines:", *last])
 
 
 def show_progress(line: str) -> None:
@@ -300,7 +300,7 @@ def main(command: list[str]) -> int:
         print(f"\nSTOP: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped. Running this again goes on from here.", file=sys.stderr)
+        print("\nStopped. Running this again continues from here.", file=sys.stderr)
         return 130
 
 

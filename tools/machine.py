@@ -1,4 +1,4 @@
-"""What the set-up can know of this machine before the first download: one message for each thing amiss."""
+"""What the set-up checks on this machine before the first download: one message for each problem."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def runs(interpreter: str, code: str) -> bool:
 
 
 def choose_interpreter() -> str:
-    """The Python to build on: not a venv's, a supported one, and one that can use a sourced ROS 2."""
+    """Return the Python to build on: not a venv's, supported, and able to use a sourced ROS 2."""
     here = getattr(sys, "_base_executable", None) or sys.executable
     if sourced_ros():
         for candidate in (here, "/usr/bin/python3"):
@@ -37,7 +37,7 @@ def choose_interpreter() -> str:
                 return candidate
         raise SetupError(
             f"ROS 2 {sourced_ros()} is sourced, but neither {here} nor /usr/bin/python3 can import rclpy.\n"
-            f"Leave conda or pyenv here, or use a shell with no ROS sourced: it then comes from PyPI."
+            f"Deactivate conda or pyenv, or use a shell without a sourced ROS 2: it then comes from PyPI."
         )
     if sys.version_info[:2] in PYTHONS:
         return here
@@ -46,7 +46,7 @@ def choose_interpreter() -> str:
         if other and runs(other, "import venv"):
             return other
     raise SetupError(
-        f"Python {platform.python_version()} ({here}) is not supported. 3.10 to 3.13 are; none was found.\n"
+        f"Python {platform.python_version()} ({here}) is not supported, and none of 3.10 to 3.13 was found.\n"
         f"Install one and name it: make PYTHON=python3.12 test"
     )
 
@@ -90,7 +90,7 @@ def check_python() -> None:
 
 
 def check_wheels() -> None:
-    """Can this machine use the ROS 2 wheels of PyPI?"""
+    """Check that this machine can use the ROS 2 wheels from PyPI."""
     if platform.system() != "Linux" or platform.machine() != "x86_64" or platform.libc_ver()[0] != "glibc":
         raise SetupError(
             f"PyPI has ROS 2 for Linux with glibc on x86_64 only; this is {platform.platform()}.\n"
@@ -99,13 +99,13 @@ def check_wheels() -> None:
     for tool in (os.environ.get("CC", "gcc"), os.environ.get("CXX", "g++")):
         if not shutil.which(shlex.split(tool)[0]):
             raise SetupError(
-                f"{tool} was not found. A compiler is needed once, to make tf2_msgs for the ROS 2 of PyPI.\n"
+                f"{tool} was not found. A compiler is needed once, to build tf2_msgs for ROS 2 from PyPI.\n"
                 f"On Debian and Ubuntu: sudo apt install g++"
             )
     headers = Path(sysconfig.get_path("include"))
     if not (headers / "Python.h").is_file():
         raise SetupError(
-            f"Python's headers are not installed: no {headers}/Python.h. They are needed to make tf2_msgs.\n"
+            f"Python's headers are not installed: no {headers}/Python.h. They are needed to build tf2_msgs.\n"
             f"On Debian and Ubuntu: sudo apt install python3-dev"
         )
 

@@ -1,8 +1,8 @@
 """Make tf2_msgs in this Python environment from its definition, with the generators of the ROS wheels.
 
-PyPI has ROS 2's messages but not tf2_msgs, and /tf is made of it. Run this with the environment's own Python;
-it takes some seconds and a C and C++ compiler. The ``rosidl`` command cannot do it: in these wheels every
-generator is registered twice and it refuses. So their classes are called here, one after the other.
+PyPI has ROS 2's messages but not tf2_msgs, which /tf needs. Run this with the environment's own Python; it
+takes some seconds and needs a C and a C++ compiler. The ``rosidl`` command cannot do this: in these wheels
+every generator is registered twice, which it refuses. So this calls the generators' classes one by one.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def generate(source: Path, output: Path) -> None:
     (source / MESSAGE).write_text(DEFINITION)
     main = output / "main" / PACKAGE
     main.mkdir(parents=True)
-    # A folder of its own: it writes a file of the same name as GenerateC and would replace it.
+    # A separate folder: its generator writes a file of the same name as GenerateC, which it would replace.
     introspection = output / "introspection" / PACKAGE
     introspection.mkdir(parents=True)
 
@@ -91,7 +91,7 @@ def compile_and_link(output: Path, library: Path) -> None:
 
 
 def install(source: Path, output: Path, library: Path) -> None:
-    """Put it where the messages of the wheels are: Python files, type supports, definition."""
+    """Install it where the wheels' messages are: Python files, type supports, definition."""
     generated = output / "main" / PACKAGE
     package = Path(sysconfig.get_path("platlib")) / PACKAGE
     shutil.rmtree(package, ignore_errors=True)
