@@ -20,7 +20,7 @@ COMMANDS = {
     "demo": "run the demo: a synthetic robot drives, and the node's odometry is compared with the truth",
     "doctor": "check what this machine has and whether the node can run on it",
     "parameters": "print every parameter of the node, as a YAML file to start from or as a page to read",
-    "weights": "fetch, verify and convert checkpoints",
+    "weights": "fetch, verify, convert and average checkpoints",
     "bench": "measure the model, its loading, the stream, point clouds, the node, readers or the renderer",
     "world": "preview and export procedural scenes",
     "assess": "compare a model with its goals and with every baseline",

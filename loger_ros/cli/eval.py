@@ -243,7 +243,7 @@ def _many(args: argparse.Namespace) -> int:
         raise SourceError(f"no recording was found below {args.all}")
     runs = [] if args.again else [done for job in jobs if (done := finished_metrics(job)) is not None]
     open_jobs = jobs if args.again else [job for job in jobs if finished_metrics(job) is None]
-    print(f"{len(jobs)} recordings, {len(runs)} of them already finished")
+    print(f"recordings: {len(jobs)}, already finished: {len(runs)}")
     failures = {}
     with Line(args.all, _frames_of(open_jobs)) as line:
         taken = 0
