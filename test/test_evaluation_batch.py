@@ -56,7 +56,7 @@ def test_one_that_fails_does_not_stop_the_rest(
     assert main(words) == 1
     assert caplog.text.count("stream.overlap is 1, but the checkpoint was trained with 2") == 1  # of both
     out = capsys.readouterr().out
-    assert "2 recordings, 0 of them already finished" in out
+    assert "recordings: 2, already finished: 0" in out
     assert "00: 6 of 6 frames posed" in out
     assert "01 failed: SourceError: no frame" in out
     page = (tmp_path / "compare.html").read_text()
@@ -66,7 +66,7 @@ def test_one_that_fails_does_not_stop_the_rest(
     (data / "sequences" / "01" / "times.txt").rename(data / "times.txt")  # now it is a folder of images
     (data / "sequences" / "01" / "image_2" / "0.png").unlink()
     assert main(words) == 0
-    assert "1 recordings, 1 of them already finished" in capsys.readouterr().out
+    assert "recordings: 1, already finished: 1" in capsys.readouterr().out
     assert (tmp_path / "sequences_00" / "metrics.json").stat().st_mtime_ns == written
     assert "What failed" not in (tmp_path / "compare.html").read_text()
 
