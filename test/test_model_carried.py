@@ -29,13 +29,13 @@ def mounting(pitch: float = 10, forward: float = 0.1, heading: float = 0) -> np.
         (
             1.5,
             {},
-            "it is 1.5 m above the ground (stream.unit), and the checkpoint was trained with 0.2 to",
+            "it is 1.5 m above the ground (stream.unit), but the checkpoint was trained with 0.2 to",
         ),
-        (0.4, {"pitch": -15}, "it is -15 degrees down, and the checkpoint was trained with 0 to 20"),
+        (0.4, {"pitch": -15}, "it is -15 degrees down, but the checkpoint was trained with 0 to 20"),
         (
             0.4,
             {"forward": 0.5},
-            "it is 0.5 m ahead of the base, and the checkpoint was trained with 0 to",
+            "it is 0.5 m ahead of the base, but the checkpoint was trained with 0 to",
         ),
         (0.4, {"forward": 0.5, "heading": 90}, "it is 0.5 m ahead"),
         (0.4, {"heading": 180}, ""),

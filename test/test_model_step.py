@@ -88,10 +88,10 @@ def test_memory_keeps_no_more_alive_than_it_holds(dtype):
     [
         (
             lambda model: model.hold_products(torch.bfloat16),
-            "torch.float32, the model's are torch.bfloat16.*another precision",
+            "torch.float32, but the model's are torch.bfloat16.*another precision",
         ),
-        (lambda model: model.double(), "torch.float32, the model's are torch.float64.*another precision"),
-        (lambda model: model.to("meta"), "on cpu, the model is on meta: move it with memory.to"),
+        (lambda model: model.double(), "torch.float32, but the model's are torch.float64.*another precision"),
+        (lambda model: model.to("meta"), "on cpu, but the model is on meta: move it with memory.to"),
     ],
 )
 def test_the_memory_of_another_precision_or_device_is_refused(model, change, message):
@@ -111,7 +111,7 @@ def test_the_memory_of_another_model_is_refused(model):
         ({"attn_insert_after": (0, 2)}, "window"),
     ):
         other = small_model(**changes)
-        with pytest.raises(ValueError, match=f"^memory: its {name}.* of another model. Begin with"):
+        with pytest.raises(ValueError, match=f"^memory: its {name}.* to another model. Start with"):
             advance(other, memory, 0)
 
 

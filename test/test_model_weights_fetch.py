@@ -375,7 +375,7 @@ def test_fetch_keeps_what_there_was_no_memory_to_look_at(server, published, tmp_
     with monkeypatch.context() as patched:
         patched.setattr(torch, "load", full)
         assert main(["weights", "fetch", "loger_star", "--url", server.url]) == 1
-        assert "not enough memory to look at it" in capsys.readouterr().err
+        assert "not enough memory to read it" in capsys.readouterr().err
     (part,) = (path for path in (tmp_path / "home").rglob("*.part"))
     assert part.stat().st_size == len(server.content)
     assert main(["weights", "fetch", "loger_star", "--url", server.url]) == 0

@@ -106,16 +106,16 @@ def test_convert_writes_how_to_run_it(tmp_path, capsys, caplog):
     for _ in range(2):
         assert load_model(target).recommended == recommended_by(target, "cpu", "float32") == {}
     (told,) = (record.message for record in caplog.records if str(target) in record.message)
-    assert "does not say how to run it" in told
+    assert "contains no stream settings" in told
     assert "(chunk_size 32, resolution auto)" in told
     assert "convert IN OUT --stream FILE" in told
     target.unlink()
     for text, reason in (
-        ("chunk_sise: 8", "stream.chunk_sise is no setting"),
+        ("chunk_sise: 8", "stream.chunk_sise is not a setting"),
         ("chunk_size: 2\noverlap: 2", "stream.overlap is 2; it must be less"),
         ("resolution: wide", "must be auto, native or WIDTHxHEIGHT"),
-        ("- chunk_size", "holds no settings such as chunk_size"),
-        ("chunk_size: 8\noverlap: [", "is no YAML: line 2: "),
+        ("- chunk_size", "holds no settings; write one per line"),
+        ("chunk_size: 8\noverlap: [", "is not valid YAML: line 2: "),
     ):
         settings.write_text(text)
         assert main([*convert, "--stream", str(settings)]) == 1
@@ -181,16 +181,16 @@ def test_a_name_is_verified(capsys):
 def test_a_name_without_file_says_where_it_looked_and_what_to_do(small_presets, capsys):
     with pytest.raises(
         CheckpointError,
-        match=r"'loger' was found in .*mine.*loger weights fetch loger.* in place of the name",
+        match=r"'loger' was found in .*mine.*loger weights fetch loger.* instead of the name",
     ):
         load_model("loger")
     with pytest.raises(CheckpointError, match=r"Loger does not exist; .* by name: loger, loger_star, tiny"):
         load_model("Loger")
     assert main(["weights", "verify", "loger"]) == 1
     assert "loger weights fetch loger" in capsys.readouterr().err
-    with pytest.raises(ConfigError, match="no model is called 'huge'; known are loger, loger_star"):
+    with pytest.raises(ConfigError, match="no model is called 'huge'; known models: loger, loger_star"):
         build_model("huge")
-    with pytest.raises(ValueError, match="is a path already"):
+    with pytest.raises(ValueError, match="is already a path"):
         load_model(golden_path("weights_a"), checkpoint="x.pt")
 
 
@@ -219,12 +219,12 @@ def test_explicit_config_as_object_mapping_and_yaml(tmp_path):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("a: [1", "no YAML"),
-        ("- 1\n- 2\n", "no section of model sizes"),
-        ("model: 3\n", "no section of model sizes"),
+        ("a: [1", "not valid YAML"),
+        ("- 1\n- 2\n", "no section with model sizes"),
+        ("model: 3\n", "no section with model sizes"),
         ("a: &a [x, x]\nb: &b [*a, *a]\nmodel: [*b, *b]\n", "aliases"),
         ("x: " + "y" * 70_000, "longer than"),
-        ("!!python/object/apply:os.system ['true']", "no YAML"),
+        ("!!python/object/apply:os.system ['true']", "not valid YAML"),
         ("model: {width: 3}", "width: unknown field"),
         ("[" * 200, "deep nesting"),
     ],
@@ -348,7 +348,7 @@ def test_bfloat16_is_not_for_gpus_before_ampere(monkeypatch, caplog, capability,
     [
         (
             getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)("CUDA out of memory. Tried"),
-            r"out of memory \(CUDA out of memory. Tried\): its weights take 0\.00 GB in float32; make room",
+            r"out of memory \(CUDA out of memory. Tried\): its weights take 0\.00 GB in float32; free memory",
         ),
         (RuntimeError("CUDA error: unknown error\nmore"), "unknown error: the GPU fails"),
     ],

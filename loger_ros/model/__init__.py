@@ -1,4 +1,4 @@
-"""The network: torch and nothing else. Nothing here imports from above (stream, ros, ...)."""
+"""The network: torch and nothing else. Nothing here imports from higher layers (stream, ros, ...)."""
 
 from loger_ros.model.catalog import find_checkpoint
 from loger_ros.model.checkpoint import CheckpointError

@@ -48,7 +48,7 @@ class Attention(nn.Module):
     def attend(
         self, q: Tensor, own: KeyValues, *, shape: torch.Size, history: KeyValues | None = None
     ) -> Tensor:
-        """History, where there is any, comes before the chunk's own keys and values."""
+        """History, if there is any, comes before the chunk's own keys and values."""
         k, v = own
         if history is not None:
             k, v = torch.cat([history.keys, k], 2), torch.cat([history.values, v], 2)

@@ -1,4 +1,4 @@
-"""How robots carried the cameras that a network learnt from."""
+"""How robots carried the cameras that a network was trained with."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from typing import Any
 
 import numpy as np
 
-LOWEST = 0.9  # times its height above the base: the base is not below the ground
-HIGHEST = 2.0  # times: few bases are farther above the ground than the camera above the base
+LOWEST = 0.9  # times the camera's height above the base: the base is not below the ground
+HIGHEST = 2.0  # times the same: few bases are farther above the ground than the camera is above the base
 
 
 @dataclass(frozen=True)
 class Carried:
-    """Least and most of each; None where nothing is known of it."""
+    """Smallest and largest value of each; None if unknown."""
 
     height: tuple[float, float] | None = None  # metres above the ground
     pitch: tuple[float, float] | None = None  # degrees downwards
-    forward: tuple[float, float] | None = None  # metres ahead of the point that the robot turns about
+    forward: tuple[float, float] | None = None  # metres ahead of the point about which the robot turns
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Carried:
         known = {entry.name for entry in dataclasses.fields(cls)}
         if unknown := sorted(values.keys() - known):
-            raise ValueError(f"{unknown[0]} is not known of a mounting; known: {', '.join(sorted(known))}")
+            raise ValueError(f"{unknown[0]} is not a mounting property; known: {', '.join(sorted(known))}")
         return cls(**{name: _range(name, value) for name, value in values.items()})
 
     def to_dict(self) -> dict[str, Any]:
         return {name: list(value) for name, value in dataclasses.asdict(self).items() if value is not None}
 
     def doubts(self, height: float, T_base_camera: np.ndarray, chosen: bool) -> list[str]:
-        """All that speaks against a camera's mounting, as sentences."""
+        """Return all doubts about a camera's mounting, as sentences."""
         found = {
-            "the camera is mounted as the network has not learnt it": self.unlike(height, T_base_camera),
-            "lengths are hardly metres": self.doubtful(height, T_base_camera, chosen),
+            "the camera is mounted differently than in training": self.unlike(height, T_base_camera),
+            "lengths are probably not metres": self.doubtful(height, T_base_camera, chosen),
         }
         return [f"{what}: {reason}" for what, reason in found.items() if reason]
 
     def unlike(self, height: float, T_base_camera: np.ndarray) -> str:
-        """What the network has not seen of a camera, as a sentence; empty where nothing is to be said."""
+        """Return how a camera differs from those of the training, as a sentence; empty if it does not."""
         ahead = T_base_camera[:3, 2]
         down = math.degrees(math.asin(float(np.clip(-ahead[2], -1, 1))))
         forward = float(T_base_camera[:2, 3] @ ahead[:2]) / max(float(np.linalg.norm(ahead[:2])), 1e-6)
@@ -52,16 +52,16 @@ class Carried:
             (self.forward, forward, "m ahead of the base"),
         )
         said = [
-            f"it is {value:.3g} {what}, and the checkpoint was trained with {taught[0]:g} to {taught[1]:g}"
+            f"it is {value:.3g} {what}, but the checkpoint was trained with {taught[0]:g} to {taught[1]:g}"
             for taught, value, what in found
             if taught is not None and not taught[0] - _slack(taught) <= value <= taught[1] + _slack(taught)
         ]
         return "; ".join(said)
 
     def doubtful(self, height: float, T_base_camera: np.ndarray, chosen: bool) -> str:
-        """Why the height above the ground, which is the unit of such a network, is hardly the true one.
+        """Return why the height above the ground, the unit of such a network, is probably wrong; else empty.
 
-        chosen: somebody gave that height, who may know of a base far above the ground.
+        chosen: the user gave that height, and may know that the base is far above the ground.
         """
         above = float(T_base_camera[2, 3])
         if self.height is None or above <= 0 or (height >= LOWEST * above and chosen):
@@ -69,13 +69,13 @@ class Carried:
         if LOWEST * above <= height <= HIGHEST * above:
             return ""
         return (
-            f"stream.unit says that the camera is {height:.3g} m above the ground, and it is {above:.3g} m "
+            f"stream.unit says that the camera is {height:.3g} m above the ground, but it is {above:.3g} m "
             "above frames.base (frames.level); set stream.unit (--unit) to its height above ground in metres"
         )
 
 
 def _slack(taught: tuple[float, float]) -> float:
-    """What does not matter yet."""
+    """Return how far outside its range a value may be without a warning."""
     return 0.1 * (taught[1] - taught[0])
 
 
@@ -84,5 +84,5 @@ def _range(name: str, value: Any) -> tuple[float, float]:
         isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= sys.float_info.max for v in value
     )
     if not numbers or len(value) != 2 or value[0] > value[1]:
-        raise ValueError(f"{name} must be its least and its most, got {value!r}")
+        raise ValueError(f"{name} must be two numbers, the lower one first, got {value!r}")
     return float(value[0]), float(value[1])

@@ -1,4 +1,4 @@
-"""The checkpoints known by name, and the folders in which they are looked for."""
+"""The checkpoints known by name, and the folders that are searched for them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Published:
     """Weights that others publish; we neither ship nor mirror them."""
 
     title: str
-    file: str  # on the hub, and below the folder of checkpoints in the publishers' own instructions
-    stream: Mapping[str, Any] = field(default_factory=dict)  # the settings that its publishers run it with
+    file: str  # on the hub, and below the checkpoint folder of the publishers' instructions
+    stream: Mapping[str, Any] = field(default_factory=dict)  # the settings with which its publishers run it
 
     @property
     def url(self) -> str:
@@ -45,7 +45,7 @@ def checkpoint_folders() -> list[Path]:
 
 
 def cache_folder() -> Path | None:
-    """None for a user without a home directory, as services and containers have."""
+    """None for a user without a home directory, as in services and containers."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     base = base if os.path.isabs(base) else os.path.expanduser("~/.cache")
     return Path(base) / "loger_ros" / "checkpoints" if os.path.isabs(base) else None
@@ -54,7 +54,7 @@ def cache_folder() -> Path | None:
 def find_checkpoint(name: str) -> Path | None:
     """The first of NAME.safetensors, NAME.pt and the published layout in the folders above."""
     if name not in NAMES:
-        raise ValueError(f"no checkpoint is called {name!r}; known are {', '.join(NAMES)}")
+        raise ValueError(f"no checkpoint is called {name!r}; known names: {', '.join(NAMES)}")
     files = [f"{name}.safetensors", f"{name}.pt", *([PUBLISHED[name].file] if name in PUBLISHED else [])]
     return next(
         (folder / file for folder in checkpoint_folders() for file in files if (folder / file).is_file()),

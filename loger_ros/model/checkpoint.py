@@ -1,7 +1,7 @@
-"""Checkpoint files, read without running their code, and neither read nor written by way of a second copy.
+"""Checkpoint files: read without running code from them; read and written without a second copy in memory.
 
-The tensors of an open checkpoint are windows into the file. They are for reading at once: whoever keeps
-them must copy them, since a file that is cut short under its windows ends the process (SIGBUS).
+The tensors of an open checkpoint are windows into the file, meant to be read at once. To keep a tensor,
+copy it: if the file is truncated while windows into it are in use, the process ends (SIGBUS).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _WRAPPER = "model_state_dict"
 _PREFIX = "module."  # left by torch's data-parallel wrappers
 _DEAD = ".to_qkv_stack."  # published with every LoGeR checkpoint, used by no computation
 _MAX_TENSORS = 100_000
-_MAX_PICKLE = 64 * 2**20  # bytes of structure beside the tensors; a LoGeR checkpoint has 0.2 MB
-_MAX_FOREIGN = 100  # names beside torch's own, of at most so many characters
-_MAX_FOREIGN_PICKLE = 4 * 2**20  # bytes of structure in which they are looked for
+_MAX_PICKLE = 64 * 2**20  # bytes of structure besides the tensors; a LoGeR checkpoint has 0.2 MB
+_MAX_FOREIGN = 100  # most names that are not torch's own, and most characters of each
+_MAX_FOREIGN_PICKLE = 4 * 2**20  # most bytes of structure that are searched for them
 _MAX_CONFIG = 64 * 2**10  # bytes
 _SAFETENSORS_DTYPES = {
     torch.float64: "F64",
@@ -40,7 +40,7 @@ _SAFETENSORS_DTYPES = {
     torch.bfloat16: "BF16",
     torch.float16: "F16",
 }
-_ALLOWING = threading.Lock()  # what torch allows, it allows the whole process
+_ALLOWING = threading.Lock()  # what torch allows, it allows for the whole process
 _LIBC = ctypes.CDLL(None) if hasattr(mmap, "MADV_DONTNEED") else None
 
 
@@ -49,7 +49,7 @@ class CheckpointError(ValueError):
 
 
 class NotLookedAt(CheckpointError):
-    """The machine lacks the memory; nothing is known against the file."""
+    """The machine lacks the memory to read the file; the file itself may be good."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +57,12 @@ class Checkpoint:
     path: Path
     kind: str  # "torch" or "safetensors"
     tensors: dict[str, Tensor]  # windows into the file, named as the model names them
-    config: Mapping[str, Any] | None  # of the model, where the file brings it along
-    stream: Mapping[str, Any]  # recommended settings of the stream, empty where the file has none
-    carried: Mapping[str, Any]  # how robots carried the cameras that it learnt from, likewise
+    config: Mapping[str, Any] | None  # of the model, if the file contains it
+    stream: Mapping[str, Any]  # recommended stream settings; empty if the file has none
+    carried: Mapping[str, Any]  # how robots carried the cameras of its training; likewise
 
     def copy(self, name: str, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
-        """A tensor of its own; the memory behind the window is let go, so that the file never fills it."""
+        """Return a copy of a tensor, and release its window so that the file never fills the memory."""
         window = self.tensors[name]
         copied = window.to(device, dtype, copy=True, memory_format=torch.contiguous_format)
         _release(window)
@@ -82,11 +82,11 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
             _embedded(path, name, metadata.get(name)) for name in ("config", "stream", "carried")
         )
     if len(found) > _MAX_TENSORS:
-        raise CheckpointError(f"{path} holds {len(found):,} tensors: it is no checkpoint of ours")
+        raise CheckpointError(f"{path} holds {len(found):,} tensors: that is too many for a checkpoint")
     tensors: dict[str, Tensor] = {}
     for name, value in found.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise CheckpointError(f"{path} holds {name!r:.80}, a {type(value).__name__}, among its tensors")
+            raise CheckpointError(f"{path} holds {name!r:.80}, a {type(value).__name__}, not a tensor")
         short = name.removeprefix(_PREFIX)
         if _DEAD in short:
             continue
@@ -99,7 +99,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Names of the tensors with NaN or infinite values; waits once for a GPU, not once per tensor."""
+    """Return the names of tensors with NaN or infinite values; wait for a GPU once, not once per tensor."""
     filled = {name: tensor for name, tensor in tensors.items() if tensor.numel()}
     if not filled:
         return []
@@ -117,18 +117,18 @@ def save_checkpoint(
     stream: Mapping[str, Any] | None = None,
     carried: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes a safetensors file with its config inside, asking for one tensor at a time.
+    """Write a safetensors file with its config inside, requesting one tensor at a time.
 
-    ``stream``: the settings of the stream that it is to be run with. ``carried``: how robots carried the
-    cameras that it learnt from.
+    ``stream``: the stream settings to run the model with. ``carried``: how robots carried the cameras that
+    it was trained with.
 
-    The library's own writer wants all of them in memory, twice. The file appears when it is complete.
+    The library's own writer needs all tensors in memory, twice. The file appears when it is complete.
     """
     brought = {"config": config, "stream": stream, "carried": carried}
     metadata = {name: json.dumps(value) for name, value in brought.items() if value or name == "config"}
     header: dict[str, Any] = {"__metadata__": metadata}
     position = 0
-    aligned = sorted(shapes, key=lambda name: -shapes[name][0].itemsize)  # wide first: every value lies even
+    aligned = sorted(shapes, key=lambda name: -shapes[name][0].itemsize)  # widest first, for alignment
     for name in aligned:
         dtype, shape = shapes[name]
         end = position + shape.numel() * dtype.itemsize
@@ -152,7 +152,7 @@ def save_checkpoint(
 
 
 def _release(window: Tensor) -> None:
-    """Unmodified pages of a file: whoever looks again gets them from the file again."""
+    """Release the pages of a window. They are unmodified, so a later read gets them from the file again."""
     begin = -(-window.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
     end = (window.data_ptr() + window.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
     if _LIBC is not None and end > begin and window.is_contiguous():
@@ -161,7 +161,7 @@ def _release(window: Tensor) -> None:
 
 def _kind(path: Path) -> str:
     if path.is_dir():
-        raise CheckpointError(f"{path} is a folder: name the checkpoint file in it")
+        raise CheckpointError(f"{path} is a folder: give the path of the checkpoint file in it")
     if not path.exists():
         raise CheckpointError(f"{path} does not exist")
     if not path.is_file():
@@ -174,29 +174,30 @@ def _kind(path: Path) -> str:
     if not head:
         raise CheckpointError(f"{path} is empty: fetch it again")
     if head.startswith(b"PK\x03\x04"):
-        if path.suffix == ".safetensors":  # newer torch goes by the name
+        if path.suffix == ".safetensors":  # newer versions of torch go by the name
             raise CheckpointError(f"{path} is a torch file: give it a name that ends in .pt")
         return "torch"
     if head.startswith(b"version https://git-lfs"):
         raise CheckpointError(
-            f"{path} is a git-lfs pointer, not the weights: run 'git lfs pull' where it was cloned"
+            f"{path} is a git-lfs pointer, not the weights: run 'git lfs pull' in its repository"
         )
     if head.lstrip()[:1] == b"<":
         raise CheckpointError(
-            f"{path} is a web page, not weights: the download got an error or a log-in page. "
-            f"Use the direct link of the file, or 'loger weights fetch'"
+            f"{path} is a web page, not weights: the download returned an error page or a login page. "
+            f"Use the direct link to the file, or 'loger weights fetch'"
         )
     if head.lstrip()[:1] == b"{" and b'"weight_map"' in head:
         raise CheckpointError(
-            f"{path} is the index of weights that lie in several files: join them with load_file and "
-            f"save_file of safetensors.torch, and name that file"
+            f"{path} is the index of weights that are split into several files: join them with load_file "
+            f"and save_file of safetensors.torch, and give the path of the joined file"
         )
     if head[8:9] == b"{":
         return "safetensors"
     if head.startswith(b"\x80"):
         raise CheckpointError(
-            f"{path} is a bare pickle, torch's file format before version 1.6, which cannot be mapped: "
-            f"load it once with torch.load(path, weights_only=True) and save that again with torch.save"
+            f"{path} is a bare pickle, torch's file format before version 1.6, which cannot be mapped "
+            f"into memory: load it once with torch.load(path, weights_only=True) and save the result with "
+            f"torch.save"
         )
     raise CheckpointError(f"{path} is neither a torch checkpoint nor a safetensors file")
 
@@ -205,9 +206,10 @@ def _kind(path: Path) -> str:
 
 
 class _LeftOut:
-    """Stands where a file has something that is not torch's own, such as settings of its training.
+    """Stands in for anything in a file that is not torch's own, such as training settings.
 
-    It swallows what that is made of. Whatever the name in the file means is neither imported nor called.
+    It accepts and ignores all arguments. Whatever the name in the file refers to is neither imported nor
+    called.
     """
 
     def __init__(self, *parts: object) -> None:
@@ -218,11 +220,12 @@ class _LeftOut:
 
 
 def _leaving_out(path: Path, structure: int) -> AbstractContextManager[Any]:
-    """In it torch's weights-only loader takes what is not torch's own for such classes, one per name.
+    """Return a context in which torch's weights-only loader replaces what is not torch's own by ``_LeftOut``.
 
-    structure: bytes of it. Where that or the names are beyond all measure, what they name is refused.
+    structure: its size in bytes. If it is too large, or the names are too many or odd, the loader refuses
+    them instead.
     """
-    if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):  # torch before 2.6 refuses it
+    if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):  # torch before 2.6 refuses them
         return nullcontext()
     if structure > _MAX_FOREIGN_PICKLE:
         return nullcontext()
@@ -244,18 +247,17 @@ def _read_torch(path: Path) -> dict[str, Any]:
             content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # what unpickling a damaged or hostile file raises has no bounds
         if isinstance(error, MemoryError) or "annot allocate memory" in str(error):
-            raise NotLookedAt(f"{path}: there is not enough memory to look at it") from error
+            raise NotLookedAt(f"{path}: there is not enough memory to read it") from error
         cure = (
-            "If you trust where it comes from, save its tensors alone: "
-            f"torch.save({{'{_WRAPPER}': state_dict}}, path)"
+            f"If you trust its source, save only its tensors: torch.save({{'{_WRAPPER}': state_dict}}, path)"
         )
         called = re.search(r"GLOBAL ([\w.]+)", str(error))
         if called:
             raise CheckpointError(
-                f"{path} wants {called[1]} to run or to be built while it is read. Weights never need that: "
-                f"nothing was run and the file is refused. {cure}"
+                f"{path} asks to run or build {called[1]} while it is read. Weights never need that: the "
+                f"file is refused and nothing was run. {cure}"
             ) from None
-        # Behind torch's advice to run anything; before, it said what Python says.
+        # The reason follows torch's advice to run anything; older versions pass on Python's own message.
         refused = re.search(
             r"WeightsUnpickler error:\s*(.+)|(.+does not support item assignment)", str(error)
         )
@@ -264,7 +266,7 @@ def _read_torch(path: Path) -> dict[str, Any]:
                 f"{path} holds more than tensors, or is damaged: {refused[1] or refused[2]}. {cure}"
             ) from None
         raise CheckpointError(
-            f"{path} is damaged or no checkpoint of tensors: {first_line(error)}"
+            f"{path} is damaged or not a checkpoint of tensors: {first_line(error)}"
         ) from error
     if isinstance(content, dict) and isinstance(content.get(_WRAPPER), dict):
         content = content[_WRAPPER]
@@ -272,26 +274,29 @@ def _read_torch(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dictionary of tensors")
     if not any(isinstance(value, Tensor) for value in content.values()):
         raise CheckpointError(
-            f"{path} holds {_first(map(str, content))}, but neither tensors nor {_WRAPPER!r}: save the "
-            f"model's state_dict() alone"
+            f"{path} holds {_first(map(str, content))}, but neither tensors nor {_WRAPPER!r}: save only "
+            f"the model's state_dict()"
         )
     return content
 
 
 def _check_archive(path: Path) -> int:
-    """What torch does not check: that the archive is whole, plain and no bomb; → bytes of its structure."""
+    """Check what torch does not: that the archive is complete, uncompressed and no zip bomb.
+
+    Return the size of its structure in bytes.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise CheckpointError(
-            f"{path} is cut short or damaged ({path.stat().st_size:,} bytes are there): fetch it again"
+            f"{path} is cut short or damaged (it has {path.stat().st_size:,} bytes): fetch it again"
         ) from error
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise CheckpointError(f"{path} is a compressed archive; checkpoints that torch saves are not")
     structure = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
     if len(structure) != 1 or structure[0].file_size > _MAX_PICKLE:
-        raise CheckpointError(f"{path} is a zip archive, but not one that torch.save has written")
+        raise CheckpointError(f"{path} is a zip archive, but torch.save did not write it")
     return structure[0].file_size
 
 
@@ -305,8 +310,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], Mapping[str, str]]:
             metadata = file.metadata() or {}
     except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(
-            f"{path} is cut short, damaged or no safetensors file ({path.stat().st_size:,} bytes are there): "
-            f"{first_line(error)}"
+            f"{path} is cut short, damaged or not a safetensors file "
+            f"(it has {path.stat().st_size:,} bytes): {first_line(error)}"
         ) from error
     return tensors, metadata
 
@@ -316,10 +321,10 @@ def _embedded(path: Path, name: str, text: str | None) -> Mapping[str, Any] | No
         return None
     try:
         values = json.loads(text) if len(text) <= _MAX_CONFIG else None
-    except (ValueError, RecursionError):  # no JSON, or whole numbers of thousands of digits
+    except (ValueError, RecursionError):  # not JSON, or whole numbers with thousands of digits
         values = None
     if not isinstance(values, Mapping):
-        raise CheckpointError(f"{path} brings a {name!r} in its metadata that is no JSON object of settings")
+        raise CheckpointError(f"{path}: {name!r} in its metadata is not a JSON object of settings")
     return values
 
 

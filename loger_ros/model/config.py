@@ -13,7 +13,7 @@ from typing import Any
 
 from loger_ros.config import ConfigError
 
-_MAX_FREQUENCY = 1e9  # its powers are worked out in float32
+_MAX_FREQUENCY = 1e9  # its powers are computed in float32
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
-        """Accepts our own ``to_dict``, the published YAML (with or without its ``model`` section) and
+        """Accepts the output of ``to_dict``, the published YAML (with or without its ``model`` section) and
         the same with explicit sizes. As in the published code, an absent or empty ``attn_insert_after``
         becomes a copy of ``ttt_insert_after``; write ``"none"`` for a network without sliding window.
         """
@@ -94,7 +94,7 @@ class ModelConfig:
         values.pop("se3", None)  # a run-time option that the published files keep in this section
         size = values.pop("decoder_size", "large")
         if size != "large":
-            raise ConfigError(f"decoder_size: only 'large' has an encoder of its width, got {size!r}")
+            raise ConfigError(f"decoder_size: only 'large' matches an encoder's width, got {size!r}")
         values["ttt_insert_after"] = _block_indices(values.get("ttt_insert_after"), "ttt_insert_after")
         window = values.get("attn_insert_after")
         values["attn_insert_after"] = (
@@ -130,7 +130,7 @@ def _from_mapping(cls: type, values: Mapping[str, Any], path: str) -> Any:
     arguments = {}
     for name, value in values.items():
         if name not in known:
-            raise ConfigError(f"{path}{name}: unknown field; known are {', '.join(known)}")
+            raise ConfigError(f"{path}{name}: unknown field; known fields: {', '.join(known)}")
         arguments[name] = _checked(hints[name], value, f"{path}{name}")
     return cls(**arguments)
 
@@ -177,11 +177,11 @@ def _validate(config: ModelConfig) -> None:
     )
     require(
         encoder.dim == decoder.dim,
-        f"decoder.dim: {decoder.dim} must equal encoder.dim {encoder.dim}; nothing projects between them",
+        f"decoder.dim: {decoder.dim} must equal encoder.dim {encoder.dim}; no layer projects between them",
     )
     require(
         decoder.depth >= 2 and decoder.depth % 2 == 0,
-        f"decoder.depth: frame and global blocks come in pairs, got {decoder.depth}",
+        f"decoder.depth: must be even, since frame and global blocks come in pairs, got {decoder.depth}",
     )
     for name in ("ttt_insert_after", "attn_insert_after"):
         indices = getattr(config, name)

@@ -1,4 +1,4 @@
-"""Image encoder: a vision transformer whose register tokens take part and are then left behind."""
+"""Image encoder: a vision transformer whose register tokens take part and are then dropped."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Encoder(nn.Module):
         return self.norm(x[:, 0, specials:])
 
     def position_table(self, rows: int, columns: int) -> Tensor:
-        """(1, 1 + rows * columns, C): the learned grid resized; kept per size while it is not trained."""
+        """(1, 1 + rows * columns, C): the learned grid resized; cached per size while it is not trained."""
         if torch.is_grad_enabled() and self.pos_embed.requires_grad:
             return self._resized_positions(rows, columns)
         source = (
@@ -89,7 +89,7 @@ class Encoder(nn.Module):
         if source != self._tables_of or len(self._tables) >= _SIZES_KEPT:
             self._tables, self._tables_of = {}, source
         if (rows, columns) not in self._tables:
-            # Kept tables may meet a training step after an inference: they must not be tensors of that mode.
+            # A training step may follow an inference, so cached tables must not be inference tensors.
             with torch.inference_mode(False), torch.no_grad():
                 self._tables[rows, columns] = self._resized_positions(rows, columns).detach()
         return self._tables[rows, columns]
@@ -98,6 +98,6 @@ class Encoder(nn.Module):
         if rows == columns == self.grid:
             return self.pos_embed
         grid = self.pos_embed[:, 1:].unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
-        # With antialias torch takes another bicubic kernel even when enlarging: the weights expect it.
+        # With antialias, torch uses another bicubic kernel even when enlarging; the weights expect it.
         grid = F.interpolate(grid, size=(rows, columns), mode="bicubic", antialias=True, align_corners=False)
         return torch.cat([self.pos_embed[:, :1], grid.flatten(2).transpose(1, 2)], 1)

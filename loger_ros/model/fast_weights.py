@@ -1,6 +1,6 @@
 """Fast weights: a small gated MLP per head that is trained at test time, one step per chunk.
 
-A chunk is read with the weights as they came in; what it teaches is for the chunks after it.
+A chunk is read with the incoming weights; what they learn from it serves the chunks after it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from loger_ros.model.layers import Linear, RMSNorm
 _LEARNING_RATE_BIAS = math.log(math.expm1(0.01))  # softplus of it is 0.01
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 _EPS = 1e-5
-_AT_ONCE = 1 << 25  # numbers
+_AT_ONCE = 1 << 25  # most numbers in an intermediate tensor
 
 
 class FastWeights(NamedTuple):
@@ -63,18 +63,18 @@ class FastWeightLayer(nn.Module):
     def forward(
         self, x: Tensor, weights: FastWeights | None, update: bool = True
     ) -> tuple[Tensor, FastWeights | None]:
-        """x (B, N, S, C) → what the incoming weights recall (B, N, S, C), and the weights for the next chunk.
+        """Return what the incoming weights recall for x, both (B, N, S, C), and those for the next chunk.
 
-        Without ``update`` the incoming weights are returned as they are.
+        Without ``update`` the incoming weights are returned unchanged.
         """
         current = self.initial(x.shape[0]) if weights is None else weights
         q, k, v, inputs = self._project(x.flatten(1, 2))
         recalled = self._recall(q, current).view(x.shape)
-        del q  # room for the update
+        del q  # makes room for the update
         return recalled, self._update(k, v, inputs, current) if update else weights
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(B, L, C) → q, k, v (B * heads, L, D), and what they are of: x, normed where the layer norms."""
+        """(B, L, C) → q, k, v (B * heads, L, D), and their input: x, normalised if ``pre_norm`` is."""
         inputs = self.pre_norm(x)
         qkv = F.silu(self.to_qkv(inputs)).unflatten(-1, (3, self.heads, -1))  # (B, L, 3, h, D)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).flatten(1, 2).unbind(0)  # (B * h, L, D)
@@ -90,10 +90,10 @@ class FastWeightLayer(nn.Module):
         return self.c_proj(o)
 
     def _update(self, keys: Tensor, v: Tensor, inputs: Tensor, entry: FastWeights) -> FastWeights:
-        """One ascent step per ``update_steps`` on the agreement of the recalled with the seen values.
+        """Take ``update_steps`` ascent steps on the agreement of recalled and seen values.
 
-        Gradients are orthogonalised, so the rates only weigh the tokens against each other, and columns
-        keep the norm they came with, so that thousands of chunks cannot blow the weights up.
+        Gradients are orthogonalised, so the rates only weight the tokens relative to each other. Columns
+        keep their incoming norm, so that the weights cannot blow up over thousands of chunks.
         """
         half = self.to_qkv.weight.dtype
         rates = self.lr_fc(inputs).to(self.w0.dtype)  # (B, L, 3h [+ 1])
@@ -106,7 +106,7 @@ class FastWeightLayer(nn.Module):
         k, seen0, seen2 = keys.to(half), (eta0 * keys).to(half), (eta2 * keys).to(half)
 
         def gradients_of(w0: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
-            """Of some columns; all (B * h, D, E), so that they share the products below."""
+            """Return those of some columns, all as (B * h, D, E), so that they share the products below."""
             g, u = k @ w0, k @ w2  # (B * h, L, E)
             gate = F.silu(g)
             read = (eta1 * (gate * u)).to(half)
@@ -156,10 +156,10 @@ def newton_schulz(gradients: Tensor, steps: int, dtype: torch.dtype | None = Non
 
 
 def _share(length: int, others: int) -> int:
-    """How much of a dimension to work on at once, where each of it makes ``others`` numbers.
+    """Return how many entries of a dimension to process at once, if each makes ``others`` numbers.
 
-    As a whole, a chunk of the published size makes ten tensors of 340 MB here: the peak of the network's
-    memory. Sixty-fours keep the parts aligned.
+    Processed at once, a chunk of the published size makes ten tensors of 340 MB here: the peak of the
+    network's memory. Multiples of 64 keep the parts aligned.
     """
     parts = -(-length * others // _AT_ONCE)
     return -(-length // parts // 64) * 64

@@ -1,4 +1,4 @@
-"""Does a set of tensors fit a model? If not: what differs, and what they look like instead."""
+"""Whether a set of tensors fits a model; if not, what differs and which model they look like."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ _SHOWN = 4
 
 
 def meta_model(config: ModelConfig) -> LoGeR:
-    """Names and shapes without memory."""
+    """Return a model that has names and shapes but takes no memory."""
     with torch.device("meta"):
         return LoGeR(config)
 
 
 def matching_preset(tensors: Mapping[str, Tensor]) -> str | None:
-    """The published model that has exactly these tensors."""
+    """Return the name of the published model that has exactly these tensors, or None."""
     candidates = (name for name in PUBLISHED if plausible(PRESETS[name], tensors))
     return next((name for name in candidates if not _differences(tensors, _shapes(PRESETS[name]))), None)
 
 
 def plausible(config: ModelConfig, tensors: Mapping[str, Tensor]) -> bool:
-    """False where a config asks for more layers than there are tensors: not worth building, even on meta."""
+    """Return False if a config has more layers than there are tensors: do not build it, not even on meta."""
     layers = config.encoder.depth + config.decoder.depth + 2 * config.heads.depth
     return layers <= len(tensors)
 
 
 def misfit(tensors: Mapping[str, Tensor], model: LoGeR, asked_for: str) -> str | None:
-    """None if all names and shapes are the model's, else a sentence that says what is wrong."""
+    """Return None if all names and shapes match the model, else a sentence that says what is wrong."""
     expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
     differences = _differences(tensors, expected)
     if not differences:
@@ -75,7 +75,7 @@ def _listed(names: list[str], what: str, total: int) -> str:
 
 
 def _foreign_prefix(tensors: Iterable[str], expected: Iterable[str]) -> str | None:
-    """A beginning that most names have, and without which they would be the model's."""
+    """Return a prefix that most names have and without which they would match the model's names."""
     known = set(expected)
     prefixes = Counter(
         name[: -len(rest)]

@@ -1,4 +1,4 @@
-"""The optional flash-attn backend: FlashAttention 3 or 2 where installed, in half precision on a GPU."""
+"""The optional flash-attn backend: FlashAttention 3 or 2 if installed, in half precision on a GPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 CANNOT_BE_IMPORTED = "is installed but cannot be imported"
 _PACKAGES = {"flash_attn_interface": "FlashAttention 3", "flash_attn": "FlashAttention 2"}
-_NEEDS = {  # of the compute capability; the kernels of 3 are for sm_90a, which no newer GPU runs
+_NEEDS = {  # compute capability; the kernels of version 3 are for sm_90a, which no newer GPU runs
     "FlashAttention 3": ("9.x", lambda capability: capability[0] == 9),
     "FlashAttention 2": ("8.0", lambda capability: capability >= (8, 0)),
 }
@@ -21,17 +21,17 @@ _NEEDS = {  # of the compute capability; the kernels of 3 are for sm_90a, which 
 class Package(NamedTuple):
     name: str
     attend: Callable[..., Tensor] | None
-    problem: str = ""  # where it is installed and gives no function
+    problem: str = ""  # why it is installed but cannot be used
 
 
 @lru_cache(maxsize=1)
 def installed() -> tuple[Package, ...]:
-    """The newest first."""
+    """Return the installed packages, newest first."""
     found = []
     for module, name in _PACKAGES.items():
         try:
             found.append(Package(name, importlib.import_module(module).flash_attn_func))
-        except Exception as error:  # built for another torch or GPU, it raises anything
+        except Exception as error:  # a build for another torch or GPU may raise anything
             if isinstance(error, ModuleNotFoundError) and error.name == module:
                 continue
             reason = next(iter(str(error).splitlines()), type(error).__name__)
@@ -40,11 +40,11 @@ def installed() -> tuple[Package, ...]:
 
 
 def why_not_flash(device: torch.device, dtype: torch.dtype) -> str | None:
-    """None where flash-attn can run, else the reason in a few words."""
+    """Return None if flash-attn can run, else the reason in a few words."""
     if device.type != "cuda":
-        return f"it needs a CUDA GPU and the model is on {device.type}"
+        return f"it needs a CUDA GPU, but the model is on {device.type}"
     if dtype not in (torch.float16, torch.bfloat16):
-        return f"it computes in bfloat16 or float16 and the model holds {dtype}".replace("torch.", "")
+        return f"it computes in bfloat16 or float16, but the model holds {dtype}".replace("torch.", "")
     if _suited(device) is not None:
         return None
     major, minor = torch.cuda.get_device_capability(device)

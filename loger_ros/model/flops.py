@@ -17,9 +17,9 @@ def step_flops(
     outputs: tuple[str, ...] = OUTPUTS,
     update: bool = True,
 ) -> dict[str, int]:
-    """By part, for one batch element of (height, width) images after a chunk of ``history_frames``.
+    """Return the count by part, for one batch element, after a chunk of ``history_frames``.
 
-    Convolutional heads (pi3x) are not counted.
+    size: height and width of the images. Convolutional heads (pi3x) are not counted.
     """
     patch = config.patch_size
     patches = (size[0] // patch) * (size[1] // patch)

@@ -1,4 +1,4 @@
-"""How much memory a stream of chunks takes, counted on tensors without memory: no GPU is needed to know."""
+"""How much memory a stream of chunks takes, counted on meta tensors: no GPU is needed."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from loger_ros.model.weights import held_dtype, meta_model
 
 
 class Footprint(NamedTuple):
-    """Bytes. What CUDA and torch's allocator keep for themselves comes on top, as does the map."""
+    """In bytes. What CUDA and torch's allocator keep for themselves comes on top, as does the map."""
 
     weights: int
-    beside: int  # at most, of memory, images and what is in work
+    beside: int  # peak of everything else: memory, images and intermediate results
 
 
 def footprint(
@@ -35,7 +35,10 @@ def footprint(
     overlap: int,
     encode_batch: int = 1,
 ) -> Footprint:
-    """Of a chunk of ``frames`` (height, width) images after another one, with fused attention."""
+    """Return the footprint of ``frames`` images of ``size`` (height, width), a chunk that follows another.
+
+    Attention is fused.
+    """
     model = meta_model(config).eval()
     products = model.product_weights()
     for name, parameter in model.named_parameters():
@@ -49,7 +52,7 @@ def footprint(
 
 @torch.no_grad()
 def two_chunks(model: LoGeR, size: tuple[int, int], frames: int, overlap: int, encode_batch: int = 1) -> None:
-    """As a stream makes them; the second one has a memory."""
+    """Run two chunks as a stream does; the second one has a memory."""
     memory = model.initial_memory()
     features: list[Features] = []  # one per frame
     for _ in range(2):
@@ -62,7 +65,7 @@ def two_chunks(model: LoGeR, size: tuple[int, int], frames: int, overlap: int, e
 
 
 class Living(TorchDispatchMode):
-    """The bytes of what operations made and what still lives of it, now and at most."""
+    """Counts the bytes that operations allocated and that are still in use: now, and the peak."""
 
     def __init__(self, known: list[Tensor] | tuple[Tensor, ...] = ()) -> None:
         super().__init__()
@@ -88,7 +91,7 @@ class Living(TorchDispatchMode):
 
 
 class _FusedAttention(TorchFunctionMode):
-    """As on a GPU, where the products of all queries and keys are never held at once."""
+    """Attention as on a GPU, where the products of all queries and keys are never held at once."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None

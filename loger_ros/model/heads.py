@@ -76,7 +76,7 @@ class CameraHead(nn.Module):
         self.fc_rot = Linear(dim, 9)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(F, patches, dim) → (F, 4, 4) camera → chunk frame."""
+        """(F, patches, dim) → (F, 4, 4) T_chunk_camera."""
         for unit in self.res_conv:
             tokens = unit(tokens)
         x = self.more_mlps(tokens.mean(1))

@@ -1,7 +1,7 @@
-"""Layers that fix the numeric regime: matrix products in the dtype of their weights, norms in that of theirs.
+"""Layers that fix the numeric regime: each computes in the dtype of its own weights.
 
-Held in half precision, only the weights of ``Linear`` and ``PatchProjection`` are half; norm gains, layer
-scales, tokens and tables stay float32, and so does the residual stream that they promote.
+In half precision, only the weights of ``Linear`` and ``PatchEmbedding`` are half; norm gains, layer scales,
+tokens and tables stay float32, and they keep the residual stream in float32.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 def exact(like: Tensor) -> contextlib.AbstractContextManager:
-    """No autocast: products of poses, for one, are wrong by a tenth of a degree in bfloat16."""
+    """Return a context without autocast: products of poses, for example, err by 0.1 degrees in bfloat16."""
     if not has_autocast(like.device):
         return contextlib.nullcontext()
     return torch.autocast(like.device.type, enabled=False)

@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Switches:
-    """What of the memory this step reads and writes."""
+    """Which parts of the memory this step reads and writes."""
 
     fast_weights: bool
     window: bool
@@ -54,7 +54,7 @@ class LoGeR(nn.Module):
         super().__init__()
         self.config = config
         self.recommended: dict[str, Any] = {}  # settings of the stream (StreamConfig) that suit the weights
-        self.carried = Carried()  # the cameras that it learnt from, on their robots
+        self.carried = Carried()  # how robots carried the cameras of its training
         decoder, heads = config.decoder, config.heads
         dim = decoder.dim
         self.register_token = nn.Parameter(torch.randn(1, 1, decoder.num_registers, dim) * 0.02)
@@ -112,7 +112,7 @@ class LoGeR(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the matrix products; norms, residual stream, fast weights and outputs are float32 at least."""
+        """The dtype of matrix products; norms, residual stream, fast weights, outputs: at least float32."""
         return self.camera_decoder.projects.weight.dtype
 
     @property
@@ -155,12 +155,12 @@ class LoGeR(nn.Module):
         fast_weights: bool = True,
         sliding_window: bool = True,
     ) -> tuple[Prediction, Memory]:
-        """One chunk: what it shows, and the memory for the next one. The given memory stays valid.
+        """Return the prediction for one chunk and the memory for the next. The given memory stays valid.
 
-        ``chunk_size`` and ``overlap`` are those asked of the stream, also for its short last chunk.
-        ``outputs`` (all if None) are computed, others are None. Say ``update_memory=False`` where the next
-        memory is not needed, ``update_fast_weights=False`` where they will be reset first; then the given
-        ones are handed on. ``fast_weights`` and ``sliding_window`` switch a memory off altogether.
+        ``chunk_size`` and ``overlap`` are the settings of the stream, also for its shorter last chunk.
+        ``outputs`` (all if None) are computed, others are None. Pass ``update_memory=False`` if the next
+        memory is not needed, ``update_fast_weights=False`` if they will be reset first; then the given ones
+        are passed on. ``fast_weights`` and ``sliding_window`` switch a memory off altogether.
         """
         features = (
             images_or_features
@@ -178,7 +178,7 @@ class LoGeR(nn.Module):
         return self._predict(out, rows, columns, features.size, wanted), memory
 
     def set_attention_backend(self, backend: str) -> str:
-        """ "auto", "sdpa" or "flash_attn"; returns the one in use, refuses what cannot run."""
+        """Choose "auto", "sdpa" or "flash_attn" and return the one in use; refuse one that cannot run."""
         if backend not in ("auto", "sdpa", "flash_attn"):
             raise ValueError(f"attention: expected 'auto', 'sdpa' or 'flash_attn', got {backend!r}")
         reason = why_not_flash(self.device, self.dtype)
@@ -186,8 +186,8 @@ class LoGeR(nn.Module):
             raise ValueError(f"attention: flash_attn cannot run here: {reason}. Use 'sdpa' or 'auto'.")
         if backend == "auto" and reason and CANNOT_BE_IMPORTED in reason:
             _log.warning(
-                "attention: flash_attn cannot run here: %s. Torch's own is used: install a flash-attn built "
-                "for torch %s, or remove it",
+                "attention: flash_attn cannot run here: %s. Torch's own attention is used: install a "
+                "flash-attn built for torch %s, or uninstall it",
                 reason,
                 torch.__version__,
             )
@@ -216,7 +216,7 @@ class LoGeR(nn.Module):
     # ---- the parts of a step ----------------------------------------------------------------------
 
     def _require_own(self, memory: Memory) -> None:
-        """Another model's memory would fail in the middle of a product, or quietly change the precision."""
+        """Refuse another model's memory: it would fail in a product, or silently change the precision."""
         layers = len(self.config.ttt_insert_after), len(self.config.attn_insert_after)
         autocast = has_autocast(self.device) and torch.is_autocast_enabled(self.device.type)
         wide = torch.promote_types(self.dtype, torch.float32)
@@ -245,7 +245,7 @@ class LoGeR(nn.Module):
     def _decode(
         self, x: Tensor, memory: Memory, rope: RopeTables, switches: _Switches
     ) -> tuple[Tensor, Memory]:
-        """(B, N, S, C) → the last frame and global state side by side (B, N, S, 2C), and the next memory."""
+        """Return the last frame and global states of x (B, N, S, C) as (B, N, S, 2C), and the next memory."""
         last_two: list[Tensor] = []
         learned: list[FastWeights] = []
         seen: list[KeyValues] = []
@@ -327,12 +327,12 @@ class LoGeR(nn.Module):
         return self._rope(rows, columns, self.config.decoder.dim // self.config.decoder.num_heads)
 
     def _rope(self, rows: int, columns: int, head_dim: int) -> RopeTables:
-        """Derived from sizes alone; kept because the same few sizes come again with every chunk."""
+        """Derived from sizes alone; cached because the same few sizes recur with every chunk."""
         key = (rows, columns, head_dim, self.dtype, self.device)
         if key not in self._rope_kept:
             if len(self._rope_kept) >= _SIZES_KEPT:
                 self._rope_kept.clear()
-            with torch.inference_mode(False):  # a training step may come after an inference
+            with torch.inference_mode(False):  # a training step may follow an inference
                 positions = token_positions(rows, columns, self._specials, self.device)
                 frequency = self.config.rope_frequency
                 self._rope_kept[key] = rope_tables(positions, head_dim, frequency, self.dtype)
@@ -344,7 +344,7 @@ def gated(y: Tensor, gate: Tensor) -> Tensor:
 
 
 def place_counts(frames: int, chunk_size: int, overlap: int) -> tuple[int, int, int]:
-    """How many frames stand in the overlap before, in the middle, and in the overlap after."""
+    """Return how many frames are in the overlap before, in the middle and in the overlap after."""
     if not 0 <= overlap < chunk_size:
         raise ValueError(f"overlap must be at least 0 and below chunk_size {chunk_size}, got {overlap}")
     if not 0 < frames <= chunk_size:

@@ -1,4 +1,4 @@
-"""What the network carries from chunk to chunk: a value that nobody changes."""
+"""What the network carries from chunk to chunk: an immutable value."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FORMAT = "loger_ros.memory.1"
 
 
 class MemoryFileError(ValueError):
-    """A file that holds no memory of ours."""
+    """A file that is not a memory saved by this package."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,27 +45,28 @@ class Memory:
     def require(
         self, layers: tuple[int, int], dtypes: tuple[torch.dtype, torch.dtype | None], device: torch.device
     ) -> None:
-        """Refuses what a model with so many fast-weight and sliding-window layers cannot go on from.
+        """Raise ValueError if a model cannot continue from this memory.
 
-        dtypes: of both, None where they are as autocast makes them.
+        layers: how many fast-weight and sliding-window layers the model has. dtypes: of both, None if
+        autocast decides them.
         """
         parts = (("fast weights", self.fast_weights), ("window's keys and values", self.window))
         for (name, groups), count, dtype in zip(parts, layers, dtypes, strict=True):
             if groups and len(groups) != count:
                 raise ValueError(
-                    f"memory: its {name} are of {len(groups)} layers, the model has {count}: it is of "
-                    f"another model. Begin with initial_memory()"
+                    f"memory: its {name} cover {len(groups)} layers, but the model has {count}: it "
+                    f"belongs to another model. Start with initial_memory()"
                 )
             for tensor in itertools.chain(*groups):
                 if tensor.device != device:
                     raise ValueError(
-                        f"memory: its {name} are on {tensor.device}, the model is on {device}: move it with "
-                        f"memory.to({str(device)!r})"
+                        f"memory: its {name} are on {tensor.device}, but the model is on {device}: move it "
+                        f"with memory.to({str(device)!r})"
                     )
                 if dtype is not None and tensor.dtype != dtype:
                     raise ValueError(
-                        f"memory: its {name} are {tensor.dtype}, the model's are {dtype}: it is of a "
-                        f"model of another precision. Begin with initial_memory()"
+                        f"memory: its {name} are {tensor.dtype}, but the model's are {dtype}: it belongs to "
+                        f"a model of another precision. Start with initial_memory()"
                     )
 
     def save(self, path: str | Path) -> None:

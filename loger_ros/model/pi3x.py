@@ -15,7 +15,7 @@ _MAX_LOG_DEPTH = 15.0
 
 
 class ConvolutionalPointHead(nn.Module):
-    """Doubles the patch map per stage, then resizes it to the image; coordinates are appended at each."""
+    """Doubles the patch map per stage, then resizes it to the image; coordinates are appended each time."""
 
     def __init__(self, dim: int, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class _MetricBlock(nn.Module):
 
 
 class MetricDecoder(nn.Module):
-    """One query that looks at every token of the chunk."""
+    """One query that attends to every token of the chunk."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

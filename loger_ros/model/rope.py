@@ -1,4 +1,4 @@
-"""Two-dimensional rotary positions: half of a head turns with the row, half with the column."""
+"""Two-dimensional rotary positions: half of each head is rotated by the row, half by the column."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def token_positions(rows: int, columns: int, specials: int, device: torch.device
 
 
 def rope_tables(positions: Tensor, head_dim: int, frequency: float, dtype: torch.dtype) -> RopeTables:
-    """In half precision frequencies, angles, cosines and sines are rounded, as under the autocast in which
-    the published network runs on a GPU: its weights know these angles and not the exact ones.
+    """In half precision, frequencies, angles, cosines and sines are rounded, as under the autocast in which
+    the published network runs on a GPU: its weights were trained with these angles, not the exact ones.
     """
     wide = torch.promote_types(dtype, torch.float32)
     quarter = head_dim // 4
@@ -41,6 +41,6 @@ def rope_tables(positions: Tensor, head_dim: int, frequency: float, dtype: torch
 
 
 def rotate(x: Tensor, tables: RopeTables) -> Tensor:
-    """x (..., S, head_dim): element j of each half is paired with the element a quarter head further."""
+    """x (..., S, head_dim): element j of each half is paired with the element a quarter of a head away."""
     partner = x.unflatten(-1, (2, 2, -1)).flip(-2).flatten(-3)
     return x * tables.cos + partner * tables.sin

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_SQUARINGS = 24  # separates eigenvalues whose ratio differs from one by 1e-6; closer, R is undefined
+_SQUARINGS = 24  # separates eigenvalues whose ratio differs from one by 1e-6; if closer, R is undefined
 _DAMPING = 1e-3
 
 
@@ -25,7 +25,7 @@ class _NearestRotation(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """With M = R S, a change dM turns R by the skew Ω that solves Ω S + S Ω = Rᵀ dM - dMᵀ R."""
+        """With M = R S, a change dM rotates R by the skew Ω that solves Ω S + S Ω = Rᵀ dM - dMᵀ R."""
         m, r = ctx.saved_tensors
         s = r.mT @ m.double()
         s = (s + s.mT) / 2
@@ -39,7 +39,7 @@ class _NearestRotation(torch.autograd.Function):
 
 
 def nearest_rotation(m: Tensor) -> Tensor:
-    """m (..., 3, 3) → the proper rotation nearest to it in the Frobenius norm."""
+    """Return the proper rotation nearest to m (..., 3, 3) in the Frobenius norm."""
     return _NearestRotation.apply(m)
 
 

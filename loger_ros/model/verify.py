@@ -16,11 +16,11 @@ from loger_ros.model.weights import carried, fitted_model, recommended
 class CheckpointReport:
     path: Path
     ok: bool
-    message: str  # one sentence, also where all is well
+    message: str  # one sentence, also if all is well
     size: int = 0  # bytes
     kind: str | None = None  # "torch" or "safetensors"
-    model: str | None = None  # "loger", "loger_star", or "own" where the file brings its config
-    tensors: int = 0  # those that no computation uses not counted
+    model: str | None = None  # "loger", "loger_star", or "own" if the file contains its own config
+    tensors: int = 0  # without those that no computation uses
     parameters: int = 0
     dtypes: tuple[str, ...] = ()
     not_finite: tuple[str, ...] = ()  # names of tensors with NaN or infinite values
@@ -39,7 +39,7 @@ def verify_checkpoint(path: str | Path, *, contents: bool = True) -> CheckpointR
 
 
 def looked_at(path: Path, *, contents: bool) -> CheckpointReport:
-    """CheckpointError: the file is no good. NotLookedAt, OSError: nothing is known of it."""
+    """Return the report; raise CheckpointError for a bad file, NotLookedAt or OSError if it was not read."""
     checkpoint = open_checkpoint(path)
     model = fitted_model(checkpoint)
     recommended(checkpoint)

@@ -1,4 +1,4 @@
-"""Builds models, and loads their weights straight to the dtype and the device where they will work."""
+"""Build models, and load their weights directly in the dtype and on the device where they will be used."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from loger_ros.model.loger import LoGeR
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
 _MAX_YAML = 64 * 2**10  # characters
-_MAX_DEPTH = 16  # of sections in sections
-_ODD = (ValueError, OverflowError, RecursionError)  # what settings out of a file raise: huge, deep or wrong
+_MAX_DEPTH = 16  # of nested sections
+_ODD = (ValueError, OverflowError, RecursionError)  # raised by wrong, huge or deep settings from a file
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 def build_model(config: str | ModelConfig) -> LoGeR:
     """A model with random weights, ready for training; works under ``torch.device("meta")``."""
     if isinstance(config, str) and config not in PRESETS:
-        raise ConfigError(f"no model is called {config!r}; known are {', '.join(PRESETS)}")
+        raise ConfigError(f"no model is called {config!r}; known models: {', '.join(PRESETS)}")
     return LoGeR(PRESETS[config] if isinstance(config, str) else config)
 
 
@@ -48,12 +48,12 @@ def load_model(
     dtype: str | torch.dtype = "float32",
     attention: str = "auto",
 ) -> LoGeR:
-    """A model ready to run: "loger", "loger_star" or "tiny", or the path of a checkpoint.
+    """Return a model ready to run: "loger", "loger_star" or "tiny", or from the path of a checkpoint.
 
-    ``checkpoint`` is the file for a name, where it is not in one of the usual folders. ``config`` (also the
-    path of a YAML file) is needed for a ``.pt`` that is neither LoGeR nor LoGeR*. ``device`` "auto" is a GPU
-    where there is one, ``dtype`` "auto" the precision that suits the device. In half precision only the
-    weights of the large products are half. The weights are copies: the file may go or change afterwards.
+    ``checkpoint`` is the file for a name, if it is not in one of the usual folders. ``config`` (or the path
+    of a YAML file) is needed for a ``.pt`` that is neither LoGeR nor LoGeR*. ``device`` "auto" is a GPU if
+    there is one, ``dtype`` "auto" the precision that suits the device. In half precision only the weights of
+    the large products are half. The weights are copies: the file may be deleted or changed afterwards.
     """
     started = time.perf_counter()
     chosen_device = _device(device)
@@ -62,13 +62,13 @@ def load_model(
         capability = torch.cuda.get_device_capability(chosen_device)
         if capability < (8, 0):
             _log.warning(
-                "dtype: this GPU, of compute capability %d.%d, has no products in bfloat16, or slow ones: "
-                "choose float16",
+                "dtype: this GPU (compute capability %d.%d) computes matrix products in bfloat16 slowly or "
+                "not at all: choose float16",
                 *capability,
             )
     name = str(name_or_path) if str(name_or_path) in NAMES else None
     if name is None and checkpoint is not None:
-        raise ValueError(f"checkpoint: {name_or_path} is a path already; give 'checkpoint' with a name only")
+        raise ValueError(f"checkpoint: {name_or_path} is already a path; give 'checkpoint' only with a name")
     opened, model = _opened(name_or_path, checkpoint, config)
     _fill(model, opened, chosen_dtype, chosen_device)
     _tell_what_is_missing(opened)
@@ -88,7 +88,7 @@ def load_model(
 
 
 def recommended_by(name_or_path: str | Path, device: str, dtype: str) -> dict[str, Any]:
-    """Settings of the stream, of a checkpoint that could be loaded so; its weights stay in the file."""
+    """Return the stream settings of a checkpoint, checked as for loading it; its weights are not loaded."""
     _dtype(dtype, _device(device))
     opened, _ = _opened(name_or_path)
     _tell_what_is_missing(opened)
@@ -96,12 +96,12 @@ def recommended_by(name_or_path: str | Path, device: str, dtype: str) -> dict[st
 
 
 def device_name(device: str) -> str:
-    """What "auto" is here."""
+    """Return the name of a device, with "auto" resolved on this machine."""
     return str(_device(device))
 
 
 def dtype_name(dtype: str, device: str) -> str:
-    """What "auto" is there."""
+    """Return the name of a dtype, with "auto" resolved for the device."""
     return str(_dtype(dtype, _device(device))).removeprefix("torch.")
 
 
@@ -110,11 +110,11 @@ def _opened(
     checkpoint: str | Path | None = None,
     config: ModelConfig | Mapping[str, Any] | str | Path | None = None,
 ) -> tuple[Checkpoint, LoGeR]:
-    """The file, and a model on the meta device that it fits."""
+    """Return the open file and a model on the meta device that it fits."""
     name = str(name_or_path) if str(name_or_path) in NAMES else None
     path = Path(os.path.expanduser(checkpoint or (located(name) if name else name_or_path)))
     if not path.exists():
-        raise CheckpointError(f"{path} does not exist; models that are known by name: {', '.join(NAMES)}")
+        raise CheckpointError(f"{path} does not exist; models known by name: {', '.join(NAMES)}")
     opened = open_checkpoint(path)
     if config is None and name in PRESETS:
         config = PRESETS[name]
@@ -128,7 +128,7 @@ def fitted_model(
 ) -> LoGeR:
     """A model on the meta device whose tensors are exactly those of the checkpoint.
 
-    Without ``config`` the one inside the file counts, then the published model that fits.
+    Without ``config``, the one inside the file is used, or else the published model that fits.
     """
     if config is not None:
         chosen, asked_for = _config(config), asked_for or "the given config"
@@ -137,7 +137,7 @@ def fitted_model(
     else:
         preset = matching_preset(checkpoint.tensors)
         chosen = PRESETS[preset or "loger"]
-        asked_for = "LoGeR, which is assumed where no config is given"
+        asked_for = "LoGeR, which is assumed if no config is given"
     if not plausible(chosen, checkpoint.tensors):
         raise CheckpointError(
             f"{checkpoint.path}: its {len(checkpoint.tensors)} tensors are too few for a model of "
@@ -156,7 +156,7 @@ def held_dtype(name: str, products: frozenset[str], dtype: torch.dtype) -> torch
 
 
 def _fill(model: LoGeR, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> None:
-    """Tensor by tensor from the file to where it will work, so that there is never a second copy."""
+    """Copy tensor by tensor from the file to its final place, so that there is never a second copy."""
     products = model.product_weights()
     state: dict[str, Tensor] = {}
     kind = str(dtype).removeprefix("torch.")
@@ -172,36 +172,36 @@ def _fill(model: LoGeR, checkpoint: Checkpoint, dtype: torch.dtype, device: torc
             held_dtype(name, products, dtype).itemsize * tensor.numel()
             for name, tensor in checkpoint.tensors.items()
         )
-        state.clear()  # who asks for room may not fill it
+        state.clear()  # the message asks for room: do not occupy it meanwhile
         half = "half precision or " if dtype.itemsize > 2 else ""
-        room = f"make room on {device}, or choose {half}another device"
+        room = f"free memory on {device}, or choose {half}another device"
         smaller = f"its weights take {needed / 1e9:.2f} GB in {kind}; {room}"
         raise CheckpointError(f"{checkpoint.path}: {reason_of(error, smaller)}") from error
     if broken:
         raise CheckpointError(
             f"{checkpoint.path}: {len(broken)} tensors are not finite in {kind}, such as {broken[0]}"
-            + (" (float16 ends at 65504: choose bfloat16)" if dtype == torch.float16 else "")
+            + (" (float16 reaches only 65504: choose bfloat16)" if dtype == torch.float16 else "")
         )
     model.load_state_dict(state, assign=True)
 
 
 def located(name: str) -> Path:
-    """The file of a known name."""
+    """Return the checkpoint file for a known name."""
     found = find_checkpoint(name)
     if found is None:
         places = ", ".join(map(str, checkpoint_folders()))
         cure = (
-            "this installation came without it: install the package again, or name another checkpoint"
+            "this installation came without it: reinstall the package, or give another checkpoint"
             if name in PACKAGED
             else f"run 'loger weights fetch {name}', set LOGER_CHECKPOINTS to the folder that holds it, "
-            "or give the path of the file in place of the name"
+            "or give the path of the file instead of the name"
         )
         raise CheckpointError(f"no checkpoint of {name!r} was found in {places}: {cure}")
     return found
 
 
 def recommended(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Settings of the stream: those that the file brings, else those of the published model that it is."""
+    """Return the stream settings that the file contains, or else those of the published model that it is."""
     if not checkpoint.stream:
         preset = matching_preset(checkpoint.tensors)
         return dict(PUBLISHED[preset].stream) if preset else {}
@@ -209,16 +209,16 @@ def recommended(checkpoint: Checkpoint) -> dict[str, Any]:
         _check_stream(checkpoint.stream)
     except _ODD as error:
         raise CheckpointError(
-            f"{checkpoint.path}: the stream settings that it recommends: {error}"
+            f"{checkpoint.path}: its recommended stream settings are not valid: {error}"
         ) from error
     return dict(checkpoint.stream)
 
 
 def stream_settings(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
-    """What a checkpoint is to recommend: settings of the stream in a YAML file, else what it does now."""
+    """Return the stream settings that a YAML file gives, completed by those that a checkpoint recommends."""
     given = _read_yaml(path)
     if not isinstance(given, Mapping):
-        raise ConfigError(f"{path} holds no settings such as chunk_size: 32, one in each line")
+        raise ConfigError(f"{path} holds no settings; write one per line, such as chunk_size: 32")
     settings = {**recommended(checkpoint), **given}
     try:
         _check_stream(settings)
@@ -230,7 +230,7 @@ def stream_settings(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
 def _check_stream(settings: Mapping[str, Any]) -> None:
     known = {entry.name for entry in dataclasses.fields(StreamConfig)}
     if unknown := sorted(map(str, settings.keys() - known)):
-        raise ConfigError(f"stream.{unknown[0]} is no setting of this version")
+        raise ConfigError(f"stream.{unknown[0]} is not a setting of this version")
     StreamConfig(**settings)
 
 
@@ -238,16 +238,16 @@ def _tell_what_is_missing(checkpoint: Checkpoint) -> None:
     if checkpoint.stream or matching_preset(checkpoint.tensors):
         return
     _warn_once(
-        f"{checkpoint.path} does not say how to run it, so settings that are not given are those of a "
-        f"full-size LoGeR (chunk_size {StreamConfig.chunk_size}, resolution {StreamConfig.resolution}): "
-        "where it was trained with others, poses are far off. 'loger weights convert IN OUT --stream FILE' "
-        "writes them into it"
+        f"{checkpoint.path} contains no stream settings, so settings that are not given are those of a "
+        f"full-size LoGeR (chunk_size {StreamConfig.chunk_size}, resolution {StreamConfig.resolution}). "
+        "If it was trained with other settings, poses are far off: write them into the file with "
+        "'loger weights convert IN OUT --stream FILE'"
     )
 
 
 @functools.cache
 def _warn_once(warning: str) -> None:
-    """Not again with every load."""
+    """Warn once, not at every load."""
     _log.warning(warning)
 
 
@@ -255,7 +255,7 @@ def carried(checkpoint: Checkpoint) -> Carried:
     try:
         return Carried.from_dict(checkpoint.carried)
     except _ODD as error:
-        raise CheckpointError(f"{checkpoint.path}: how its cameras were carried: {error}") from error
+        raise CheckpointError(f"{checkpoint.path}: its 'carried' settings are not valid: {error}") from error
 
 
 def _embedded(checkpoint: Checkpoint) -> ModelConfig:
@@ -263,7 +263,8 @@ def _embedded(checkpoint: Checkpoint) -> ModelConfig:
         return ModelConfig.from_dict(checkpoint.config or {})
     except _ODD as error:
         raise CheckpointError(
-            f"{checkpoint.path}: the config inside cannot be built: {error}. Give another as 'config'"
+            f"{checkpoint.path}: no model can be built from the config inside: {error}. Give another one as "
+            f"'config'"
         ) from error
 
 
@@ -273,7 +274,7 @@ def _config(config: ModelConfig | Mapping[str, Any] | str | Path) -> ModelConfig
     if not isinstance(config, Mapping):
         path, config = config, _read_yaml(Path(config))
         if not isinstance(config, Mapping) or not isinstance(config.get("model", {}), Mapping):
-            raise ConfigError(f"{path} holds no section of model sizes")
+            raise ConfigError(f"{path} holds no section with model sizes")
     return ModelConfig.from_dict(config)
 
 
@@ -282,22 +283,22 @@ def _read_yaml(path: Path) -> Any:
         with path.open(encoding="utf-8") as file:
             text = file.read(_MAX_YAML + 1)
         if len(text) > _MAX_YAML:
-            raise ConfigError(f"{path} is longer than {_MAX_YAML} characters: no settings are")
+            raise ConfigError(f"{path} is longer than {_MAX_YAML} characters, too long for settings")
         depth = 0
         for event in yaml.parse(text):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent) or depth > _MAX_DEPTH:
-                raise ConfigError(f"{path} uses YAML aliases or deep nesting, which no settings need")
+                raise ConfigError(f"{path} uses YAML aliases or deep nesting, which settings do not need")
         return yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is no YAML: {yaml_problem(error)}") from error
+        raise ConfigError(f"{path} is not valid YAML: {yaml_problem(error)}") from error
 
 
 def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     name = str(dtype).removeprefix("torch.")
-    if name == "auto":  # as the published code chooses: GPUs before Ampere have no products in bfloat16
+    if name == "auto":  # the choice of the published code: GPUs before Ampere have no products in bfloat16
         if device.type != "cuda":
             return torch.float32
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
@@ -325,6 +326,6 @@ def _device(device: str | torch.device) -> torch.device:
             )
         if (chosen.index or 0) >= count:
             raise ValueError(
-                f"device: {str(device)!r} was asked for, but there are {count} GPUs, counted from 0"
+                f"device: {str(device)!r} was asked for, but there are {count} GPUs, numbered from 0"
             )
     return chosen
