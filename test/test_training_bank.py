@@ -77,7 +77,7 @@ def test_rendering_ends_in_time_and_goes_on(tmp_path, monkeypatch):
 def test_a_bank_is_filled_by_one_run(tmp_path):
     clips = Clips(count=1, frames=2, render_size=(28, 21), image_size=(28, 21))
     other = locked(tmp_path / "lock")
-    with pytest.raises(RunError, match="by another process already"):
+    with pytest.raises(RunError, match="already being filled by another process"):
         make_bank(clips, "cpu", tmp_path)
     os.close(other)
     assert len(make_bank(clips, "cpu", tmp_path)) == 1

@@ -90,7 +90,7 @@ def test_blocks_are_put_in_before_the_last_pair_alone():
     decoder = dataclasses.replace(model.config.decoder, depth=model.config.decoder.depth + 2)
     stays = build_model(dataclasses.replace(model.config, decoder=decoder))
     assert max(model.config.ttt_insert_after + model.config.attn_insert_after) >= len(model.decoder) - 2
-    with pytest.raises(ValueError, match=r"decoder\.depth differs: pairs of blocks come in before"):
+    with pytest.raises(ValueError, match=r"decoder\.depth differs: pairs of blocks are inserted before"):
         take_over(stays, model, generator())
     with pytest.raises(ValueError, match=r"decoder\.depth differs|_insert_after differs"):
         take_over(model, deeper(model), generator())  # nor are they taken out

@@ -87,7 +87,7 @@ def test_validation_has_the_cameras_that_training_imitates(asked):
 
 def test_a_film_that_cannot_be_made_is_named():
     steep = dataclasses.replace(tiny(), tilts=(80.0, 90.0))
-    with pytest.raises(RunError, match="film 0 of the recipe's validation: camera_pitch must be"):
+    with pytest.raises(RunError, match="sequence 0 of the recipe's validation: camera_pitch must be"):
         Examiner(steep)
 
 

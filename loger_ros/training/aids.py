@@ -1,6 +1,6 @@
-"""Two aids of training, gone at inference: attention follows true matches, tokens tell their flow.
+"""Two training aids, absent at inference: attention follows true matches, tokens predict their flow.
 
-Without them a small network stays at "no motion": the gradient of a pose is nothing until frames match.
+Without them a small network stays at "no motion": the gradient of a pose tells nothing until frames match.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from loger_ros.model.attention import Attention, KeyValues
 from loger_ros.training.batches import Batch
 
 _OUTSIDE = 0.4  # tokens beyond the border that still count as seen
-_OCCLUDED = (0.15, 0.02)  # relative and absolute depth difference of what is hidden
+_OCCLUDED = (0.15, 0.02)  # relative and absolute depth difference beyond which a point is hidden
 _LARGEST_FLOW = 4.0  # tokens
 
 
@@ -32,7 +32,7 @@ class Matches(NamedTuple):
 
 
 def match(batch: Batch, patch: int) -> Matches:
-    """Every frame with the first one, the first with the last."""
+    """Match every frame with the first one, and the first with the last."""
     frames = batch.depth.shape[1]
     source, target = tuple(range(frames)), (frames - 1, *(0 for _ in range(frames - 1)))
     height, width = batch.depth.shape[-2:]
@@ -93,7 +93,7 @@ def observed(model: LoGeR, heads: int) -> Iterator[list[Observed]]:
 
 
 def attention_loss(seen: list[Observed], matches: Matches, frames: int) -> Tensor:
-    """Cross-entropy of attention over all keys against the bilinear place of the match, less its entropy."""
+    """Cross-entropy of attention over all keys against the bilinear place of the match, minus its entropy."""
     rows, columns = matches.grid
     patches = rows * columns
     tokens = seen[0].q.shape[2] // frames
@@ -130,7 +130,7 @@ def attention_loss(seen: list[Observed], matches: Matches, frames: int) -> Tenso
 
 
 class _LogSumExp(torch.autograd.Function):
-    """One head after the other, and nothing kept: the scores of all are many times as large as a cache."""
+    """One head at a time, and nothing kept: the scores of all are many times as large as a CPU cache."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor) -> Tensor:
@@ -150,15 +150,15 @@ class _LogSumExp(torch.autograd.Function):
 
 
 def log_sum_exp(q: Tensor, k: Tensor) -> Tensor:
-    """Of the products of each of q (B, heads, n, d) with all of k (B, heads, m, d) → (B, heads, n)."""
-    if q.device.type != "cpu":  # it is many small steps that cost a GPU time
+    """(B, heads, n): over the products of each of q (B, heads, n, d) with all of k (B, heads, m, d)."""
+    if q.device.type != "cpu":  # on a GPU, many small steps would take longer
         return (q @ k.mT).logsumexp(-1)
     sums: Tensor = _LogSumExp.apply(q.flatten(0, 1), k.flatten(0, 1))
     return sums.unflatten(0, q.shape[:2])
 
 
 class FlowHead(nn.Module):
-    """Where each token of each frame is in its partner frame, straight from the decoder; starts at zero."""
+    """Predicts where each token of a frame is in its partner frame, from decoder tokens; starts at zero."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

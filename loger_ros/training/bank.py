@@ -26,16 +26,16 @@ from loger_ros.world.generate import generate
 from loger_ros.world.sequences import MOTIONS, SequenceSpec
 
 _log = logging.getLogger(__name__)
-_BLOCK = 20  # clips that are rendered before they are kept
-_VERSION = "4"  # of what is rendered; a change makes old cache files unused
+_BLOCK = 20  # clips that are rendered before they are saved
+_VERSION = "4"  # of the rendering; after a change, old cache files are not used
 
 
 @dataclass(frozen=True, eq=False)
 class Bank:
     rgb: Tensor  # (S, F, 3, H, W) uint8
     depth: Tensor  # (S, F, H, W) float16 metres
-    poses: Tensor  # (S, F, 4, 4) float32 T_world_camera, the world centred on each clip
-    intrinsics: Tensor  # (S, 4) float32 fx, fy, cx, cy in pixels; (0, 0) is the centre of the first
+    poses: Tensor  # (S, F, 4, 4) float32 T_world_camera, the origin at the first camera of each clip
+    intrinsics: Tensor  # (S, 4) float32 fx, fy, cx, cy in pixels; (0, 0) is the centre of the first pixel
     unit: Tensor  # (S,) float32 metres: the height of a robot's camera; 0: nothing tells the scale
     motion: Tensor  # (S,) int64, index into MOTIONS
 
@@ -47,7 +47,7 @@ class Bank:
         return len(self.rgb)
 
     def moving(self, motions: tuple[str, ...]) -> Tensor:
-        """The clips of these motions, as indices on the CPU."""
+        """Return the indices of the clips with these motions, on the CPU."""
         wanted = torch.tensor([MOTIONS.index(motion) for motion in motions])
         clips = torch.isin(self.motion.cpu(), wanted).nonzero()[:, 0]
         if not len(clips):
@@ -56,11 +56,11 @@ class Bank:
 
 
 class RunError(RuntimeError):
-    """A run that cannot go on as it is; the message says what can be done."""
+    """A run that cannot continue as it is; the message says what can be done."""
 
 
 class OutOfTime(Exception):
-    """Clips are missing; what is rendered is kept."""
+    """The time is up and clips are missing; those that are rendered are kept."""
 
 
 def make_bank(
@@ -73,8 +73,8 @@ def make_bank(
 ) -> Bank:
     """The same clips give the same bank.
 
-    cache: a folder, in which ``world`` processes share the work. until: monotonic time after which no process
-    begins with more clips, but for its first ones; OutOfTime is raised in all of them then.
+    cache: a folder in which ``world`` processes share the work. until: monotonic time after which no process
+    starts on more clips, except its first ones; if clips are then missing, all of them raise OutOfTime.
     """
     if cache is None:
         return _render(clips, range(clips.count), device)
@@ -96,7 +96,7 @@ def make_bank(
                     _save(_render(clips, blocks[block], device), block)
         _wait(world)
         complete = file.exists() or all(block.exists() for block in blocks)
-        _wait(world)  # all have looked
+        _wait(world)  # until all have looked
         if not complete:
             raise OutOfTime
         if rank == 0:
@@ -116,36 +116,36 @@ def _locked(cache: Path) -> int:
         return locked(cache / "lock")
     except BlockingIOError:
         raise RunError(
-            f"{cache} is filled by another process already: wait for it, or train into another folder"
+            f"{cache} is already being filled by another process: wait for it, or train into another folder"
         ) from None
 
 
 def _wait(world: int) -> None:
-    """For the other processes."""
+    """Wait for the other processes."""
     if world > 1:
         dist.barrier()
 
 
 def _whole(file: Path) -> bool:
-    """What is damaged goes, to be rendered anew."""
+    """Whether a file is intact; delete a damaged one, so that it is rendered again."""
     try:
         with safe_open(file, "pt"):
             return True
     except FileNotFoundError:
         return False
     except SafetensorError as error:
-        _log.warning("%s is damaged (%s): its clips are rendered anew", file, error)
+        _log.warning("%s is damaged (%s): its clips are rendered again", file, error)
         file.unlink(missing_ok=True)
         return False
 
 
 def _save(bank: Bank, file: Path) -> None:
-    part = file.with_suffix(".part")  # of a process that was killed: written over
+    part = file.with_suffix(".part")  # overwrites one left by a killed process
     try:
         save_file({field.name: getattr(bank, field.name).cpu() for field in dataclasses.fields(Bank)}, part)
     except SafetensorError as error:  # such as a full disk
         raise OSError(f"{part} cannot be written: {error}") from error
-    with part.open("rb") as written:  # before the blocks that it was made of go
+    with part.open("rb") as written:  # before the blocks that it was made of are deleted
         os.fsync(written.fileno())
     part.replace(file)
 
@@ -156,7 +156,7 @@ def _load(file: Path, device: torch.device | str) -> Bank:
 
 
 def _joined(files: list[Path], count: int) -> Bank:
-    """One column after the other, so that not all of it is in memory twice."""
+    """Join one column at a time, so that not everything is in memory twice."""
     columns = []
     for field in dataclasses.fields(Bank):
         column, filled = None, 0
@@ -171,7 +171,7 @@ def _joined(files: list[Path], count: int) -> Bank:
 
 
 def _render(clips: Clips, which: range, device: torch.device | str) -> Bank:
-    """Into memory that is taken once: small tensors kept between large passing ones would tear the heap."""
+    """Render into memory allocated once: small tensors kept among large temporary ones fragment the heap."""
     started = time.monotonic()
     columns: list[Tensor] = []
     for row, number in enumerate(which):

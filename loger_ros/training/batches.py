@@ -1,4 +1,4 @@
-"""Random samples of a bank. The batch of a step is a function of its seed: nothing to save or to lose."""
+"""Random samples of a bank. The batch of a step is a function of its seed, so there is nothing to save."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from loger_ros.training.bank import Bank
 
-_FLAT_SENSORS = 0.25  # share of 16:9 among 4:3
+_FLAT_SENSORS = 0.25  # share of 16:9 sensors; the others are 4:3
 _MIRROR = torch.diag(torch.tensor([-1.0, 1.0, 1.0, 1.0]))
 
 
@@ -22,7 +22,7 @@ class Batch:
     unit: Tensor  # (B,) metres, 0: unknown
 
     def part(self, start: int, stop: int) -> Batch:
-        """Some of the frames."""
+        """Return some of the frames."""
         frames = slice(start, stop)
         return replace(
             self, images=self.images[:, frames], depth=self.depth[:, frames], poses=self.poses[:, frames]
@@ -48,13 +48,13 @@ def draw(
     views: tuple[float, float] | None = None,
     tilts: tuple[float, float] = (0.0, 0.0),
 ) -> Batch:
-    """``batch`` sub-clips of ``length`` frames, some backwards, mirrored and in another light.
+    """Return ``batch`` sub-clips of ``length`` frames, some played backwards, mirrored or in another light.
 
-    views: horizontal angles in degrees, tilts: degrees that a robot's camera looks further down than that of
-    the clips. Cameras other than that are imitated by blackening what they would not see, as the stream does
+    views: horizontal fields of view in degrees; tilts: degrees that a robot's camera looks further down than
+    that of the clips. Such cameras are imitated by blackening what they would not see, as the stream does
     with their images.
 
-    Numbers are drawn on the CPU, so that every device trains on the same sequence of batches, but for the
+    Numbers are drawn on the CPU, so that every device trains on the same sequence of batches, except for the
     noise of the pixels.
     """
     clips, frames = bank.moving(motions), bank.rgb.shape[1]
@@ -113,7 +113,7 @@ def draw(
 def _seen(
     intrinsics: Tensor, size: torch.Size, half_width: Tensor, half_height: Tensor, tilt: Tensor
 ) -> Tensor:
-    """(B, H, W) bool: what a camera with these tangents of half its angles, tilted further down, sees."""
+    """(B, H, W) bool: what a camera sees that is tilted further down; half_*: tangents of half its angles."""
     fx, fy, cx, cy = (value.view(-1, 1, 1) for value in intrinsics.unbind(-1))
     x = (torch.arange(size[1], device=intrinsics.device) - cx) / fx
     y = (torch.arange(size[0], device=intrinsics.device).view(-1, 1) - cy) / fy

@@ -37,11 +37,11 @@ def initialise(model: LoGeR, images: Tensor, generator: torch.Generator) -> None
         nn.init.normal_(getattr(model, f"pe_token_{place}"), std=0.2, generator=generator)
     for block in cast("list[Block]", model.decoder[1::2]):  # between frames
         dim = block.attn.qkv.in_features
-        block.attn.qkv.weight[dim : 2 * dim] = block.attn.qkv.weight[:dim]  # alike attends to alike
+        block.attn.qkv.weight[dim : 2 * dim] = block.attn.qkv.weight[:dim]  # like attends to like
         for norm in (block.attn.q_norm, block.attn.k_norm):
             cast(LayerNorm, norm).weight.fill_(_QUERY_GAIN)
     for gates in (model.swa_gate_projs, model.ttt_gate_projs):
-        _open(gates, 0.0)  # a memory that was never trained says nothing
+        _open(gates, 0.0)  # a memory that was never trained has no effect
     encoder = model.encoder
     encoder.pos_embed[:, 1:] = 0.5 * _wave_table(encoder.grid, encoder.pos_embed.shape[-1])
     encoder.pos_embed[:, :1] = 0
@@ -50,9 +50,9 @@ def initialise(model: LoGeR, images: Tensor, generator: torch.Generator) -> None
 
 @torch.no_grad()
 def open_memory(model: LoGeR, *, window: bool, fast_weights: bool, gate: float) -> None:
-    """Before a memory is used for the first time: its gates open, so that it can be learnt at all.
+    """Open the gates of a memory before its first use, so that it can be learnt at all.
 
-    The window sees like the block after it. Fast weights say nothing yet, at wide open gates.
+    The window gets the weights of the block after it. Fast weights have no effect yet, at wide-open gates.
     """
     if window and _shut(model.swa_gate_projs):
         for layer, index in zip(model.swa_layers, model.config.attn_insert_after, strict=True):
@@ -69,7 +69,7 @@ def open_memory(model: LoGeR, *, window: bool, fast_weights: bool, gate: float) 
 
 @torch.no_grad()
 def shut_memory(model: LoGeR, *, window: bool, fast_weights: bool) -> None:
-    """What is not trained along with the rest says nothing, until it is opened again."""
+    """Shut what is not trained along with the rest: it has no effect until it is opened again."""
     if window:
         _open(model.swa_gate_projs, 0.0)
     if fast_weights:

@@ -1,4 +1,4 @@
-"""What training says: a line now and then, every line as a row of a CSV file, the curves as a picture."""
+"""What training reports: regular lines, each also as a row of a CSV file, and the curves as a picture."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ SHOWN = (
 
 @dataclass
 class Pending:
-    """Since the last row; kept with the state of the run, so that no row depends on where it was stopped."""
+    """Values since the last row; saved with the state, so that no row depends on where a run was stopped."""
 
     sums: dict[str, float] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)  # steps that told each
+    counts: dict[str, int] = field(default_factory=dict)  # steps that reported each
     results: dict[str, float] = field(default_factory=dict)
 
 
 class Logbook:
-    """Rows after the step that is gone on from are taken back, so that a resumed file has no doubles."""
+    """Rows after the step that a run resumes at are removed, so that the file has no duplicates."""
 
     def __init__(self, path: Path, resume_at: int, pending: Pending) -> None:
         self._path = path
@@ -55,11 +55,11 @@ class Logbook:
         self._frames += frames
 
     def add_result(self, values: dict[str, float]) -> None:
-        """What is known now and then only; goes with the next row."""
+        """Add values that are known only occasionally; they go into the next row."""
         self._pending.results |= values
 
     def write(self, stage: str, step: int, total: int, frames: int) -> str:
-        """Averages since the last time → the line for the console."""
+        """Write the averages since the last row; return the line for the console."""
         pending = self._pending
         means = {name: value / pending.counts[name] for name, value in pending.sums.items()} | pending.results
         seconds = max(1e-9, time.monotonic() - self._started)
@@ -80,11 +80,11 @@ class Logbook:
         return f"{stage} {step}/{total}  {frames:,} frames  {rate:.0f}/s  {minutes:.0f} min left  {shown}"
 
     def _began(self) -> None:
-        """For the rate, which is of this process alone."""
+        """Start measuring the rate, which is that of this process alone."""
         self._steps, self._frames, self._started = 0, 0, time.monotonic()
 
     def plot(self, path: Path) -> None:
-        """Where matplotlib is installed; the CSV file has everything it shows."""
+        """Plot the curves if matplotlib is installed; the CSV file has everything they show."""
         try:
             import matplotlib
         except ImportError:

@@ -1,8 +1,8 @@
 """The objective: points, where they are in the world, relative poses within and across chunks, confidence.
 
-Everything is compared in metres. A network that sees the ground from a robot is to speak in heights of its
-camera; elsewhere, and with ``metric`` off, one free scale per sample is taken out first. It is one for all
-chunks of the sample: the network must remember what it called a unit.
+Everything is compared in metres. A network that sees the ground from a robot must use the height of its
+camera as the unit; elsewhere, and with ``metric`` off, one free scale per sample is removed first. It is the
+same for all chunks of the sample: the network must remember its unit.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from loger_ros.training.batches import Batch
 from loger_ros.training.recipe import Stage
 from loger_ros.types import Prediction
 
-_FARTHEST = 60.0  # metres; beyond, depth is not learnt
+_FARTHEST = 60.0  # metres; depth beyond is not learnt
 _GOOD = 0.1  # relative error of a point below which it deserves confidence
-_SHORT = 0.05  # metres; of a shorter way, the length hardly matters
+_SHORT = 0.05  # metres; the length of a shorter path hardly matters
 _EXACT = 0.005  # relative error of a length below which it counts quadratically
-_STEADIER = 8.0  # times as small as a step's are errors that count quadratically in the mean of many steps
+_STEADIER = 8.0  # how many times the softness is smaller for the mean of many steps than for one step
 
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Of one step on one rank, not yet brought to the CPU."""
+    """The losses of one step on one rank, not yet copied to the CPU."""
 
     loss: Tensor
     parts: dict[str, Tensor]
 
 
 class _View(NamedTuple):
-    """A prediction that has everything."""
+    """A prediction that has all outputs."""
 
     points: Tensor
     confidence: Tensor
@@ -123,9 +123,9 @@ def global_points_loss(
     scale: Tensor,
     overlap: int,
 ) -> Tensor:
-    """|error| / depth of the points where the joined poses of the sample put them, seen from its first frame.
+    """|error| / depth of points placed by the joined poses of the sample, seen from its first frame.
 
-    poses: of the chunks, in metres already.
+    poses: of the chunks, already in metres.
     """
     placed, true = chain(poses, overlap), whole([batch.poses for batch in batches], overlap)
     points = whole([view.points * scale.view(-1, 1, 1, 1, 1) for view in views], overlap)
@@ -144,14 +144,14 @@ def _seen_from_first(poses: Tensor, points: Tensor) -> Tensor:
 
 
 def pose_loss(predicted: Tensor, true: Tensor, stage: Stage, but: Tensor | None = None) -> Tensor:
-    """Over all pairs of frames, weighted with 1 / distance in the sample. but (n, n): pairs left out."""
+    """The loss over all pairs of frames, weighted with 1 / frame distance. but (n, n): pairs left out."""
     rotation, translation = pose_errors(predicted, true)  # squared, (B, n, n)
     index = torch.arange(predicted.shape[1], device=predicted.device)
     gap = (index[:, None] - index).abs()
     weight = torch.where(gap > 0, 1 / gap.clamp_min(1), 0.0)
     if but is not None:
         weight = weight.masked_fill(but, 0.0)
-    weight = weight / weight.sum().clamp_min(1e-6)  # of a single frame there is no pair
+    weight = weight / weight.sum().clamp_min(1e-6)  # a single frame has no pairs
     turn = _soft(rotation, stage.rotation_softness * torch.pi / 180)
     move = _soft(translation, stage.translation_softness)
     per_pair = stage.rotation_weight * turn + stage.translation_weight * move
@@ -167,10 +167,9 @@ def pose_errors(predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def length_loss(predicted: list[Tensor], batches: list[Batch]) -> Tensor:
-    """How much too long or too short the ways of samples with a known unit are, as a share of them.
+    """Return how much too long or too short the paths of samples with a known unit are, as a share of them.
 
-    One error per sample, over all its chunks: what is noise from frame to frame averages out, a wrong unit
-    does not.
+    One error per sample, over all its chunks: noise from frame to frame averages out, a wrong unit does not.
     """
     known = (batches[0].unit > 0).float()
     excess = way = torch.zeros_like(known)
@@ -185,9 +184,9 @@ def length_loss(predicted: list[Tensor], batches: list[Batch]) -> Tensor:
 
 
 def drift_loss(predicted: list[Tensor], batches: list[Batch], stage: Stage) -> Tensor:
-    """The mean error of a sample's steps, a vector: what goes to one side in all of them adds up over a way.
+    """Return the loss of the mean error vector of a sample's steps: what all steps share adds up over a path.
 
-    Beside the noise of single steps it is small, but the noise averages out.
+    It is small compared with the noise of single steps, but the noise averages out.
     """
     step, true = (
         torch.cat([_steps(poses) for poses in chunks], 1)
@@ -214,7 +213,7 @@ def relative_poses(poses: Tensor) -> Tensor:
 
 
 def chain(poses: list[Tensor], overlap: int) -> Tensor:
-    """Chunks joined rigidly at the first frame they share → (B, L, 4, 4); shared frames from the later."""
+    """Join chunks rigidly at the first frame they share, to (B, L, 4, 4); shared frames are the later's."""
     if overlap < 1:
         raise ValueError("chunks without shared frames cannot be joined")
     joined, placement = [], None
@@ -228,12 +227,12 @@ def chain(poses: list[Tensor], overlap: int) -> Tensor:
 
 
 def whole(poses: list[Tensor], overlap: int) -> Tensor:
-    """What belongs to the same frames, such as true poses."""
+    """Join what belongs to the same frames, such as true poses."""
     return torch.cat([p[:, : p.shape[1] - overlap] for p in poses[:-1]] + [poses[-1]], 1)
 
 
 def seen_together(counts: list[int], overlap: int) -> Tensor:
-    """(L, L): are two frames of a sample in one chunk? counts: frames of each chunk."""
+    """Return (L, L), whether two frames of a sample share a chunk. counts: frames of each chunk."""
     starts = [0]
     for count in counts[:-1]:
         starts.append(starts[-1] + count - overlap)
@@ -245,9 +244,9 @@ def seen_together(counts: list[int], overlap: int) -> Tensor:
 
 
 def ratios(poses: list[Tensor], batches: list[Batch]) -> dict[str, Tensor]:
-    """Errors from frame to frame over what a network that sees no motion would have: 1 is blind.
+    """Return errors from frame to frame relative to those of a network that sees no motion: 1 is blind.
 
-    Translation also against the mean motion of the batch.
+    Translation is also compared with the mean motion of the batch.
     """
     errors, motions = [], []
     for pose, batch in zip(poses, batches, strict=True):
@@ -290,11 +289,11 @@ def _scaled(poses: Tensor, scale: Tensor) -> Tensor:
 
 
 def _column(scale: Tensor) -> Tensor:
-    """(B,) → (B, 1, 4, 1): scales a translation and keeps the one below it."""
+    """(B,) → (B, 1, 4, 1): scales a translation and keeps the 1 below it."""
     column = torch.stack([scale, scale, scale, torch.ones_like(scale)], -1)
     return column.view(-1, 1, 4, 1)
 
 
 def _soft(squared: Tensor, softness: float) -> Tensor:
-    """About the error where it is large, its square where it is small (Charbonnier)."""
+    """Approximately the error if it is large, its square if it is small (Charbonnier)."""
     return (squared + softness**2).sqrt() - softness

@@ -15,9 +15,9 @@ from loger_ros.training.recipe import Recipe, Stage
 
 _MOMENTUM = 0.95
 _ROUNDS = 4  # towards orthogonal matrices
-_QUINTIC = 3.4445, -4.7750, 2.0315  # of Muon's authors: fast where singular values are small, never quite 1
-_LIKE_ADAMW = 0.2  # root mean square of a step at rate 1, so that both take the same rates
-_LAST_RATE = 0.02  # of the highest, at the end of a stage
+_QUINTIC = 3.4445, -4.7750, 2.0315  # by Muon's authors: fast for small singular values, never quite 1
+_LIKE_ADAMW = 0.2  # root mean square of a step at rate 1, so that both optimisers take the same rates
+_LAST_RATE = 0.02  # at the end of a stage, as a share of the highest
 _BY_ADAMW = ("fc_rot", "fc_t", "point_head", "conf_head", "gate_projs", "lr_fc", "flow.")
 
 
@@ -35,7 +35,7 @@ def make_optimisers(student: nn.Module, recipe: Recipe, stage: Stage) -> list[Op
 
 
 def set_rates(optimisers: list[Optimizer], stage: Stage, progress: float) -> float:
-    """Warm-up, then a cosine; ``progress`` of the stage in 0..1. Returns the factor."""
+    """Set the rates: warm-up, then a cosine; ``progress`` of the stage in 0..1. Return the factor."""
     warm = min(1.0, (progress + 1e-9) / stage.warm_up) if stage.warm_up else 1.0
     factor = warm * (_LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + math.cos(math.pi * progress)))
     for optimiser, rate in zip(optimisers, (stage.muon_rate, stage.learning_rate), strict=True):
@@ -47,8 +47,8 @@ def set_rates(optimisers: list[Optimizer], stage: Stage, progress: float) -> flo
 class Muon(Optimizer):
     """Steps along the momentum of each matrix, with all its singular values brought near to 1.
 
-    torch.optim has it since 2.9, one matrix after the other; ours are small and many, so those of one shape
-    go together, in their own precision, in a tenth of the time.
+    torch.optim has had it since 2.9, one matrix at a time; ours are small and many, so those of one shape are
+    processed together, in their own precision, in a tenth of the time.
     """
 
     def __init__(self, matrices: Iterable[nn.Parameter], lr: float, weight_decay: float) -> None:

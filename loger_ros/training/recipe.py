@@ -1,4 +1,4 @@
-"""What to train, on what, and in which order: one YAML file that a run can be repeated from."""
+"""What to train, on what, and in which order: one YAML file from which a run can be repeated."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from loger_ros.world.sequences import MOTIONS, PLACES
 
 
 class RecipeError(ValueError):
-    """A recipe that cannot be cooked; the message names the entry."""
+    """A recipe that cannot be used; the message names the entry."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Clips:
     effects: tuple[str, ...] = ("none",)  # presets of the world; each with every place and motion
     hfov: float | None = None  # degrees; None: drawn per clip
     camera_height: float | None = None  # metres; None: drawn per clip
-    camera_heights: tuple[float, float] | None = None  # metres, to draw it from; evenly by its logarithm
+    camera_heights: tuple[float, float] | None = None  # metres, range to draw from, uniform in the logarithm
     camera_pitch: float | None = None  # degrees; None: drawn per clip
     camera_forward: tuple[float, float] | None = None  # metres ahead of the turning point; None: 0..0.15
     render_size: tuple[int, int] = (112, 84)  # width, height; averaged down to image_size
@@ -56,26 +56,26 @@ class Clips:
         factor = max(1, self.render_size[0] // width)
         if self.render_size != (factor * width, factor * height):
             raise ValueError(
-                "render_size must be image_size times a whole number, for its pixels to be averaged, "
+                "render_size must be image_size times a whole number, so that pixels can be averaged, "
                 f"such as [{factor * width}, {factor * height}], got {list(self.render_size)}"
             )
         if self.camera_heights is not None and self.camera_heights[0] <= 0:
             raise ValueError(f"camera_heights must be above 0, got {self.camera_heights}")
         if self.camera_height is not None and self.camera_heights is not None:
-            raise ValueError("camera_height and camera_heights exclude each other")
+            raise ValueError("give camera_height or camera_heights, not both")
 
     def motion_of(self, index: int) -> str:
-        """Each place has every motion."""
+        """Return the motion of a clip; each place occurs with every motion."""
         return self.motions[index // len(self.places) % len(self.motions)]
 
     def forward_of(self, seed: int, number: int) -> float | None:
-        """Metres ahead of the turning point; None: the world draws it."""
+        """Return metres ahead of the turning point; None: the world draws it."""
         if self.camera_forward is None:
             return None
         return float(own_stream(seed, number, 1).uniform(*self.camera_forward))
 
     def height_of(self, seed: int, index: int) -> float | None:
-        """Of the camera of a robot's clip; None: as the world draws it."""
+        """Return the camera height in a robot's clip, metres; None: the world draws it."""
         if self.camera_heights is None:
             return self.camera_height
         low, high = np.log(self.camera_heights)
@@ -84,30 +84,30 @@ class Clips:
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of the curriculum. The schedule counts frames, so that a run can stop and go on exactly."""
+    """One part of the curriculum. The schedule counts frames, so that a run can stop and resume exactly."""
 
     name: str
-    frames: int  # to train on, each appearance counted
+    frames: int  # to train on, repetitions counted
     frames_per_step: int
     chunk_sizes: tuple[int, ...]  # one is drawn per step
-    motions: tuple[str, ...] = ("robot",)  # clips that it trains on
-    length: int = 0  # frames per sample, in as many chunks as it takes; 0: one chunk
+    motions: tuple[str, ...] = ("robot",)  # of the clips that it trains on
+    length: int = 0  # frames per sample, in as many chunks as needed; 0: one chunk
     short_tails: float = 0.0  # share of samples whose last chunk is cut short, as at the end of a stream
     overlap: int = 1
-    strides: tuple[int, int] = (1, 3)  # least and most clip frames from one frame to the next
+    strides: tuple[int, int] = (1, 3)  # fewest and most clip frames from one frame to the next
     learning_rate: float = 1.5e-3  # AdamW
     muon_rate: float = 2e-3
     warm_up: float = 0.03  # share of the stage
     rotation_weight: float = 20.0
     translation_weight: float = 10.0
     chained_weight: float = 0.0  # relative poses across chunks, joined as the stream joins them
-    global_weight: float = 0.0  # of points where the poses of the whole sample put them
-    length_weight: float = 0.0  # of the way of a whole sample, where the unit is known
+    global_weight: float = 0.0  # of points placed by the poses of the whole sample
+    length_weight: float = 0.0  # of the path length of a whole sample, if the unit is known
     drift_weight: float = 0.0  # of the mean error of all steps of a sample
     rotation_softness: float = 0.5  # degrees below which errors count quadratically
-    translation_softness: float = 0.01  # metres, or units of the scene where scale is free
+    translation_softness: float = 0.01  # metres, or units of the scene if the scale is free
     attention_weight: float = 1.0  # training aid: attention follows true correspondences
-    flow_weight: float = 1.0  # training aid: tokens tell where they went
+    flow_weight: float = 1.0  # training aid: tokens predict where they moved
     confidence_weight: float = 0.02
     fast_weights: bool = False
     sliding_window: bool = False
@@ -130,21 +130,21 @@ class Stage:
             raise ValueError("a chunk of one frame shows no motion: chunk_sizes must be at least 2")
         if not 0 <= self.overlap < min(self.chunk_sizes):
             raise ValueError(
-                "chunks must have frames that they do not share: 0 <= overlap < each of chunk_sizes"
+                "each chunk needs frames that it does not share: 0 <= overlap < each of chunk_sizes"
             )
         if self.overlap == 0 and (self.chained_weight or self.global_weight):
             raise ValueError("chained_weight and global_weight need chunks that share frames (overlap)")
         if not 1 <= self.strides[0] <= self.strides[1]:
-            raise ValueError("strides must not be less than 1, nor the second one less than the first")
+            raise ValueError("strides must be at least 1, and the second one not less than the first")
 
 
 def own_stream(seed: int, index: int, purpose: int) -> np.random.Generator:
-    """None that the world draws from: it has three words, and missing ones count as zeros."""
+    """Return a generator that the world does not use: its seeds have three words, missing ones are zeros."""
     return np.random.default_rng([seed, index, 0, purpose])
 
 
 def _check_entries(section: Any) -> None:
-    """Each by itself. A text that is a number becomes one: to PyYAML, 5e-4 is a text."""
+    """Check each entry by itself. Text that is a number becomes one: to PyYAML, 5e-4 is text."""
     for item in dataclasses.fields(section):
         value, kind = getattr(section, item.name), str(item.type).removesuffix(" | None")
         if kind not in _KINDS or (value is None and kind != item.type):
@@ -166,7 +166,7 @@ def _check_least(section: Any, least: int, *names: str) -> None:
 def _check_named(name: str, named: Any, known: Iterable[str]) -> None:
     known = list(known)
     if not isinstance(named, tuple) or not named or not all(entry in known for entry in named):
-        raise ValueError(f"{name} must be a list out of {', '.join(known)}, got {named!r:.80}")
+        raise ValueError(f"{name} must be a list of entries from {', '.join(known)}, got {named!r:.80}")
 
 
 def _as_number(value: Any) -> Any:
@@ -189,7 +189,7 @@ def _whole_numbers(values: Any) -> bool:
     return isinstance(values, tuple) and bool(values) and all(type(value) is int for value in values)
 
 
-_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # by annotation: in words, and whether it is one
+_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # annotation: description, check
     "bool": ("true or false", lambda value: isinstance(value, bool)),
     "int": ("a whole number", lambda value: _whole_numbers((value,))),
     "float": ("a finite number", _is_number),
@@ -199,7 +199,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # by annotation: in wo
 
 @dataclass(frozen=True)
 class Validation:
-    """Streams over unseen places, while it trains; the best model so far is kept."""
+    """Streams over unseen places during training; the best model so far is kept."""
 
     every: int  # frames of training
     sequences: int = 3  # of each motion
@@ -219,22 +219,22 @@ class Recipe:
     clips: Clips
     stages: tuple[Stage, ...]
     seed: int = 0
-    metric: bool = True  # in heights of a robot's camera; False, or another motion: one free scale per sample
+    metric: bool = True  # unit: a robot's camera height; False, or another motion: a free scale per sample
     ema: float = 0.999
     weight_decay: float = 0.02
     clip_gradient: float = 1.0
     autocast: bool = False  # products of the network in bfloat16, for GPUs
-    views: tuple[float, float] | None = None  # narrowest and widest camera to imitate, degrees across
+    views: tuple[float, float] | None = None  # narrowest and widest field of view to imitate, degrees
     tilts: tuple[float, float] = (
         0.0,
         0.0,
-    )  # so far does a robot's camera look further down than in the clips
+    )  # least and most degrees that a robot's camera looks further down than in the clips
     window_gate: float = 0.3  # bias of the gates of the sliding window when it is first switched on
     aided_heads: int = 2  # attention heads per global block that follow correspondences
     validation: Validation | None = None
     stream: Mapping[str, Any] = field(default_factory=dict)  # StreamConfig that the checkpoint recommends
-    carried: Carried = field(default_factory=Carried)  # said in the checkpoint: the clips' cameras on robots
-    variant: str = ""  # section under ``variants`` that was laid over the rest, such as gpu
+    carried: Carried = field(default_factory=Carried)  # into the checkpoint: the clips' cameras on robots
+    variant: str = ""  # section of ``variants`` that was merged over the rest, such as gpu
     source: str = field(default="", compare=False)  # text of the file, kept with the state of the run
 
     def __post_init__(self) -> None:
@@ -245,7 +245,7 @@ class Recipe:
         patch, clips = self.model.patch_size, self.clips
         if any(side % patch for side in clips.image_size):
             raise ValueError(
-                f"clips.image_size must be a multiple of model.patch_size, {patch}, both ways, "
+                f"both numbers of clips.image_size must be multiples of model.patch_size, {patch}, "
                 f"got {list(clips.image_size)}"
             )
         there = {clips.motion_of(index) for index in range(clips.count)}
@@ -260,7 +260,7 @@ class Recipe:
             if absent := sorted(set(stage.motions) - there):
                 raise ValueError(
                     f"{where}: no clip moves like {', '.join(absent)}: "
-                    "add to clips.motions or raise clips.count, or leave it out of its motions"
+                    "add them to clips.motions, raise clips.count, or remove them from the stage's motions"
                 )
 
     @classmethod
@@ -272,13 +272,13 @@ class Recipe:
 
     @classmethod
     def from_text(cls, text: str, path: str | Path = "the recipe", variant: str = "") -> Recipe:
-        """path: what messages call it."""
+        """path: the name used in messages."""
         try:
             values = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise RecipeError(f"{path} cannot be read as a recipe: {yaml_problem(error)}") from error
         if not isinstance(values, Mapping):
-            raise RecipeError(f"{path} holds no recipe: expected model, clips and stages")
+            raise RecipeError(f"{path} is not a recipe: expected model, clips and stages")
         variants = _section(values.get("variants") or {}, "variants")
         if variant and variant not in variants:
             raise RecipeError(f"{path} has no variant {variant!r}; known: {', '.join(variants) or 'none'}")
@@ -306,7 +306,7 @@ class Recipe:
         if "stream" in values:
             _made(StreamConfig, values["stream"], "stream")
         if "tilts" in values and "views" not in values:
-            raise RecipeError(f"{path}: tilts are of cameras that views describe; give views, too")
+            raise RecipeError(f"{path}: tilts apply to the cameras that views describe; give views, too")
         if not stages:
             raise RecipeError(f"{path}: a recipe needs at least one stage")
         return _made(
@@ -323,8 +323,8 @@ class Recipe:
         )
 
     def same_until(self, other: Recipe, done: int) -> bool:
-        """Whether nothing differs that the first stages, as many as are ``done``, depend on, nor anything of
-        the one that is under way but how far it steps.
+        """Whether the recipes agree in all that the first ``done`` stages depend on and, except for step
+        sizes, in the stage under way.
         """
         count = min(done + 1, len(self.stages))
 
@@ -345,7 +345,7 @@ class Recipe:
         return fixed(self) == fixed(other)
 
     def steps_of(self, number: int) -> dict[str, float]:
-        """How far a stage steps."""
+        """Return the settings that decide the step size of a stage."""
         stage = self.stages[number]
         return {
             "learning_rate": stage.learning_rate,
@@ -375,7 +375,7 @@ def _made(kind: type, values: Any, where: str) -> Any:
     known = {f.name for f in dataclasses.fields(kind)}
     unknown = sorted(values.keys() - known)
     if unknown:
-        raise RecipeError(f"{where}.{unknown[0]} is no entry; known: {', '.join(sorted(known))}")
+        raise RecipeError(f"{where}.{unknown[0]} is not a known entry; known: {', '.join(sorted(known))}")
     try:
         return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The network in school: several chunks with memory between them, watched by the training aids."""
+"""The network in training: several chunks with memory between them, watched by the training aids."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Student(nn.Module):
         self.recipe = recipe
 
     def forward(self, batch: Batch, stage: Stage, chunk_size: int) -> Report:
-        """The last chunk has the frames that are left, the overlap and at least one more."""
+        """The last chunk has the remaining frames: the overlap and at least one more."""
         length = batch.images.shape[1]
         starts = range(0, max(1, length - stage.overlap), chunk_size - stage.overlap)
         features = self.model.encode(batch.images)
@@ -69,7 +69,7 @@ class Student(nn.Module):
 
 
 class _decoded:
-    """Keeps what the heads are given."""
+    """Records the input of the heads."""
 
     def __init__(self, model: LoGeR) -> None:
         self._module = model.camera_decoder

@@ -1,4 +1,4 @@
-"""A model begins with the weights of a trained one: of other patches, deeper, or twice as wide."""
+"""Start a model with the weights of a trained one: with other patches, deeper, or twice as wide."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from loger_ros.training.recipe import RecipeError
 _WIDTHS = ("encoder.dim", "encoder.num_heads", "decoder.dim", "decoder.num_heads")
 _DEPTHS = ("decoder.depth", "ttt_insert_after", "attn_insert_after")
 _PAIR = 2  # blocks: one within frames, one between them
-_FINER = 0.5  # of the new patch filters beside those that were trained
-_APART = 0.5  # of a weight's deviation, by which two copies of an input differ in weight
+_FINER = 0.5  # weight of the new patch filters next to the trained ones
+_APART = 0.5  # of a weight's deviation: how far apart the two copies of an input are
 
 
 @torch.no_grad()
 def take_over(model: LoGeR, trained: LoGeR, generator: torch.Generator) -> None:
     """Patches may differ in size and in number: filters and the table of positions are resampled. With as
-    many patches the model says at once what it said; with more, it has to learn what they see.
+    many patches, the outputs are the same at once; with more, the model has to learn what they see.
 
-    Deeper: pairs of blocks are put in before the last pair, whose tokens the heads see, and say nothing yet.
+    Deeper: pairs of blocks are inserted before the last pair, whose tokens the heads see. They have no
+    effect yet.
 
-    Twice as wide, with heads as wide as before, every feature is there twice.
-
-    Then each layer hears half of either copy, so the model says what it said. Copies that stay alike would
-    learn alike: one sees the finer filters of ``model`` added, the other subtracted, and layers listen to
-    one a little more and as much less to the other.
+    Twice as wide, with heads as wide as before: every feature exists twice. Each layer takes half of either
+    copy, so the outputs are the same. Copies that stay equal would learn the same, so one has the finer
+    filters of ``model`` added and the other has them subtracted, and layers weight one copy a little more and
+    the other as much less.
     """
     differing = _differing(trained, model)
     doubled = (
@@ -50,8 +50,8 @@ def take_over(model: LoGeR, trained: LoGeR, generator: torch.Generator) -> None:
         cure = ""
         if differing <= set(_DEPTHS) and model.config.decoder.depth > trained.config.decoder.depth:
             cure = (
-                ": pairs of blocks come in before the last pair, and memories of the last pair move with it, "
-                "so their places become larger by as many"
+                ": pairs of blocks are inserted before the last pair, and memories of the last pair move "
+                "with it, so raise their indices by the number of blocks inserted"
             )
         raise RecipeError(f"the model to start from does not fit the recipe: {min(differing)} differs{cure}")
     silent = range(trained.config.decoder.depth - _PAIR, model.config.decoder.depth - _PAIR)
@@ -63,7 +63,7 @@ def take_over(model: LoGeR, trained: LoGeR, generator: torch.Generator) -> None:
     linear = {name for name, module in model.named_modules() if isinstance(module, Linear)}
     for name, own in model.state_dict().items():
         if name not in theirs:
-            continue  # of a block that was put in
+            continue  # of an inserted block
         other = theirs[name]
         if name == "encoder.patch_embed.proj.weight":
             other = _resampled(other, model.config.patch_size) * ratio**2  # as many times fewer pixels
@@ -85,7 +85,7 @@ def take_over(model: LoGeR, trained: LoGeR, generator: torch.Generator) -> None:
 
 
 def _deeper(trained: LoGeR, model: LoGeR) -> bool:
-    """Whether all that differs in depth is pairs of blocks before the last pair."""
+    """Whether the models differ in depth only by pairs of blocks before the last pair."""
     old, new = trained.config, model.config
     added = new.decoder.depth - old.decoder.depth
     last = old.decoder.depth - _PAIR
@@ -102,7 +102,7 @@ def _deeper(trained: LoGeR, model: LoGeR) -> bool:
 
 
 def _moved(weights: Mapping[str, Tensor], added: range) -> dict[str, Tensor]:
-    """Where the blocks of the last pair are now."""
+    """Rename the blocks of the last pair to where they are now."""
     return {
         f"decoder.{int(parts[1]) + len(added)}.{parts[2]}"
         if name.startswith("decoder.") and int((parts := name.split(".", 2))[1]) >= added.start
@@ -114,7 +114,7 @@ def _moved(weights: Mapping[str, Tensor], added: range) -> dict[str, Tensor]:
 def _twice(
     weight: Tensor, shape: torch.Size, layer: str, product: bool, generator: torch.Generator
 ) -> Tensor:
-    """Along the axes that are twice as long in ``shape``. product: the second axis is summed over."""
+    """Double a weight along the axes that are twice as long in ``shape``. product: axis 1 is an input."""
     for axis, (old, new) in enumerate(zip(weight.shape, shape, strict=True)):
         if new != 2 * old:
             continue
@@ -129,7 +129,7 @@ def _twice(
 
 
 def _parts(layer: str, axis: int) -> int:
-    """How many vectors lie one after the other along an axis, each of which is doubled by itself."""
+    """Return how many vectors are concatenated along an axis; each is doubled by itself."""
     if axis == 0 and layer.endswith(("qkv", "lr_fc")):
         return 3
     return 2 if axis == 1 and layer.endswith("projects") else 1  # states of the last two blocks

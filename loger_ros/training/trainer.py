@@ -1,4 +1,4 @@
-"""The loop: resumable at any moment, exact when resumed, bounded by frames and, today, by minutes."""
+"""The training loop: resumes exactly from any moment, limited by frames and, per session, by minutes."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from loger_ros.training.validation import Examiner
 SAVE_EVERY = 60.0  # seconds
 MOST_USELESS = 50  # steps in a row without a finite gradient
 _LOG_EVERY = 50  # steps
-_MATCHED_IMAGES = 128  # that patch filters are matched to
+_MATCHED_IMAGES = 128  # those to which the patch filters are matched
 
 
 class Trainer:
-    """One process per rank. Everything that a later run needs lies in ``folder``.
+    """One process per rank. Everything that a later run needs is in ``folder``.
 
-    start: model, as load_model takes it, whose weights a new run begins with, instead of random ones.
-    minutes: from now on, after which ``run`` ends, though not without a step; where clips are still to be
-    rendered then, OutOfTime.
+    start: model, as load_model takes it; a new run starts with its weights instead of random ones.
+    minutes: from now, after which ``run`` ends, but not before one step; if clips are still missing then,
+    OutOfTime is raised.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Trainer:
         self.device = torch.device(device)
         if self.device.type == "cuda" and self.world > 1:
             self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-            torch.cuda.set_device(self.device)  # that its barriers wait on
+            torch.cuda.set_device(self.device)  # the one that its barriers wait on
         if self.world > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
         self.start = str(start or "")  # kept with the state
@@ -68,7 +68,7 @@ class Trainer:
         before = recipe_of(state, recipe, self.world, folder, say) if state is not None else recipe
         if start is not None and state is not None:
             start = None
-            say(f"{folder} goes on from its own state, not from the start")
+            say(f"{folder} resumes from its own state, not from the given model")
         trained = load_model(start) if start is not None else None
         folder.mkdir(parents=True, exist_ok=True)
         self.bank: Bank = make_bank(
@@ -87,11 +87,11 @@ class Trainer:
         self._open_memory(model, recipe.stages[0])
         self.student = Student(model, recipe).to(self.device)
         self.average = copy.deepcopy(self.student.model).requires_grad_(False)
-        self.stage, self.step, self.frames = 0, 0, 0  # step within the stage, frames over all
+        self.stage, self.step, self.frames = 0, 0, 0  # step within the stage, frames over all stages
         self.best = float("inf")  # of the validation
-        self.pending = Pending()  # what the log does not have yet
-        self._useless = 0  # steps without a finite gradient, up to now
-        self.examiner: Examiner | None = None  # made when it is first needed: its films take time
+        self.pending = Pending()  # what is not in the log yet
+        self._useless = 0  # latest steps in a row without a finite gradient
+        self.examiner: Examiner | None = None  # made when first needed: rendering takes time
         self.optimisers = make_optimisers(self.student, recipe, recipe.stages[0])
         if state is not None:
             self._resume(state, before)
@@ -101,14 +101,15 @@ class Trainer:
         return sum(self._steps(stage) for stage in self.recipe.stages)
 
     def run(self) -> bool:
-        """Trains on; True when the recipe is finished, False when the time is over."""
+        """Train on. Return True when the recipe is finished, False when the time is up."""
         if self.rank:
             return self._train()
         try:
             lock = locked(self.folder / "lock")
         except BlockingIOError:
             raise RunError(
-                f"{self.folder} is trained by another process already: wait for it, or train into another one"
+                f"{self.folder} is already in use by another training process: wait for it, or train into "
+                "another folder"
             ) from None
         try:
             return self._train()
@@ -123,7 +124,7 @@ class Trainer:
         learner: nn.Module = self.student
         if self.world > 1:
             learner = nn.parallel.DistributedDataParallel(self.student, find_unused_parameters=True)
-        steps = 0  # of this sitting: without one it would never end
+        steps = 0  # in this session; at least one, or training would never end
         while self.stage < len(self.recipe.stages):
             stage = self.recipe.stages[self.stage]
             total = self._steps(stage)
@@ -140,8 +141,8 @@ class Trainer:
                     if not (is_out_of_memory(error) or is_of_gpu(error)):
                         raise
                     smaller = (
-                        f"stages.{stage.name} needs a lower frames_per_step; once it has begun, in another "
-                        f"folder, --from {self.folder / 'model.safetensors'}"
+                        f"stages.{stage.name} needs a lower frames_per_step; if it has already begun, train "
+                        f"into another folder with --from {self.folder / 'model.safetensors'}"
                     )
                     raise RunError(reason_of(error, smaller)) from error
                 self.step, steps = self.step + 1, steps + 1
@@ -180,7 +181,7 @@ class Trainer:
             "average": self.average.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
         }
-        # The state last: a run that says it is finished has its model.
+        # The state is written last: a run that says it is finished has its model.
         self._write("model.safetensors")
         write_state(state, self.folder)
 
@@ -196,7 +197,7 @@ class Trainer:
         length = max(stage.length, size)
         if float(torch.rand(1, generator=generator)) < stage.short_tails:
             length -= int(torch.randint(size - stage.overlap, (1,), generator=generator))
-            length = max(2, length)  # of one frame nothing moves; without overlap it could be one
+            length = max(2, length)  # one frame shows no motion; without overlap it could be one
         count = max(1, stage.frames_per_step // length)
         recipe = self.recipe
         batch = draw(
@@ -220,8 +221,8 @@ class Trainer:
             if self._useless >= MOST_USELESS:
                 raise RunError(
                     f"{MOST_USELESS} steps in a row without a finite gradient: lower the rates of "
-                    f"stages.{stage.name} (learning_rate, muon_rate) or clip_gradient, then the same command "
-                    "goes on from before them"
+                    f"stages.{stage.name} (learning_rate, muon_rate) or clip_gradient; the same command "
+                    "then resumes from before them"
                 )
         return values, batch.images.shape[0] * length
 
@@ -252,7 +253,7 @@ class Trainer:
         return hash_of(self.recipe.seed, self.stage, self.step, self.rank)
 
     def _shared(self) -> torch.Generator:
-        """The same on all ranks."""
+        """Return a generator that is the same on all ranks."""
         return torch.Generator().manual_seed(hash_of(self.recipe.seed, self.stage, self.step, -1))
 
     # ---- stages and states ------------------------------------------------------------------------
@@ -264,7 +265,7 @@ class Trainer:
         return self.step + sum(self._steps(stage) for stage in self.recipe.stages[: self.stage])
 
     def _next_stage(self) -> None:
-        """The averaged weights go on; a memory that was never used is opened."""
+        """Continue with the averaged weights; open a memory that was never used."""
         self.student.model.load_state_dict(self.average.state_dict())
         self.stage, self.step = self.stage + 1, 0
         if self.stage < len(self.recipe.stages):
@@ -283,7 +284,7 @@ class Trainer:
         )
 
     def _resume(self, state: dict[str, Any], before: Recipe) -> None:
-        """before: the recipe that the state was trained by."""
+        """before: the recipe that the state was trained with."""
         self.stage, self.step, self.frames = state["stage"], state["step"], state["frames"]
         pending = state.get("pending", {})
         self.pending = Pending(**pending) if "counts" in pending else Pending()  # of an older version
@@ -293,7 +294,7 @@ class Trainer:
         self.student.load_state_dict(state["student"])
         self.average.load_state_dict(state["average"])
         if self.stage == len(before.stages) < len(self.recipe.stages):
-            self._begin()  # it had been finished, and is to go on
+            self._begin()  # it was finished, and now continues
         elif self.stage < len(self.recipe.stages):
             self.optimisers = make_optimisers(self.student, self.recipe, self.recipe.stages[self.stage])
             for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
@@ -311,14 +312,14 @@ class Trainer:
 def write_checkpoint(
     model: LoGeR, path: Path, stream: Mapping[str, Any], carried: Mapping[str, Any] | None = None
 ) -> None:
-    """As load_model reads it: with its config, the settings of the stream that suit it, and its cameras."""
+    """Write it as load_model reads it: with its config, the stream settings that suit it, and its cameras."""
     tensors = model.state_dict()
     shapes = {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
     save_checkpoint(path, shapes, model.config.to_dict(), tensors.__getitem__, stream, carried)
 
 
 def hash_of(*numbers: int) -> int:
-    """A seed that differs for all that differs."""
+    """Return a seed that differs if any of the numbers differs."""
     seed = 0x9E3779B97F4A7C15
     for number in numbers:
         seed = ((seed ^ (number & 0xFFFFFFFFFFFFFFFF)) * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**64
@@ -327,7 +328,7 @@ def hash_of(*numbers: int) -> int:
 
 
 def _numbers(values: dict[str, Tensor]) -> dict[str, float]:
-    """One transfer for all."""
+    """Return all values as floats, with one transfer for all."""
     stacked = torch.stack([value.detach().float() for value in values.values()]).tolist()
     return dict(zip(values, stacked, strict=True))
 

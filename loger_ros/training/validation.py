@@ -1,4 +1,4 @@
-"""A look at held-out places now and then, so that the best model is kept and not the last one."""
+"""Regular checks on held-out places, so that the best model is kept and not only the last one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Way:
     frames: list[Frame]
     camera: Camera
     truth: np.ndarray  # (N, 4, 4)
-    unit: float  # metres; 0 where nothing tells the scale, or the network is not to know it
+    unit: float  # metres; 0 if nothing tells the scale, or if the recipe is not metric
 
 
 class Examiner:
@@ -45,7 +45,7 @@ class Examiner:
         ]
 
     def examine(self, model: LoGeR) -> dict[str, float]:
-        """Errors of the whole stream, lengths in percent of the way. "validation" is what counts."""
+        """Return errors of the whole stream, lengths in percent of the path. "validation" decides."""
         rows: dict[str, list[float]] = {}
         training = model.training
         model.eval()
@@ -91,7 +91,7 @@ def _render(
         )
         sequence = generate(spec, seed, number)
     except ValueError as error:
-        raise RunError(f"film {number} of the recipe's validation: {error}") from error
+        raise RunError(f"sequence {number} of the recipe's validation: {error}") from error
     pinhole = sequence.camera
     mounted = sequence.mount.transform() if sequence.mount else None
     return _Way(
@@ -103,8 +103,9 @@ def _render(
 
 
 def _camera_of(recipe: Recipe, seed: int, number: int) -> tuple[float | None, float | None]:
-    """Degrees across, and down on a robot, of a camera as training imitates them. None: the world draws it,
-    as it does by itself from the ranges of the recipes that ship.
+    """Return a camera as training imitates it: its field of view and, on a robot, its pitch down, in degrees.
+
+    None: the world draws it; its own ranges are those of the recipes that ship.
     """
     clips = recipe.clips
     if recipe.views is None:
