@@ -29,7 +29,7 @@ def test_a_lens_that_folds_its_image_is_refused(distortion: tuple[float, ...]) -
     """Towards the edge, in the middle only, or on one side."""
     with pytest.raises(ValueError, match=r"distortion .* folds the image"):
         Camera.from_fov(64, 48, 100.0, distortion)
-    with pytest.raises(ValueError, match="lower it, or the field of view"):
+    with pytest.raises(ValueError, match="lower the distortion or the field of view"):
         generate(SequenceSpec(hfov=100, distortion=distortion), seed=1)
 
 

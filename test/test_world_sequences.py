@@ -172,11 +172,11 @@ def test_a_loop_needs_some_frames() -> None:
 def test_a_way_that_cannot_be_found_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(generate.__globals__, "_attempt", lambda *spec: None)
     with pytest.raises(
-        ValueError, match=r"^no closed way of 120 frames .*\(corridor, robot, seed 3.*ask for more"
+        ValueError, match=r"^no closed path of 120 frames .*\(corridor, robot, seed 3.*ask for more"
     ):
         generate(SequenceSpec("corridor", frames=120, closed=True), 3)
     with pytest.raises(
-        ValueError, match=r"no way of 100 frames .* another number of frames or another seed$"
+        ValueError, match=r"no path of 100 frames .* another number of frames or another seed$"
     ):
         generate(SequenceSpec(), 3)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from loger_ros import types
 
-UNDISTORT_STEPS = 20  # of Newton's method, which most lenses need a few of
+UNDISTORT_STEPS = 20  # of Newton's method; most lenses need only a few
 CHECKED = 33  # places in each direction at which a lens has to be invertible
 
 
@@ -34,11 +34,11 @@ class Camera:
         if any(self.distortion) and not self._can_be_undone():
             raise ValueError(
                 f"distortion {self.distortion} folds the image of a camera with {self.width}x{self.height} "
-                f"pixels and focal length {self.fx:.4g}: lower it, or the field of view"
+                f"pixels and focal length {self.fx:.4g}: lower the distortion or the field of view"
             )
 
     def _can_be_undone(self) -> bool:
-        """Whether every pixel has a direction that leads back to it, and no fold lies before that."""
+        """Whether every pixel has a direction that leads back to it, without a fold on the way."""
         rows, columns = (torch.linspace(0, side - 1, CHECKED).double() for side in (self.height, self.width))
         pixels = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)
         lens = Lens.of([self], pixels)[0]
@@ -57,7 +57,7 @@ class Camera:
         return cls(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2, distortion)
 
     def resized(self, width: int, height: int) -> Camera:
-        """The camera of the same image scaled (by area averaging, say) to another size."""
+        """Return the camera of the same image scaled to another size, for example by area averaging."""
         sx, sy = width / self.width, height / self.height
         return replace(
             self,
@@ -70,7 +70,7 @@ class Camera:
         )
 
     def described(self) -> types.Camera:
-        """As ROS and OpenCV do it."""
+        """Return the camera as ROS and OpenCV describe it."""
         return types.Camera(self.width, self.height, self.matrix(), self.distortion)
 
     def matrix(self) -> np.ndarray:
@@ -133,7 +133,7 @@ class Lens:
         return self._distort(points[..., :2] / points[..., 2:]) * self.focal + self.centre
 
     def slopes(self, ideal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of x along x, of both along the other, of y along y: distorted by undistorted directions."""
+        """Return derivatives of distorted by undistorted directions: x by x, each by the other, y by y."""
         assert self.distortion is not None
         k1, k2, p1, p2, k3 = self.distortion.unbind(-1)
         x, y = ideal.unbind(-1)

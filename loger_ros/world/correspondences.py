@@ -1,4 +1,4 @@
-"""Which place of one frame is seen where in another: for training, from true depth and poses."""
+"""Where points of one frame are visible in another: for training, from true depth and poses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from loger_ros.world.camera import Camera, Lens
 
 NEAR = 0.02  # metres in front of the target camera
-EDGE = 1.15  # the depths around a point may differ by this factor, or it lies on an edge
+EDGE = 1.15  # depths around a point that differ by more than this factor mean an edge
 TOLERANCE = 0.03  # of the depth: how far apart two surfaces must be for one to hide the other
 
 
@@ -31,10 +31,10 @@ def correspondences(
     camera: Camera | Sequence[Camera],
     moving_source: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Where in the target frames the source frames' ``points`` are seen, and whether they are.
+    """Where the source frames' ``points`` are visible in the target frames, and whether they are.
 
     ``points`` (N, 2) in pixels, depths (B, H, W), ``T_target_source`` (B, 4, 4), one camera or B of them.
-    Returns pixels (B, N, 2), of use only where the second result (B, N) is True: the point is in the image,
+    Returns pixels (B, N, 2), valid only where the second result (B, N) is True: the point is in the image,
     not hidden by anything nearer, not on a depth edge or in the sky of either frame, and (given the mask)
     not on a moving thing.
     """
@@ -65,7 +65,7 @@ def correspondences(
 
 
 def _depth_at(depth: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Depth between pixels (B, N, 2), exact on planes; whether the four neighbours are of one surface."""
+    """Depth between pixels (B, N, 2), exact on planes; whether the four neighbours belong to one surface."""
     batch, height, width = depth.shape
     x = pixels[..., 0].clamp(0, width - 1)
     y = pixels[..., 1].clamp(0, height - 1)

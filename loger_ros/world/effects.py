@@ -70,7 +70,7 @@ def exposure_gain(deviation: float, frames: Tensor, seed: int) -> Tensor:
 
 
 def pixel_noise(shape: tuple[int, int, int], frames: Tensor, seed: int) -> Tensor:
-    """Noise of deviation 1, triangular in distribution, by hashing the number of the value. (B, *shape)"""
+    """Noise of deviation 1, triangular in distribution, by hashing the index of each value. (B, *shape)"""
     count = shape[0] * shape[1] * shape[2]
     value = torch.arange(count, device=frames.device, dtype=torch.int32)
     start = torch.tensor([_hash_seed(seed, frame) for frame in frames.tolist()], dtype=torch.int32)

@@ -1,4 +1,4 @@
-"""Make a sequence: raise the walls, find a way, furnish around it, check that nothing is in the way."""
+"""Make a sequence: build the walls, find a path, furnish around it, check that nothing is in the way."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from loger_ros.world.ways.trajectories import Mount, Pace, carry, drive
 CLEARANCE = 0.4  # metres between the path and what is put beside it
 LEAST_CLEARANCE = 0.12  # metres between the camera and any surface, checked at the end
 ATTEMPTS = 60
-LEAD = 8.0  # metres: an open way begins up to so far along a walk, not always at a junction
-WANDER = {"rooms": 0.15, "corridor": 0.05, "street": 0.6}  # metres to the side of the straight way
+LEAD = 8.0  # metres: an open path begins up to this far along a walk, not always at a junction
+WANDER = {"rooms": 0.15, "corridor": 0.05, "street": 0.6}  # metres to the side of the straight path
 
 
 def generate(spec: SequenceSpec, seed: int, index: int = 0) -> Sequence:
@@ -35,7 +35,7 @@ def generate(spec: SequenceSpec, seed: int, index: int = 0) -> Sequence:
             return sequence
     closed, ask = (" closed", "more") if spec.closed else ("", "another number of")
     raise ValueError(
-        f"no{closed} way of {spec.frames} frames without collision found ({spec.place}, {spec.motion}, seed "
+        f"no{closed} path of {spec.frames} frames without collision found ({spec.place}, {spec.motion}, seed "
         f"{seed}, index {index}) in {ATTEMPTS} attempts: ask for {ask} frames or another seed"
     )
 
@@ -87,7 +87,7 @@ def _build(spec: SequenceSpec, rng: np.random.Generator) -> tuple[Builder, Layou
 def _plan(
     spec: SequenceSpec, layout: Layout, rng: np.random.Generator
 ) -> tuple[np.ndarray, Mount | None] | None:
-    """Try ways of varying length until one lasts as long as asked for."""
+    """Try paths of varying length until one lasts as many frames as requested."""
     robot = spec.motion == "robot"
     pace = Pace(
         step=rng.uniform(0.04, 0.075),
@@ -101,7 +101,7 @@ def _plan(
         forward=rng.uniform(0, 0.15),
         shake=rng.choice([0.0, rng.uniform(0, 0.3)]),
     )
-    if spec.camera_shake is not None:  # drawn all the same: the way is that of another mount
+    if spec.camera_shake is not None:  # drawn above even so, so that the path stays the same
         mount = replace(mount, shake=spec.camera_shake)
     if spec.camera_forward is not None:
         mount = replace(mount, forward=spec.camera_forward)
@@ -132,7 +132,7 @@ def _plan(
 
 
 def clearance(scene: Scene, points: np.ndarray) -> np.ndarray:
-    """Least distance of each point (P, 3) from any shape, 0 or less inside; movers anywhere on their way."""
+    """Least distance of each point (P, 3) from any shape, 0 or less inside; movers anywhere on their path."""
     least = np.full(len(points), math.inf)
     for kind, group in scene.shapes.items():
         for centre, half, yaw, sweep in zip(group.centre, group.half, group.yaw, group.sweep, strict=True):

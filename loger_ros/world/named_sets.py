@@ -27,7 +27,7 @@ NAMED_SETS: dict[str, tuple[int, tuple[SequenceSpec, ...]]] = {  # name → seed
 
 
 def named_sequence(name: str, index: int, width: int = 112, height: int = 84) -> Sequence:
-    """Sequence ``index`` of a named test set; place and way do not depend on the image size."""
+    """Sequence ``index`` of a named test set; place and path do not depend on the image size."""
     if name not in NAMED_SETS:
         raise ValueError(f"there is no test set {name!r}: choose from {', '.join(NAMED_SETS)}")
     seed, specs = NAMED_SETS[name]

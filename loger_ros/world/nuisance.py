@@ -1,4 +1,4 @@
-"""What can go wrong between a camera and a program: drops, late images, doubled stamps, pauses."""
+"""What can go wrong between a camera and a program: drops, late images, duplicate stamps, pauses."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Nuisances:
-    """All off. Chances are per frame; ``*_every`` is in seconds, 0: never."""
+    """All off by default. Chances are per frame; ``*_every`` is in seconds, 0: never."""
 
     drop: float = 0.0  # chance that a frame is not published
-    late: float = 0.0  # chance that a frame comes late, after younger ones
+    late: float = 0.0  # chance that a frame comes late, after newer ones
     late_by: float = 0.3  # seconds
     duplicate: float = 0.0  # chance that a frame carries the stamp of the one before
     pause_every: float = 0.0

@@ -1,4 +1,4 @@
-"""A sequence as an endless stream of frames, rendered ahead of the time they are asked for, or kept."""
+"""A sequence as an endless stream of frames, rendered before they are needed, or kept."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Shot:
 
 
 class Playback:
-    """Renders in a thread of its own and has at most ``ahead`` frames waiting.
+    """Renders in its own thread and has at most ``ahead`` frames waiting.
 
-    keep: renders each frame once and all of them before the first is there, for rates that rendering does
-    not reach.
+    keep: render each frame once, and all of them before the first is available, for rates that rendering
+    cannot reach.
     """
 
     def __init__(
@@ -43,14 +43,14 @@ class Playback:
             raise ValueError(f"at_end must be one of {AT_END}, got {at_end!r}")
         if at_end == "repeat" and not sequence.spec.closed:
             raise ValueError(
-                "only a closed sequence can repeat without a jump: choose closed, or at_end bounce"
+                "only a closed sequence can repeat without a jump: set closed, or at_end to bounce"
             )
         pixels = sequence.camera.width * sequence.camera.height
         needed = len(sequence) * pixels * BYTES
         if keep and needed > MOST_KEPT:
             raise ValueError(
-                f"to keep {len(sequence)} frames of {sequence.camera.width}x{sequence.camera.height} takes "
-                f"{needed >> 20} MB, more than {MOST_KEPT >> 20}: lower frames, width or height"
+                f"keeping {len(sequence)} frames of {sequence.camera.width}x{sequence.camera.height} takes "
+                f"{needed >> 20} MB, more than {MOST_KEPT >> 20} MB: lower frames, width or height"
             )
         self._kept: dict[int, Shot] | None = {} if keep else None
         self._sequence = sequence
@@ -64,7 +64,7 @@ class Playback:
         self._thread.start()
 
     def take(self, timeout: float = 0.0) -> Shot | None:
-        """The next frame, or None when it is not there in time. Raises StopIteration after the last one."""
+        """The next frame, or None if it is not ready in time. Raises StopIteration after the last one."""
         try:
             shot = self._shots.get(timeout=timeout) if timeout > 0 else self._shots.get_nowait()
         except queue.Empty:
@@ -77,7 +77,7 @@ class Playback:
         return shot
 
     def full(self) -> bool:
-        """Enough is waiting to begin."""
+        """Whether enough frames are waiting to start."""
         return self._shots.qsize() >= self._shots.maxsize // 2 or not self._thread.is_alive()
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ class Playback:
                 for shot in shots:
                     if not self._put(shot):
                         return
-        except Exception as error:  # told to whoever takes the next frame
+        except Exception as error:  # reported to whoever takes the next frame
             self._error = error
         self._put(None)
 
@@ -121,7 +121,7 @@ class Playback:
 
 
 def blocks(count: int, size: int, at_end: str) -> Iterator[range]:
-    """Runs of frame numbers, forwards or backwards, at most ``size`` long, in the order of play."""
+    """Runs of frame numbers, forwards or backwards, at most ``size`` long, in playing order."""
     while True:
         for start in range(0, count, size):
             yield range(start, min(start + size, count))

@@ -1,4 +1,4 @@
-"""Pictures of a sequence for people: a contact sheet with depth and a map, and a small film."""
+"""Pictures of a sequence for people: a contact sheet with depth and a map, and a short film."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FLOOR = 0.2  # metres: lower things are not drawn
 
 
 def contact_sheet(sequence: Sequence) -> Image.Image:
-    """Frames from all along the way, their depth below them, and the map with the path beside."""
+    """Frames from the whole path, their depth below them, and beside them the map with the path."""
     width, height = sequence.camera.width, sequence.camera.height
     columns = 4
     rows = math.ceil(PICTURES / columns)

@@ -43,7 +43,7 @@ class LightMap:
 @dataclass(frozen=True, eq=False)
 class Scene:
     kind: str
-    split: str  # which textures it wears: train, validation or test
+    split: str  # which textures it uses: train, validation or test
     shapes: dict[str, Shapes]  # by the names of SHAPES
     light: LightMap
     sun: np.ndarray  # (3,) direction towards the light that shades round shapes, unit length

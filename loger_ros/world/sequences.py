@@ -1,6 +1,6 @@
-"""Sequences: a place, a camera and its way through it, all from (specification, seed, index).
+"""Sequences: a place, a camera and its path through it, all from (specification, seed, index).
 
-Images are rendered when they are asked for, so that a sequence of any length costs little memory.
+Images are rendered on request, so that a sequence of any length costs little memory.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from loger_ros.world.ways.trajectories import Mount
 
 PLACES = ("rooms", "corridor", "street")
 FIRST_STAMP = 1_000_000_000  # nanoseconds; a stamp of 0 means "no time" in ROS
-# Frames of ROS. The truth has some of its own, so that it can run beside a node's map → odom → base_link.
+# Frames in ROS. The truth has its own, so that it can run beside a node's map → odom → base_link.
 WORLD_FRAME, TRUTH_FRAME = "world", "base_link_truth"
 BASE_FRAME = "base_link"
 MOTIONS = ("robot", "handheld", "flying")
-ANGLES, PITCHES = (60.0, 100.0), (0.0, 20.0)  # degrees across, and down on a robot: what is drawn from
+ANGLES, PITCHES = (60.0, 100.0), (0.0, 20.0)  # degrees: field of view, and pitch down on a robot, as drawn
 MOST_FRAMES, MOST_MOVERS = 100_000, 50
 BATCH = 16  # frames rendered at once when a sequence is iterated
 
 
 @dataclass(frozen=True)
 class SequenceSpec:
-    """What to make. None: drawn anew for every sequence."""
+    """What to make. None: drawn for every sequence."""
 
     place: str = "rooms"
     motion: str = "robot"
@@ -53,7 +53,7 @@ class SequenceSpec:
     camera_shake: float | None = None  # degrees, deviation while a robot drives; drawn: 0..0.3
     camera_forward: float | None = None  # metres ahead of a robot's turning point; drawn: 0..0.15
     rate: float = 10.0  # frames per second, for the stamps
-    movers: int = 0  # how many walkers one tries to place
+    movers: int = 0  # how many walkers to try to place
     effects: Effects = field(default_factory=Effects)
 
     def __post_init__(self) -> None:
@@ -85,7 +85,7 @@ class Clip:
 
     rgb: Tensor  # (F, H, W, 3) uint8
     depth: Tensor  # (F, H, W) float32 metres along the optical axis, infinite in the sky
-    moving: Tensor  # (F, H, W) bool: surfaces that move of themselves
+    moving: Tensor  # (F, H, W) bool: surfaces that move by themselves
     T_world_camera: np.ndarray  # (F, 4, 4) float64; x right, y down, z forward; world z up
     stamps: np.ndarray  # (F,) int64 nanoseconds
     camera: Camera
@@ -115,7 +115,7 @@ class Sequence:
 
     @property
     def mount_transform(self) -> np.ndarray:
-        """T_base_camera (4, 4): how the camera sits on its body when nothing shakes."""
+        """T_base_camera (4, 4): how the camera is mounted on its body when nothing shakes."""
         return (self.mount or Mount(0.0, 0.0)).transform()
 
     @property
@@ -125,7 +125,7 @@ class Sequence:
 
     @property
     def base_twist(self) -> np.ndarray:
-        """Velocity of that body in its own axes, m/s and rad/s, as of the step to each frame. (F, 6)"""
+        """Velocity of that body in its own axes, m/s and rad/s, over the step to each frame. (F, 6)"""
         if len(self) == 1:
             return np.zeros((1, 6))
         base = self.T_world_base
@@ -205,9 +205,9 @@ def _between(poses: np.ndarray, times: np.ndarray) -> np.ndarray:
 def render_batch(
     sequences: list[Sequence], start: int, stop: int, device: torch.device | str = "cpu"
 ) -> list[Clip]:
-    """The same frames of many sequences at once, for a GPU that wants to be filled.
+    """Render the same frames of many sequences at once, to fill a GPU.
 
-    Their images must be of one size. Equal to rendering them one by one.
+    Their images must have the same size. The result equals that of rendering them one by one.
     """
     stage = build_stage([sequence.scene for sequence in sequences], device)
     rays = tile_rays(torch.stack([sequence.camera.rays(device) for sequence in sequences]))

@@ -56,7 +56,7 @@ class Atlas:
         return ((red_blue >> 16) & 0xFFFF) * full, green * full, (red_blue & 0xFFFF) * full
 
     def ensure(self, numbers: Iterable[int]) -> None:
-        """Paint the textures of these numbers, if that is still to be done."""
+        """Paint the textures of these numbers that are not painted yet."""
         with self._lock:
             for number in sorted(set(numbers) - self._painted):
                 row = torch.from_numpy(_pyramid(self.names[number], self.size))
@@ -73,7 +73,7 @@ def atlas(split: str, device: torch.device) -> Atlas:
 
 
 def _pyramid(name: str, size: int) -> np.ndarray:
-    """All widths of a texture, in the order that :class:`Atlas` says."""
+    """All widths of a texture, in the order that :class:`Atlas` describes."""
     image = paint(name, size).astype(np.float32)  # (size, size, 3), 0..255
     row = np.zeros(2 * size * size, np.int32)
     width = size

@@ -1,7 +1,7 @@
 """Families of procedural textures. A member is painted from its name alone, and belongs to one split.
 
-Training and validation wear members of their own of the same families. The test split has members, and a few
-whole families, that neither of them shows.
+Training and validation use different members of the same families. The test split has members, and a few
+whole families, that neither of them uses.
 """
 
 from __future__ import annotations

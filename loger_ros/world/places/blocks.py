@@ -1,4 +1,4 @@
-"""Floor plans of blocks with ways between them: corridors indoors, streets outdoors."""
+"""Floor plans of blocks with passages between them: corridors indoors, streets outdoors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PAVEMENT = 1.6  # metres
 
 
 def blocks(builder: Builder, columns: int, rows: int, margin: float, street: bool) -> Layout:
-    """A grid of blocks with ways around every one of them, inside an outer wall or a ring of houses."""
+    """A grid of blocks with passages around every one of them, inside an outer wall or a ring of houses."""
     rng = builder.rng
     width = rng.uniform(7.0, 10.0) if street else rng.uniform(1.7, 2.7)
     sizes = (8.0, 16.0) if street else (2.5, 7.0)
@@ -38,7 +38,7 @@ def blocks(builder: Builder, columns: int, rows: int, margin: float, street: boo
     for strip in _surround(low, high, 6.0 if street else 0.5):
         _outer(builder, layout, strip, wall)
 
-    x_ways = np.concatenate([x_low - width / 2, [xs[-1] + width / 2]])  # middles of the ways along y
+    x_ways = np.concatenate([x_low - width / 2, [xs[-1] + width / 2]])  # middles of the passages along y
     y_ways = np.concatenate([y_low - width / 2, [ys[-1] + width / 2]])
     slack = max(0.0, width / 2 - margin) * (0.7 if street else 0.5)
     for q in y_ways:
@@ -66,7 +66,7 @@ def blocks(builder: Builder, columns: int, rows: int, margin: float, street: boo
 def _block(
     builder: Builder, layout: Layout, low: Sequence[float], high: Sequence[float], wall: Skin | None
 ) -> None:
-    """A house on its pavement, or a solid piece of a building (``wall``: what its corridors mostly wear)."""
+    """A house on its pavement, or a solid piece of a building (``wall``: most walls of its corridors)."""
     rng = builder.rng
     if layout.ceiling is None or wall is None:
         top = rng.uniform(6, 15)
@@ -113,7 +113,7 @@ def _outer(
         top = layout.ceiling
         builder.span((*low, 0.0), (*high, top), wall)
     else:
-        top = 5.0  # of what is hung on the houses
+        top = 5.0  # of what hangs on the houses
         cuts = [low[axis]]
         while cuts[-1] < high[axis] - 9:
             cuts.append(cuts[-1] + rng.uniform(6, 12))

@@ -1,4 +1,4 @@
-"""Collects shapes while a place is built; light that depends only on a face's direction is painted in."""
+"""Collects shapes while a place is built; light that depends only on a face's direction is in the tint."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Builder:
         self.roles = by_role(self.split)
 
     def skin(self, role: str, size: float | None = None, vary: float = 0.12, whole: bool = False) -> Skin:
-        """A texture of that role, picked at random, with a little colour of its own."""
+        """Return a random texture of that role, slightly tinted at random."""
         texture = int(self.rng.choice(self.roles[role]))
         tint = 1 + self.rng.uniform(-vary, vary) + self.rng.uniform(-vary / 2, vary / 2, 3)
         return Skin(texture, size, tuple(tint), whole)

@@ -31,7 +31,7 @@ def furnish(builder: Builder, layout: Layout, ground: Ground, movers: int = 0) -
 
 
 def _walker(builder: Builder, layout: Layout, ground: Ground) -> None:
-    """Somebody who walks to and fro, if there is a stretch for it off the path."""
+    """Place a person who walks back and forth, if there is room for it off the path."""
     rng = builder.rng
     left, low, right, high = layout.bounds
     for _ in range(60):

@@ -1,4 +1,4 @@
-"""Where things may still stand."""
+"""Where things can still be placed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 @dataclass
 class Ground:
-    """Where things may still stand: away from the path and from one another."""
+    """Where things can still be placed: away from the path and from one another."""
 
     path: np.ndarray  # (M, 2)
     clearance: float  # metres between the path and anything
@@ -41,6 +41,6 @@ Choice = TypeVar("Choice")
 
 
 def pick(rng: np.random.Generator, choice: Mapping[Choice, float]) -> Choice:
-    """One of the keys, by its weight."""
+    """Return one of the keys at random, by weight."""
     weights = np.array(list(choice.values()), float)
     return list(choice)[rng.choice(len(weights), p=weights / weights.sum())]

@@ -1,4 +1,4 @@
-"""What a floor plan tells: where one can go, where walls are, where it is lit."""
+"""What a floor plan says: where one can go, where walls are, where it is lit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Area:
-    """A convex place to be: any straight way inside it is free of walls."""
+    """A convex area: any straight path inside it is free of walls."""
 
     low: np.ndarray  # (2,) the part where a camera may go
     high: np.ndarray

@@ -1,4 +1,4 @@
-"""The light map of a scene: lamps or sun from above, and the shadows things throw on the ground."""
+"""The light map of a scene: lamps or sun from above, and the shadows that things cast on the ground."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from loger_ros.world.places.layout import Layout
 from loger_ros.world.scene import LightMap, Shapes
 
-FLAT = 0.12  # metres; lower things throw no shadow
+FLAT = 0.12  # metres; lower things cast no shadow
 
 
 def light_map(
@@ -47,7 +47,7 @@ def _covered(
 ) -> np.ndarray:
     """Which cells lie in the shadow of a still shape; ``lean``: how far it falls per metre of height.
 
-    That is where the way towards the sun, from a shape's bottom to its top, meets its footprint.
+    That is where the line towards the sun, from a shape's bottom to its top, meets its footprint.
     """
     covered = np.zeros((len(y), len(x)))
     cell = x[1] - x[0]

@@ -9,11 +9,11 @@ from loger_ros.world.places.layout import Area, Layout, Side
 
 WALL = 0.15  # thickness of a wall, metres
 DOOR_HEIGHT = 2.1
-STEP = 0.65  # metres: a door is passed straight on from so far before it to so far behind it
+STEP = 0.65  # metres: a door is passed straight, from this far before it to this far behind it
 
 
 def rooms(builder: Builder, columns: int, rows: int, margin: float) -> Layout:
-    """A building of ``columns`` x ``rows`` rooms; neighbours are joined by doors, most of them twice over."""
+    """A building of ``columns`` x ``rows`` rooms; doors join all rooms, most neighbours directly."""
     rng = builder.rng
     x = np.concatenate([[0.0], np.cumsum(rng.uniform(3.6, 6.4, columns))])
     y = np.concatenate([[0.0], np.cumsum(rng.uniform(3.6, 6.4, rows))])
@@ -58,7 +58,7 @@ def _lamps(low: np.ndarray, high: np.ndarray, spacing: float) -> list[tuple[floa
 
 
 def _doors(rng: np.random.Generator, columns: int, rows: int) -> set[frozenset[int]]:
-    """A spanning tree of the rooms and half of the other neighbours, so that there are ways round."""
+    """A spanning tree of the rooms and 60 % of the other neighbours, so that there are loops."""
     pairs = [(j * columns + i, j * columns + i + 1) for j in range(rows) for i in range(columns - 1)]
     pairs += [(j * columns + i, (j + 1) * columns + i) for j in range(rows - 1) for i in range(columns)]
     group = list(range(columns * rows))

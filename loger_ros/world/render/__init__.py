@@ -1,1 +1,1 @@
-"""The ray caster: scenes and camera poses in; colour, depth and the mask of what moves out."""
+"""The ray caster: from scenes and camera poses to colour, depth and a mask of what moves."""

@@ -1,4 +1,4 @@
-"""Which surface does each pixel see? Tiles drop the shapes they cannot see, then take the rest front to back.
+"""Which surface each pixel sees. Tiles drop the shapes they cannot see, then take the rest front to back.
 
 Every number of a pixel comes from element-wise operations on its own ray, so the answer does not depend
 on what else is in the batch. Choosing avoids ``torch.where``, which costs as much as ten additions on a CPU:
@@ -19,7 +19,7 @@ from loger_ros.world.render.tiling import TiledRays
 from loger_ros.world.render.views import Views
 
 TINY = 1e-12
-# Shapes one tile can take in. Depth keeps 14 bits for choosing (0.3 mm at 5 m); shading finds it anew.
+# Shapes one tile can handle. Depth keeps 14 bits for choosing (0.3 mm at 5 m); shading computes it again.
 RANK_BITS = 9
 BLOCK = 64  # pairs of a tile and a shape that are worth one round
 ROWS = {"cpu": 96, "cuda": 1 << 30}  # tiles taken at once: what a core's cache holds, or all
@@ -39,7 +39,7 @@ class Hits:
     origin: Tensor  # (B, K, 3): the camera in each shape's unit axes
 
     def part(self, start: int, stop: int) -> Hits:
-        """Of some of the frames."""
+        """Return the hits of some of the frames."""
         tiles = len(self.shape) // len(self.origin)
         rows = slice(start * tiles, stop * tiles)
         direction = [component[rows] for component in self.direction]
@@ -85,7 +85,7 @@ def cast(stage: Stage, views: Views, rays: TiledRays) -> Hits:
         _march(interval, near, order, len(orders), origin, unit, frame, direction, key, far)
         orders += list(order.unbind(-1))
     if len(orders) >= 1 << RANK_BITS:
-        raise ValueError(f"{len(orders)} shapes stand in the view of one tile: the scene is too crowded")
+        raise ValueError(f"{len(orders)} shapes are in the view of one tile: the scene is too crowded")
 
     hit = key.view(torch.float32) < FAR
     if not orders:
@@ -116,7 +116,7 @@ def _march(
     key: Tensor,
     far: Tensor,
 ) -> None:
-    """Take each tile's shapes front to back; it is done when the next one begins behind all it has seen.
+    """Take each tile's shapes front to back; a tile is done when the next begins behind all it has seen.
 
     When few tiles are left, each takes several shapes at once.
     """

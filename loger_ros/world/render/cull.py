@@ -1,4 +1,4 @@
-"""Which shapes may a tile see, and from what depth on? Answers are never too strict."""
+"""Which shapes a tile may see, and from which depth on. The answers are never too strict."""
 
 from __future__ import annotations
 

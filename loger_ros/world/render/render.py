@@ -1,4 +1,4 @@
-"""The renderer: scenes and camera poses in; colour, depth and the mask of what moves out."""
+"""The renderer: from scenes and camera poses to colour, depth and a mask of what moves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loger_ros.world.render.tiling import TiledRays
 from loger_ros.world.render.views import Views
 
 # Pixels cast at once, and shaded at once: a CPU casts best in big batches (there are many small operations)
-# and shades best in its cache (there are many big ones); a GPU wants to be filled.
+# and shades best in its cache (there are many big ones); a GPU must be filled.
 PASS = {"cpu": (160_000, 40_000), "cuda": (8_000_000, 8_000_000)}
 
 
@@ -22,7 +22,7 @@ PASS = {"cpu": (160_000, 40_000), "cuda": (8_000_000, 8_000_000)}
 class Rendered:
     rgb: Tensor  # (B, 3, H, W) float32, 0..1 and beyond where the light is strong
     depth: Tensor  # (B, H, W) float32 metres along the optical axis; infinite in the sky
-    moving: Tensor  # (B, H, W) bool: the surface moves of itself
+    moving: Tensor  # (B, H, W) bool: the surface moves by itself
 
 
 def render(stage: Stage, views: Views, rays: TiledRays) -> Rendered:

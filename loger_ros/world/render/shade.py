@@ -38,7 +38,7 @@ class Surface:
 
 
 def locate(stage: Stage, views: Views, hits: Hits) -> Surface:
-    """The exact point: the depth of the cast has lost its last bits."""
+    """Find the exact point that each pixel sees: the depth of the cast has lost its last bits."""
     batch = len(views)
     numbers = hits.shape.view(batch, -1)
     frames = torch.arange(batch, device=stage.device)[:, None]
@@ -124,7 +124,7 @@ def shade(stage: Stage, views: Views, rays: TiledRays, hits: Hits) -> tuple[Tens
     """Colour (3, B, T, P) 0..1 and depth (B, T, P), which is infinite in the sky."""
     surface = locate(stage, views, hits)
     missed = (~hits.hit.view(-1)).nonzero()[:, 0]
-    if len(missed):  # any numbers will do, but none that index out of a texture
+    if len(missed):  # any numbers will do that do not index outside a texture
         surface.depth[missed], surface.slant[missed] = 1.0, 1.0
         surface.u[missed] = surface.v[missed] = 0.0
     x, y, z = (component.view(-1) for component in hits.direction)

@@ -46,7 +46,7 @@ class Stage:
 
 
 def build_stage(scenes: Sequence[Scene], device: torch.device | str = "cpu") -> Stage:
-    """All scenes of one stage wear textures of the same split."""
+    """All scenes of one stage use textures of the same split."""
     if not scenes:
         raise ValueError("a stage needs at least one scene")
     splits = {scene.split for scene in scenes}
@@ -99,8 +99,8 @@ def build_stage(scenes: Sequence[Scene], device: torch.device | str = "cpu") -> 
     face_u = 2 * np.stack([hy, hy, hx, hx, hx, hx], -1)
     face_v = 2 * np.stack([hz, hz, hz, hz, hy, hy], -1)
     thickness = np.stack([hx, hx, hy, hy, hz, hz], -1)
-    face_u[:, boxes:, 1] *= np.pi / 2  # the side of a round shape is as long as half its circumference, twice
-    thickness[:, boxes:] = 1.0  # the slant of round shapes is metric already
+    face_u[:, boxes:, 1] *= np.pi / 2  # for the side of a round shape, half its circumference
+    thickness[:, boxes:] = 1.0  # the slant of round shapes is already metric
     dense = textures.size * np.sqrt(repeat[..., 0] / face_u * (repeat[..., 1] / face_v) / thickness)
     material = np.concatenate(
         [repeat / 2, padded("offset", np.float64) + repeat / 2, tint, dense[..., None]], -1

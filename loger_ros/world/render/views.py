@@ -1,4 +1,4 @@
-"""What is to be rendered."""
+"""What to render."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How a camera or a robot goes through a place."""
+"""How a camera or a robot moves through a place."""

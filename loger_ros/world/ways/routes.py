@@ -16,19 +16,19 @@ TURN_STEP = np.radians(0.25)  # between samples of a turn in place
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A dense way in the plane. Successive samples differ by at most STEP or by TURN_STEP."""
+    """A densely sampled path in the plane. Successive samples differ by at most STEP or by TURN_STEP."""
 
     position: np.ndarray  # (M, 2)
     yaw: np.ndarray  # (M,) continuous, radians
-    breaks: np.ndarray  # samples at which a robot stands for a moment: to turn in place, to reverse
+    breaks: np.ndarray  # samples at which a robot stops for a moment: to turn in place, to reverse
 
     def after(self, start: int) -> Curve:
-        """Without its first samples."""
+        """Return the curve without its first samples."""
         return Curve(self.position[start:], self.yaw[start:], self.breaks[self.breaks >= start] - start)
 
 
 def walk(layout: Layout, rng: np.random.Generator, length: float, closed: bool) -> np.ndarray:
-    """Way points (M, 2) of about ``length`` metres; a closed walk ends where it began."""
+    """Return waypoints (M, 2) over about ``length`` metres; a closed walk ends where it began."""
     here = int(rng.integers(len(layout.areas)))
     before = -1
     visits = np.zeros(len(layout.areas))
@@ -68,10 +68,10 @@ def walk(layout: Layout, rng: np.random.Generator, length: float, closed: bool) 
 def curve(
     way: np.ndarray, rng: np.random.Generator, tight: float, wander: float, reverse: float, closed: bool
 ) -> Curve:
-    """Round the corners of a way. A closed one ends with a turn into the direction it began in.
+    """Round the corners of a path. A closed one ends with a turn into the direction it began in.
 
-    A share ``tight`` of the sharper corners is turned in place; way points that ``wander`` metres to the
-    side are added; each metre is reversed over with probability ``reverse``.
+    A share ``tight`` of the sharper corners is turned in place; waypoints up to ``wander`` metres to the
+    side are added; the robot reverses with probability ``reverse`` per metre.
     """
     way = _wandering(way, rng, wander)
     leg = np.diff(way, axis=0)
@@ -118,7 +118,7 @@ def curve(
 def _straight(
     start: np.ndarray, end: np.ndarray, heading: float, rng: np.random.Generator, reverse: float
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Samples after ``start`` up to ``end``; now and then some way back and forward again."""
+    """Samples after ``start`` up to ``end``; sometimes part of it back and forward again."""
     length = float(np.linalg.norm(end - start))
     steps = int(np.ceil(length / STEP))
     if steps == 0:
@@ -151,12 +151,12 @@ def _wandering(way: np.ndarray, rng: np.random.Generator, wander: float) -> np.n
 def _inside(layout: Layout, area: int, rng: np.random.Generator) -> np.ndarray:
     low, high = layout.areas[area].low, layout.areas[area].high
     if (high < low).any():
-        raise ValueError(f"area {area} of the {layout.kind} is too narrow for the margin asked for")
+        raise ValueError(f"area {area} of the {layout.kind} is too narrow for the requested margin")
     return rng.uniform(low, high)
 
 
 def _path(layout: Layout, start: int, goal: int) -> list[tuple[int, np.ndarray]]:
-    """Fewest areas from start to goal, with the points on the way into each."""
+    """Return the fewest areas from start to goal, with the points on the way into each."""
     came: dict[int, tuple[int, np.ndarray]] = {start: (start, np.zeros((0, 2)))}
     queue = deque([start])
     while queue:

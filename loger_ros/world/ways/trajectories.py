@@ -52,10 +52,10 @@ def smooth_noise(rng: np.random.Generator, count: int, period: float) -> np.ndar
 def timeline(
     costs: np.ndarray, halts: np.ndarray, pace: Pace, rng: np.random.Generator, frames: int
 ) -> tuple[np.ndarray, int]:
-    """Sample numbers (F,), fractional, and how many frames the whole way would take.
+    """Sample numbers (F,), fractional, and how many frames the whole path would take.
 
-    ``costs`` (M - 1,): frames from sample to sample at full pace. At the ``halts`` one brakes and waits.
-    The way ends in a stand.
+    ``costs`` (M - 1,): frames from sample to sample at full pace. At ``halts`` the robot brakes and waits.
+    The path ends at a standstill.
     """
     when = np.concatenate([[0.0], np.cumsum(costs)])
     stops = np.sort(np.concatenate([when[halts], [when[-1]]]))
@@ -113,9 +113,9 @@ def drive(
 def carry(
     curve: Curve, low: float, high: float, look: float, pace: Pace, rng: np.random.Generator, frames: int
 ) -> tuple[np.ndarray, int]:
-    """A camera in a hand or on a drone: ``low`` to ``high`` metres up, looking ``look`` degrees around.
+    """A handheld camera or one on a drone: ``low`` to ``high`` metres up, looking ``look`` degrees around.
 
-    Returns as :func:`drive` does.
+    Returns the same as :func:`drive`.
     """
     still = np.concatenate([[True], np.linalg.norm(np.diff(curve.position, axis=0), axis=1) > STEP / 10])
     position = curve.position[still]

@@ -6,7 +6,7 @@ import numpy as np
 
 
 class WheelOdometry:
-    """Dead reckoning of wheels whose size and base are not quite known, and which slip."""
+    """Dead reckoning of wheels whose size and base are not known exactly, and which slip."""
 
     def __init__(self, noise: float, seed: int) -> None:
         self._rng = np.random.default_rng([seed, 2])
