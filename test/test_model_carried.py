@@ -1,4 +1,4 @@
-"""What is said of a camera that is mounted as the network has not learnt it."""
+"""What is said of a camera that is mounted differently than in training."""
 
 from __future__ import annotations
 

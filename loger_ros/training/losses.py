@@ -82,7 +82,7 @@ def objective(predictions: list[Prediction], batches: list[Batch], stage: Stage,
 
 
 def true_points(batch: Batch) -> Tensor:
-    """(B, N, H, W, 3) in each frame's camera; not finite where nothing is to be learnt."""
+    """(B, N, H, W, 3) in each frame's camera; not finite where there is nothing to learn."""
     depth = torch.where(batch.depth < _FARTHEST, batch.depth, torch.inf)[..., None]
     slopes = batch.slopes()[:, None].expand(*depth.shape[:-1], 2)
     return torch.cat([slopes * depth, depth], -1)
