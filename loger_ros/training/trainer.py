@@ -221,8 +221,8 @@ class Trainer:
             if self._useless >= MOST_USELESS:
                 raise RunError(
                     f"{MOST_USELESS} steps in a row without a finite gradient: lower the rates of "
-                    f"stages.{stage.name} (learning_rate, muon_rate) or clip_gradient; the same command "
-                    "then resumes from before them"
+                    f"stages.{stage.name} (learning_rate, muon_rate) or clip_gradient, and continue with "
+                    "the same command, which resumes from before them"
                 )
         return values, batch.images.shape[0] * length
 
