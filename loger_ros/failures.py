@@ -71,7 +71,7 @@ def reason_of(error: BaseException, smaller: str = SMALLER) -> str:
         return f"{type(error).__name__}: {error}"
     if _is_unfit(error):
         return f"{first}: this torch, the driver and the GPU are not compatible (see loger doctor)"
-    return f"{first}: the GPU fails. See dmesg and nvidia-smi, and restart this process if it continues"
+    return f"{first}: the GPU fails. See dmesg and nvidia-smi, and restart this process if that persists"
 
 
 def _is_unfit(error: BaseException) -> bool:

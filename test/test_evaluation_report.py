@@ -296,7 +296,7 @@ def test_a_truth_in_nanoseconds_is_told_before_the_run(
     (tmp_path / "truth.txt").write_text("1403636579763555584 0 0 0 0 0 0 1\n")
     words = ["eval", str(folder), "--truth", str(tmp_path / "truth.txt"), "--out", str(tmp_path / "out")]
     assert main(words) == 2
-    assert "Are these nanoseconds? Divide them by 1e9" in capsys.readouterr().err
+    assert "Are these nanoseconds? Divide nanoseconds by 1e9" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -53,14 +53,14 @@ def test_a_damaged_state_gives_way_to_the_one_before(begun, content):
     state = begun / "state.pt"
     state.write_bytes(state.read_bytes()[:-999] if content is None else content)
     again = trainer_in(begun, minutes=0.0, say=said.append)
-    assert "state.pt is damaged: going on from" in said[0]
+    assert "state.pt is damaged: resuming from" in said[0]
     assert again.step == 1
     again.run()
     steps = [torch.load(begun / name, weights_only=True)["step"] for name in ("state.before.pt", "state.pt")]
     assert steps == [1, 2], "the damaged one is not kept"
     for file in ("state.pt", "state.before.pt"):
         (begun / file).write_bytes(b"")
-    with pytest.raises(RunError, match=r"no earlier one is whole.*--from .*model.safetensors"):
+    with pytest.raises(RunError, match=r"no intact earlier one.*--from .*model.safetensors"):
         trainer_in(begun)
 
 
@@ -97,7 +97,7 @@ def test_a_full_disk_is_a_message_and_leaves_the_state_of_before(recipe_file, be
 def test_a_run_has_one_trainer(begun):
     run = trainer_in(begun)
     other = locked(begun / "lock")
-    with pytest.raises(RunError, match="by another process already"):
+    with pytest.raises(RunError, match="already in use by another training process"):
         run.run()
     os.close(other)
 
@@ -140,14 +140,14 @@ def test_a_stage_that_has_begun_goes_on_with_other_rates(recipe_file, begun, cap
     recipe_file.write_text(first.replace("seed: 3", "seed: 3\nclip_gradient: 0.5"))
     assert train.run(arguments(recipe_file, begun, minutes=0.0)) == 0
     told = capsys.readouterr().out
-    assert "pairs goes on with muon_rate 0, which was 0.002" in told
-    assert "pairs goes on with clip_gradient 0.5, which was 1" in told
+    assert "pairs continues with muon_rate 0, which was 0.002" in told
+    assert "pairs continues with clip_gradient 0.5, which was 1" in told
     state = torch.load(begun / "state.pt", weights_only=True)
     assert state["step"] == 2
     assert all(group["lr"] == 0 for optimiser in state["optimisers"] for group in optimiser["param_groups"])
     recipe_file.write_text(first.replace("frames_per_step: 8", "frames_per_step: 4"))
     assert train.run(arguments(recipe_file, begun)) == 1
-    assert "of the one that has, learning_rate" in capsys.readouterr().err
+    assert "in the current stage, learning_rate" in capsys.readouterr().err
 
 
 def test_a_step_without_room_says_what_to_lower(begun, monkeypatch):
@@ -166,7 +166,7 @@ def test_a_lost_gpu_is_a_message(begun, monkeypatch):
         raise RuntimeError("CUDA error: unknown error\nCompile with TORCH_USE_CUDA_DSA")
 
     monkeypatch.setattr(Student, "forward", forward)
-    with pytest.raises(RunError, match=r"^CUDA error: unknown error: the GPU fails[^\n]*continues$"):
+    with pytest.raises(RunError, match=r"^CUDA error: unknown error: the GPU fails[^\n]*persists$"):
         trainer_in(begun).run()
 
 

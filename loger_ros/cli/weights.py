@@ -1,4 +1,4 @@
-"""``loger weights``: fetch, verify, convert and average checkpoints. Only ``fetch`` ever downloads anything."""
+"""``loger weights``: fetch, verify, convert or average checkpoints. Only ``fetch`` downloads anything."""
 
 from __future__ import annotations
 
