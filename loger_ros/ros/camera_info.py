@@ -1,4 +1,4 @@
-"""sensor_msgs/CameraInfo → the camera, for the node and for bags."""
+"""Makes a Camera from sensor_msgs/CameraInfo, for the node and for bags."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 from loger_ros.stream.lens import check_lens, scaled
 from loger_ros.types import Camera
 
-LONGEST, SHORTEST = 100, 0.05  # focal length in image widths: half a degree of view; no lens
-ASIDE = 1.0  # image sizes that the principal point may lie outside, as of a part of a large sensor
+LONGEST, SHORTEST = 100, 0.05  # focal length in image widths: half a degree of view; less than any lens has
+ASIDE = 1.0  # image sizes that the principal point may lie outside (a crop of a large sensor)
 
 
 def is_rectified(image_topic: str, told: str = "auto") -> bool:
-    """image_rect, image_rect_color: what image_proc has straightened. told: as ``input.rectified`` says."""
+    """Whether image_proc rectified the images (image_rect, image_rect_color). told: ``input.rectified``."""
     if told != "auto":
         return told == "always"
     return re.search(r"/image_rect(ified)?(_\w+)?(/|$)", image_topic) is not None
 
 
 def camera_of(message: Any, rectified: bool = False) -> Camera | None:
-    """sensor_msgs/CameraInfo → the camera; None if it is not calibrated. ValueError: an unknown kind of lens.
+    """Return the camera of a sensor_msgs/CameraInfo; None if it is not calibrated. ValueError: an unusable lens.
 
-    The calibration is that of all pixels; images may be a part of them (roi), several in one (binning), and
-    ``rectified``, as image_proc straightens them. In ROS 1 its names are in upper case.
+    The calibration is for all pixels. Images may be a part of them (roi), have several in one (binning) and
+    be ``rectified`` by image_proc. ROS 1 has the names of the fields in upper case.
     """
     straight, whole, lens = (_field(message, name) for name in "pkd")
     matrix = np.array(straight if rectified else whole, dtype=float).reshape(3, -1)[:, :3]
@@ -53,7 +53,7 @@ def _check_pinhole(matrix: np.ndarray, width: int, height: int) -> None:
         wrong = f"a principal point at {centre[0]:.4g}, {centre[1]:.4g}"
     else:
         return
-    raise ValueError(f"{wrong} is no lens's for {width}x{height} pixels: is K of another image size?")
+    raise ValueError(f"no lens has {wrong} for {width}x{height} pixels; K may be for another image size")
 
 
 def _field(message: Any, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Image messages → RGB uint8 arrays, without a copy where the layout allows."""
+"""Converts image messages to RGB uint8 arrays, without a copy if the layout allows."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image as Pillow
 
 JPEG_END, PNG_END = b"\xff\xd9", b"IEND\xaeB`\x82"
-TAIL = 4096  # bytes, of which some cameras fill the last ones with zeros
-JPEG_GREY = 128  # of pixels that a JPEG does not tell
-MORE = bytes(range(1, 64))  # of a picture, as good as any
+TAIL = 4096  # bytes at the end; some cameras fill the last ones with zeros
+JPEG_GREY = 128  # value of pixels that are missing in a JPEG
+MORE = bytes(range(1, 64))  # arbitrary picture data
 
 
 class ImageError(ValueError):
@@ -59,7 +59,7 @@ LAYOUTS = {
 
 
 def rgb_of(message: Any, max_pixels: int) -> np.ndarray:
-    """sensor_msgs/Image → (H, W, 3) uint8. May share the message's memory."""
+    """Return the (H, W, 3) uint8 RGB of a sensor_msgs/Image. It may share the message's memory."""
     _check_size(message.width, message.height, max_pixels)
     layout = LAYOUTS.get(message.encoding)
     if layout is None:
@@ -73,7 +73,7 @@ def rgb_of(message: Any, max_pixels: int) -> np.ndarray:
 
 
 def rgb_of_compressed(message: Any, max_pixels: int) -> np.ndarray:
-    """sensor_msgs/CompressedImage with a JPEG or PNG inside → (H, W, 3) uint8."""
+    """Return the (H, W, 3) uint8 RGB of a sensor_msgs/CompressedImage that holds a JPEG or PNG."""
     data = np.frombuffer(message.data, np.uint8)
     try:
         with warnings.catch_warnings():
@@ -87,7 +87,7 @@ def rgb_of_compressed(message: Any, max_pixels: int) -> np.ndarray:
     except (OSError, ValueError, SyntaxError) as error:
         raise ImageError(
             f"a compressed image of format {message.format!r} with {len(data)} bytes is damaged or neither "
-            "JPEG nor PNG; let the camera send one of these, or set input.image_transport to raw"
+            "JPEG nor PNG; have the camera send one of these, or set input.image_transport to raw"
         ) from error
     _check_size(width, height, max_pixels)
     try:
@@ -102,16 +102,16 @@ def rgb_of_compressed(message: Any, max_pixels: int) -> np.ndarray:
         )
     if not _whole(data, decoded):
         raise ImageError(
-            f"a compressed image of {len(data)} bytes ends early: a part of its {width}x{height} pixels is "
+            f"a compressed image of {len(data)} bytes ends early: part of its {width}x{height} pixels is "
             "missing; check the connection to the camera, and whether its driver drops packets"
         )
     return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
 
 
 def _whole(data: np.ndarray, decoded: np.ndarray) -> bool:
-    """Whether all pixels were there. The decoders fill up what is missing, with not a word to us."""
+    """Whether all pixels were there. The decoders fill in missing ones without reporting it."""
     tail = data[-TAIL:].tobytes().rstrip(b"\0")
-    if not tail.endswith((JPEG_END, PNG_END)):  # cut off, or something comes behind
+    if not tail.endswith((JPEG_END, PNG_END)):  # cut off, or followed by something
         try:
             with Pillow.open(io.BytesIO(data.tobytes()), formats=("JPEG", "PNG")) as image:
                 image.load()
@@ -119,8 +119,8 @@ def _whole(data: np.ndarray, decoded: np.ndarray) -> bool:
             return False
     if not tail.endswith(JPEG_END) or (decoded[-1, -1] != JPEG_GREY).any():
         return True
-    # Grey at the end, as where data is missing before the end mark. More data then makes another picture;
-    # behind a whole one it is not looked at.
+    # Grey at the end may mean that data is missing before the end mark. More data then changes the picture;
+    # after a complete one it is ignored.
     end = data.tobytes().rindex(JPEG_END)
     longer = np.frombuffer(data.tobytes()[:end] + MORE + JPEG_END, np.uint8)
     other = cv2.imdecode(longer, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -133,19 +133,19 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ImageError(
             f"an image of {width}x{height} pixels is larger than input.max_pixels allows ({max_pixels}); "
-            "raise that, or let the camera send smaller images"
+            "raise it, or have the camera send smaller images"
         )
 
 
 def _pixels(message: Any, layout: Layout) -> np.ndarray:
-    """(H, W) or (H, W, channels), a view of the message where it needs no swapping of bytes."""
+    """(H, W) or (H, W, channels), a view of the message."""
     width, height, channels = message.width, message.height, layout.channels
     size = layout.bits // 8
     row = width * channels * size
     least = message.step * (height - 1) + row
     if message.step < row or len(message.data) < least:
         raise ImageError(
-            f"an image says {message.encoding} {width}x{height} with {message.step} bytes per row, which "
+            f"an image claims {message.encoding} {width}x{height} with {message.step} bytes per row, which "
             f"takes {max(row, message.step) * (height - 1) + row} bytes, but it has {len(message.data)}; "
             "check the camera driver"
         )
@@ -157,8 +157,8 @@ def _pixels(message: Any, layout: Layout) -> np.ndarray:
 
 def _converted(pixels: np.ndarray, conversion: int, message: Any) -> np.ndarray:
     said = f"an image of {message.encoding} {message.width}x{message.height} cannot be converted"
-    if pixels.ndim == 3 and pixels.shape[2] == 2 and message.width % 2:  # OpenCV 4.5 writes beyond its end
-        raise ImageError(f"{said} (two pixels share their colour); check the camera driver")
+    if pixels.ndim == 3 and pixels.shape[2] == 2 and message.width % 2:  # OpenCV 4.5 writes past its end
+        raise ImageError(f"{said} (its width is odd, but two pixels share a colour); check the camera driver")
     try:
         return cv2.cvtColor(pixels, conversion)
     except cv2.error as error:
@@ -169,15 +169,15 @@ def _by_cv_bridge(message: Any) -> np.ndarray:
     known = ", ".join(LAYOUTS)
     try:
         from cv_bridge import CvBridge
-    except Exception as error:  # one built for another NumPy raises anything
+    except Exception as error:  # one built for another NumPy may raise anything
         raise ImageError(
-            f"images of encoding {message.encoding!r} need cv_bridge, which does not import ({error}): "
-            f"install ros-<distribution>-cv-bridge, or let the camera send one of {known}"
+            f"images of encoding {message.encoding!r} need cv_bridge, which cannot be imported ({error}): "
+            f"install ros-<distribution>-cv-bridge, or have the camera send one of {known}"
         ) from error
     try:
         return np.asarray(CvBridge().imgmsg_to_cv2(message, "rgb8"))
     except Exception as error:  # cv_bridge's own error type lives in a module of its own
         raise ImageError(
-            f"cv_bridge cannot make rgb8 of encoding {message.encoding!r} ({error}): let the camera send one "
-            f"of {known}"
+            f"cv_bridge cannot convert encoding {message.encoding!r} to rgb8 ({error}): have the camera send "
+            f"one of {known}"
         ) from error

@@ -1,4 +1,4 @@
-"""Image messages → frames in the queue. Works in the thread that receives the images."""
+"""Turns image messages into frames in the queue, in the thread that receives the images."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from loger_ros.ros.statistics import Statistics
 from loger_ros.stream import FrameQueue
 from loger_ros.types import Camera, Frame
 
-MEND_CAMERA_INFO = "Mend camera_info, or set input.undistort to false"
-IMAGE_MODES = 8  # whose calibrations are remembered
-FAR_AWAY = 60.0  # s between an image's stamp and the clock that make us wonder
-LEAP = 10.0  # s off the clock: /tf forgets what is older than what it has, and so would hear nothing of ours
-GLANCE = 64  # rows or columns of an image that are looked at, about
-LEAST_CONTRAST = 16  # of 255, all that an image of 12 bits in 16 has
+MEND_CAMERA_INFO = "Fix camera_info, or set input.undistort to false"
+IMAGE_MODES = 8  # number of modes whose calibrations are remembered
+FAR_AWAY = 60.0  # s between an image's stamp and the clock: a larger difference is reported
+LEAP = 10.0  # s off the clock: TF listeners refuse what is this much older than their newest transform
+GLANCE = 64  # approximate number of rows or columns of an image that are checked
+LEAST_CONTRAST = 16  # of 255; an image that fills only 12 of 16 bits has less
 
 
 class Intake:
@@ -37,8 +37,8 @@ class Intake:
         now: Callable[[], int],
         wake: Callable[[], None],
     ) -> None:
-        """mounted: is it known where the camera of that frame sits? now: nanoseconds of the node's clock."""
-        self.rectified = False  # whether images are straight already
+        """mounted: whether the mounting of a camera frame is known. now: the node's clock in nanoseconds."""
+        self.rectified = False  # whether images are already rectified
         self._config = config
         self._queue = queue
         self._events = events
@@ -46,13 +46,13 @@ class Intake:
         self._mounted, self._now, self._wake = mounted, now, wake
         self._read = rgb_of if config.input.image_transport == "raw" else rgb_of_compressed
         self.paused = False
-        self._identity = threading.Lock()  # of frame_id: a reset may come while an image is looked at
+        self._identity = threading.Lock()  # guards frame_id: a reset may come while an image is processed
         self.frame_id = config.frames.camera
-        self.camera: Camera | None = None  # as camera_info tells
+        self.camera: Camera | None = None  # as camera_info describes it
         self._cameras: dict[tuple[int, ...], Camera] = {}  # by the shape of the images that they came with
         self._camera_refused = False
         self._shape: tuple[int, ...] = ()  # of the newest image
-        # the shape of the images when camera_info came; (): of those to come; None: it is to come anew
+        # the shape of the images when camera_info came; (): that of images to come; None: it must come again
         self._calibrated: tuple[int, ...] | None = None
         self._first_image: float | None = None  # monotonic
         self._away: float | None = None  # s that the newest stamp was behind the clock
@@ -67,7 +67,7 @@ class Intake:
             self._take(message)
         except ImageError as error:
             self._drop("not_readable", _stamp(message), str(error))
-        except Exception as error:  # the next image has its chance
+        except Exception as error:  # the next image may be fine
             self._drop("intake_failed", _stamp(message), f"{type(error).__name__}: {error}")
         self._statistics.took("intake", time.perf_counter() - started)
 
@@ -84,22 +84,22 @@ class Intake:
             text = "camera_info holds no calibration (zero size or focal length) and is not used"
             self._events.add("camera_info_empty", _stamp(message), text)
             return
-        fits = self._shape and same_aspect(camera, self._shape)  # else it is of images to come
+        fits = self._shape and same_aspect(camera, self._shape)  # otherwise it is for images to come
         self.camera, self._calibrated = camera, self._shape if fits else ()
         if fits:
             self._remember(camera)
 
     def camera_for(self, shape: tuple[int, ...]) -> Camera | None:
-        """As camera_info tells of images of that shape, or else of the newest."""
+        """Return the camera that came with images of that shape, or else the newest one."""
         return self._cameras.get(shape, self.camera)
 
     @property
     def wants_camera_info(self) -> bool:
-        """Not known yet, of images that had another size, or of before a reset."""
+        """Whether camera_info is missing, or is for images of another size or from before a reset."""
         return self._config.input.undistort and (self.camera is None or self._shape != self._calibrated)
 
     def forget(self) -> int:
-        """The next image and camera_info say anew which camera it is; → how many frames are given up."""
+        """Let the next image and camera_info say which camera it is. Return how many frames are discarded."""
         with self._identity:
             self.frame_id = self._config.frames.camera
             self._calibrated = None
@@ -113,12 +113,11 @@ class Intake:
 
     def _take(self, message: Any) -> None:
         stamp, frame_id = _stamp(message), self._config.frames.camera or message.header.frame_id
-        era = self._queue.era  # a reset ends it, and what was taken for one of before it goes
+        era = self._queue.era  # a reset ends it, and discards frames from before
         if self.frame_id and frame_id != self.frame_id:
             text = (
-                f"images of frame {frame_id!r} come on the topic of {self.frame_id!r} and are dropped: give "
-                "each camera a topic of its own, or name the frame with frames.camera; reset where the frame "
-                "has a new name"
+                f"images of frame {frame_id!r} arrive on the topic of {self.frame_id!r} and are dropped: "
+                "give each camera its own topic, or set frames.camera; if the frame was renamed, call ~/reset"
             )
             self._drop("other_camera", stamp, text)
             return
@@ -126,11 +125,11 @@ class Intake:
             frames = self._config.frames
             edge = f"{frames.base} → {frame_id or '(no frame_id)'}"
             if frames.level not in ("", frames.base):
-                edge += f", and for {frames.level} (frames.level)"
+                edge += f", and from {frames.level} (frames.level)"
             text = (
-                f"images wait for the transform {edge}: publish it on "
-                "/tf_static (robot_state_publisher or static_transform_publisher; /tf is not asked), or set "
-                "frames.extrinsic to parameters, with frames.camera_xyz and frames.camera_rpy"
+                f"images are dropped until this transform is known: {edge}. Publish it on "
+                "/tf_static (robot_state_publisher or static_transform_publisher; /tf is not used), or set "
+                "frames.extrinsic to parameters, and frames.camera_xyz and frames.camera_rpy"
             )
             self._drop("no_extrinsic", stamp, text)
             return
@@ -140,26 +139,26 @@ class Intake:
         now = self._now()
         away = (now - stamp) * 1e-9
         if not stamp and away > LEAP:
-            text = "an image without a stamp (0) is dropped: let the camera's driver fill in header.stamp"
+            text = "an image without a stamp (0) is dropped: make the camera driver fill in header.stamp"
             self._drop("no_stamp", stamp, text)
             return
         if now and self._leaps(away):
             side, harm = (
-                ("behind", "the memory would begin anew for it, and once more for the next one")
+                ("behind", "the memory would start over for it, and again for the next one")
                 if away > 0
-                else ("ahead of", "/tf would ignore all that comes until then")
+                else ("ahead of", "/tf would ignore everything until that time")
             )
             text = (
                 f"an image is stamped {abs(away):.0f} s {side} the clock, unlike the one before, and is "
-                f"dropped: {harm}; mend the clock of the camera, unless a bag or a simulation begins anew"
+                f"dropped: {harm}. Fix the camera's clock, unless a bag or a simulation has started over"
             )
             self._drop(f"stamped_{side.split()[0]}", stamp, text)
             return
-        if now and abs(away) > FAR_AWAY:  # a simulated clock begins with 0, which the node tells by itself
+        if now and abs(away) > FAR_AWAY:  # a simulated clock begins with 0, which the node reports elsewhere
             text = (
-                f"images are stamped {abs(away):.0f} s {'behind' if away > 0 else 'ahead of'} the clock: to "
-                "play a bag set use_sim_time and give it --clock, else mend the clock of the camera; ages "
-                "are wrong until then"
+                f"images are stamped {abs(away):.0f} s {'behind' if away > 0 else 'ahead of'} the clock, so "
+                "reported ages are wrong: to play a bag, set use_sim_time and play it with --clock; "
+                "otherwise fix the camera's clock"
             )
             self._events.add("clocks_differ", stamp, text)
         if self._queue.offer(stamp, lambda: self._frame(message, stamp, frame_id, era), era):
@@ -179,10 +178,10 @@ class Intake:
         return Frame(stamp, image)
 
     def _leaps(self, away: float) -> bool:
-        """Is it far from the clock, and the one before it was not, on that side? A second one is believed.
+        """Whether it is far from the clock and the one before was not, on that side. A second one is believed.
 
-        So are the very first image behind, as of a bag without its clock, and one that is about as far away
-        as the one before. A replay has to lose nothing.
+        So is the very first image if it is behind (a bag played without its clock), and one that is about as
+        far away as the one before. A replay must lose nothing.
         """
         before, self._away = self._away, away
         if abs(away) <= LEAP or self._config.queue.policy == "keep_all":
@@ -192,7 +191,7 @@ class Intake:
         return not (abs(before) > LEAP and before * away > 0) and abs(away - before) > LEAP
 
     def _waits_for_calibration(self, stamp: int) -> bool:
-        """A stream had better not begin without, so its first frames wait for camera_info."""
+        """Whether to drop the image because the stream should not start without camera_info."""
         if self.camera is not None or self._camera_refused or not self._config.input.undistort:
             return False
         if self._statistics.counts["frame"]:
@@ -202,8 +201,8 @@ class Intake:
         if now - self._first_image < self._config.input.camera_info_timeout:
             return True
         text = (
-            "no camera_info that could be used came within input.camera_info_timeout: images are taken as "
-            "they are until one comes; input.undistort false does not wait"
+            "no usable camera_info came within input.camera_info_timeout: images are used as they are until "
+            "one comes. To skip the wait, set input.undistort to false"
         )
         self._events.add("no_camera_info", stamp, text)
         return False
@@ -213,10 +212,10 @@ class Intake:
         some = image[::every, ::every, 1]
         low, high = int(some.min()), int(some.max())
         if high - low < LEAST_CONTRAST:
-            cure = "look for a cap on the lens and at the exposure"
+            cure = "check for a cap on the lens, and check the exposure"
             if encoding.endswith("16"):
-                cure = f"where the camera fills only 10 or 12 of 16 bits let it send 8; else {cure}"
-            text = f"images show next to nothing, {low} to {high} of 255 is all of their brightness: {cure}"
+                cure = f"if the camera fills only 10 or 12 of 16 bits, have it send 8; otherwise {cure}"
+            text = f"images show almost nothing, their brightness is only {low} to {high} of 255: {cure}"
             self._events.add("nothing_to_see", stamp, text)
 
     def _drop(self, cause: str, stamp: int = 0, message: str = "") -> None:

@@ -1,7 +1,7 @@
-"""sensor_msgs/Image read where it lies in the bytes that DDS delivers.
+"""Reads sensor_msgs/Image in place, from the bytes that DDS delivers.
 
-rclpy copies an image twice on its way to a message object, into memory that is new each time, which for
-640x480 rgb8 costs several times what receiving the bytes does.
+rclpy copies an image twice to make a message object, each time into new memory. For 640x480 rgb8 this costs
+several times what receiving the bytes does.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from sensor_msgs.msg import Image
 
 from loger_ros.ros.images import LAYOUTS
 
-# The byte that tells the encoding of what follows. What an image is made of aligns to 4 bytes at most, so the
-# newer plain encoding (6, 7) equals the older one (0, 1).
+# By the byte that states the encoding of what follows. The fields of an image align to 4 bytes at most, so
+# the newer plain encoding (6, 7) equals the older one (0, 1).
 BYTE_ORDERS = {0: ">", 1: "<", 6: ">", 7: "<"}
 HEAD = 4  # bytes before the message; alignment counts from their end
 
@@ -35,7 +35,7 @@ class Header:
 
 @dataclass(frozen=True, eq=False)
 class RawImage:
-    """Has what sensor_msgs/Image has; ``data`` is a view of what was received."""
+    """Has the fields of sensor_msgs/Image; ``data`` is a view of the received bytes."""
 
     header: Header
     height: int
@@ -47,7 +47,7 @@ class RawImage:
 
 
 def image_of(received: bytes) -> Any:
-    """A RawImage; a whole message where the bytes are not as we know them or cv_bridge will be asked."""
+    """Return a RawImage, or an Image if the layout of the bytes is unknown or cv_bridge will be needed."""
     try:
         image = _read(received)
         if image.encoding in LAYOUTS:
@@ -73,7 +73,7 @@ def _read(received: bytes) -> RawImage:
 
 
 def _text(received: bytes, at: int, length: int, align: bool = True) -> tuple[str, int]:
-    """A string that ends in a zero byte; → where the next value begins."""
+    """Return a string that ends in a zero byte, and where the next value begins."""
     end = at + length
     if not 0 < length <= len(received) - at:
         raise IndexError("a text is longer than the message")
