@@ -69,7 +69,7 @@ def test_another_mounting_counts_after_a_reset_and_is_told_until_then() -> None:
 
     assert not send(0, 1)
     del now[0]
-    assert "counts after ~/reset" in send(2, 3)[0]
+    assert "call ~/reset" in send(2, 3)[0]
     assert np.allclose(camera._odometer._carry, Odometer(mounts[0])._carry), "no jump in the middle of a way"
     camera.reset()
     assert not send(4, 5)

@@ -341,10 +341,10 @@ def test_a_camera_that_is_silent_unheard_or_mistaken_is_told_apart(
         health_says("carries sensor_msgs/msg/CompressedImage", "input.image_transport")
         tester.node.destroy_publisher(wrong)
         beside = tester.node.create_publisher(CompressedImage, "image/compressed", 1)
-        health_says("/image/compressed is there instead of /image: set input.image_transport to compressed")
+        health_says("/image/compressed is published, but not /image: set input.image_transport to compressed")
         tester.node.destroy_publisher(beside)
         tester.image_publisher()
-        health_says("a QoS that matches, but nothing arrives")
+        health_says("a matching QoS, but nothing arrives")
         transforms = tester.hear(interface.TF)
         tester.wait(lambda: tester.node.count_subscribers("/tf"))
         tester.send_images(TEN[:2], SECOND)
@@ -358,7 +358,7 @@ def test_a_camera_that_is_silent_unheard_or_mistaken_is_told_apart(
             tester.image_publisher().publish(image_of(TEN[stamp % 10], stamp * SECOND))
         tester.wait(lambda: "dropped_queue_full" in tester.health())
         tester.wait(lambda: tester.health()["images_per_second"] == "0.0")
-        health_says("no image for", "the camera stands still")
+        health_says("no image for", "the camera sends no images")
         health = tester.health()
         lost = int(health.get("dropped_lost_on_the_way", 0))  # DDS says so; they were never received
         assert accounted(health) == int(health["images_received"]) + lost > 2

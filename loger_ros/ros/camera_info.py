@@ -22,7 +22,7 @@ def is_rectified(image_topic: str, told: str = "auto") -> bool:
 
 
 def camera_of(message: Any, rectified: bool = False) -> Camera | None:
-    """Return the camera of a sensor_msgs/CameraInfo; None if it is not calibrated. ValueError: an unusable lens.
+    """Return the camera of a sensor_msgs/CameraInfo; None if it is not calibrated. ValueError: unusable.
 
     The calibration is for all pixels. Images may be a part of them (roi), have several in one (binning) and
     be ``rectified`` by image_proc. ROS 1 has the names of the fields in upper case.

@@ -1,6 +1,6 @@
-"""One camera: its frames through the network, its poses, map and files.
+"""One camera: takes its frames through the network, and looks after its poses, map and files.
 
-Lives in the worker's thread but for what says otherwise, and its end, which comes when that thread is done.
+Runs in the worker's thread, except for what says otherwise and for its end, which comes after that thread's.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class CameraStream:
         left_behind: Callable[[int], bool],
         wake: Callable[[], None],
     ) -> None:
-        """mounting: of a camera frame, None while it is not known.
+        """mounting: returns that of a camera frame, or None while it is not known.
 
-        too_late: has the clock jumped back from that stamp, the newest one? left_behind: the same of one that
-        was asked about before.
+        too_late: whether the clock has jumped back from that stamp, which is the newest one. left_behind: the
+        same for a stamp that may be older.
         """
         self.name = name
         self.config = config
@@ -65,7 +65,7 @@ class CameraStream:
         self.mounted = Mounted(mounting)
         self._too_late, self._left_behind = too_late, left_behind
         self._odometer = Odometer(np.eye(4))  # mounted before the first frame
-        # A large map may find no room, so it comes first.
+        # First, because there may be no memory for a large map.
         self._map = Mapper(config.map, config.cloud, events, model.device, COLLECTED)
         self._recording = (
             Recording(journal, round(config.output.journal_limit * 1e6), self._odometer, events)
@@ -73,10 +73,10 @@ class CameraStream:
             else None
         )
         self._map_changed = False
-        self.gpu_lost = ""  # why this process computes nothing more
+        self.gpu_lost = ""  # why this process cannot use the GPU any more
         self._recon: Reconstructor | None = None
-        self._camera: Camera | None = None  # that the Reconstructor knows
-        # what that was made of: the shape of the image, and camera_info
+        self._camera: Camera | None = None  # that the Reconstructor uses
+        # what it was made from: the shape of the image, and camera_info
         self._source: tuple[tuple[int, ...], Camera | None] = ((), None)
         self.queue = FrameQueue(config.queue, events, statistics.dropped)
         self.intake = Intake(
@@ -86,7 +86,7 @@ class CameraStream:
     # ---- the worker's side ------------------------------------------------------------------------
 
     def step(self) -> bool:
-        """Works on the oldest frame that waits, if there is one; → are there more?"""
+        """Process the oldest waiting frame, if there is one. Return whether more are waiting."""
         frame = self.queue.get(timeout=0)
         if frame is not None:
             with self._failures_told(frame.stamp):
@@ -102,7 +102,7 @@ class CameraStream:
 
     @contextmanager
     def _failures_told(self, stamp: int) -> Iterator[None]:
-        """Of an image, of the network or of ROS: said, and the next frame has its chance."""
+        """Report a failure of an image, the network or ROS, and go on: the next frame may work."""
         try:
             yield
         except Exception as error:
@@ -130,7 +130,7 @@ class CameraStream:
 
     @contextmanager
     def _losses_counted(self, recon: Reconstructor) -> Iterator[None]:
-        """Of chunks that fail, whatever comes of that."""
+        """Count the frames of chunks that fail, even if that raises an exception."""
         before = recon.lost
         try:
             yield
@@ -148,16 +148,16 @@ class CameraStream:
         )
 
     def _meet_its_camera(self, frame: Frame) -> None:
-        """What camera_info tells of the lens since the frame before; a segment ends with another lens."""
+        """Apply what camera_info has said since the frame before; another lens ends the segment."""
         source, before = (frame.image.shape, self.intake.camera_for(frame.image.shape)), self._source
         if self._recon is not None and source[0] == before[0] and source[1] is before[1]:
             return
         camera = self._camera_of(frame)
-        same_size = source[0] == before[0]  # images of another size begin a segment by themselves
+        same_size = source[0] == before[0]  # images of another size start a new segment anyway
         if self._recon is not None and not (same_size and same_lens(camera, self._camera)):
             if same_size:
                 text = (
-                    "camera_info tells of another lens than before: it counts from now on, in a new segment"
+                    "camera_info describes another lens than before; it is used from now on, in a new segment"
                 )
                 self.events.add("camera_changed", frame.stamp, text)
                 with self._losses_counted(self._recon):
@@ -168,7 +168,7 @@ class CameraStream:
         self._source, self._camera = source, camera
 
     def _camera_of(self, frame: Frame) -> Camera | None:
-        """As camera_info tells, which may be of another image mode of the same camera; as it is mounted."""
+        """Return the camera as mounted. camera_info may be for another image mode of the same camera."""
         camera = self.intake.camera_for(frame.image.shape) if self.config.input.undistort else None
         if camera is None:
             return None
@@ -180,38 +180,39 @@ class CameraStream:
         if same_aspect(camera, frame.image.shape):
             return scaled(camera, (width, height))
         text = (
-            f"images have {width}x{height} pixels, camera_info is for {camera.width}x{camera.height}; images "
-            f"are taken as they are. {MEND_CAMERA_INFO}"
+            f"images have {width}x{height} pixels, but camera_info is for {camera.width}x{camera.height}; "
+            f"images are used as they are. {MEND_CAMERA_INFO}"
         )
         self.events.add("camera_info_unusable", frame.stamp, text)
         return None
 
     @property
     def lens_unknown(self) -> str:
-        """Why the network may be shown another angle of view than it was taught; empty where it is not.
+        """Why the network may see another field of view than it was trained with; empty if it does not.
 
-        From any thread.
+        Any thread may ask.
         """
         if self._recon is None or self._camera is not None or not self.config.stream.field_of_view:
             return ""
         if not self.config.input.undistort:
             return (
-                "input.undistort is false, so images are not brought to stream.field_of_view; set it to true"
+                "input.undistort is false, so images are not adapted to stream.field_of_view; "
+                "set input.undistort to true"
             )
         if self.intake.camera is not None:
-            return "camera_info does not fit the images; it must be of the same camera and image mode"
+            return "camera_info does not fit the images; it must be for the same camera and image mode"
         return "the camera's intrinsics are not known; publish them as camera_info"
 
     @property
     def mounted_otherwise(self) -> list[str]:
-        """What speaks against the mounting that is known; from any thread."""
+        """Reasons to doubt the known mounting. Any thread may ask."""
         taught = getattr(self._model, "carried", None)
         return self.mounted.doubts(self.config.stream, taught, self.config.frames.extrinsic == "tf")
 
     def _hand_out(self, update: Update) -> None:
         late = bool(update.frames) and self._too_late(update.frames[-1].stamp)
         if late:
-            text = "poses of before the clock jumped back are kept in the journal and not sent any more"
+            text = "poses from before the clock jumped back are kept in the journal but no longer published"
             self.events.add("clock_jumped", update.frames[-1].stamp, text)
         for motion in self._odometer.follow(update):
             if not late:
@@ -225,7 +226,7 @@ class CameraStream:
             if not late:
                 self._send_points(final)
         camera = self._recon.camera if self._recon else None
-        # What a change of size ends comes when the camera is that of the new size already.
+        # The last update before a change of size comes when the camera already has the new size.
         pictured = camera is None or camera_took(camera, update)
         if update.frames and not late and pictured:
             level = None if self.mounted.now is None else self.mounted.now.T_level_camera
@@ -252,10 +253,10 @@ class CameraStream:
         self.outputs.map_points(self._map.cloud, place, self._map.newest)
         self._map_changed = False
 
-    # ---- what the worker is asked for ---------------------------------------------------------------
+    # ---- what the worker is asked to do -----------------------------------------------------------
 
     def reset(self) -> None:
-        """Memory, map and path begin anew, with the robot at the origin of the map; odometry goes on."""
+        """Start memory, map and path over, with the robot at the origin of the map; odometry goes on."""
         self.mounted.forget()
         self.statistics.lost("reset", self.intake.forget())
         if self._recon is not None:
@@ -270,7 +271,7 @@ class CameraStream:
         self.outputs.forget_way()
 
     def place(self, T_map_base: np.ndarray) -> None:
-        """The robot is there now, in the map."""
+        """Set where in the map the robot is now."""
         self._odometer.place(T_map_base)
         if self._recording is not None:
             self._recording.new_segment()
@@ -278,7 +279,7 @@ class CameraStream:
         self._map_changed = True
 
     def map_cloud(self) -> Cloud:
-        """The map so far, in memory of its own."""
+        """Return a copy of the map so far."""
         cloud = self._map.cloud().cpu()
         T_map_world = self._odometer.T_map_world
         return cloud if T_map_world is None else placed(cloud, T_map_world)
@@ -289,20 +290,20 @@ class CameraStream:
         return self._recording.files if self._recording is not None else ()
 
     def save_trajectory(self, path: Path) -> int:
-        """From any thread; → number of poses."""
+        """Return the number of poses. Any thread may call it."""
         if self._recording is None:
             raise ValueError("there is no journal to save from: set output.journal")
         return self._recording.save(path)
 
     def settings_changed(self, config: NodeConfig) -> None:
-        """Those that take effect while it runs; called in any thread."""
+        """Apply the settings that take effect while it runs. Any thread may call it."""
         self.config = config
         self.queue.settings_changed(config.queue)
         self._map.settings_changed(config.cloud)
         self.outputs.settings_changed(config)
 
     def finish(self, in_a_hurry: bool) -> None:
-        """The last poses are recorded: from the short last chunk, or in a hurry as they are."""
+        """Record the last poses, after processing the short last chunk unless in a hurry."""
         if count := self.queue.clear():
             self.statistics.lost("end", count)
             self.events.add("images_given_up", 0, f"{count} images that waited for the network get no pose")
@@ -312,7 +313,7 @@ class CameraStream:
             if in_a_hurry:
                 if count := self._recon.unsettled:
                     self.statistics.counts["without_pose"] += count
-                    text = f"the process has no time for its last chunk: {count} frames get no final pose"
+                    text = f"there is no time to process the last chunk: {count} frames get no final pose"
                     self.events.add("last_chunk_given_up", self._map.newest, text)
                 self._recon.reset()
             else:
@@ -331,7 +332,7 @@ class CameraStream:
 
 
 def camera_took(camera: Camera, update: Update) -> bool:
-    """By the size of the images."""
+    """Whether the images of the update have the size of the camera."""
     return (camera.height, camera.width) == tuple(update.images.shape[1:3])
 
 

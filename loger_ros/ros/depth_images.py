@@ -13,11 +13,11 @@ from loger_ros.ros.messages import image_message
 from loger_ros.types import Camera
 
 ENCODING = "32FC1"
-STEPS = 16  # pixels in each direction that a camera is fitted to; more change nothing
+STEPS = 16  # pixels in each direction that a camera is fitted to; more make no difference
 
 
 def depth_message(depth: np.ndarray, header: Header) -> Image:
-    """(H, W) along the optical axis, in map units. What is no depth is NaN, as REP-118 has it."""
+    """(H, W) along the optical axis, in map units. An unknown depth is NaN, as REP-118 requires."""
     known = np.where(np.isfinite(depth) & (depth > 0), depth, np.nan)
     return image_message(header, known.astype(np.float32, copy=False), ENCODING)
 
@@ -28,7 +28,7 @@ def confidence_message(confidence: np.ndarray, header: Header) -> Image:
 
 
 def as_taken(view: Camera, turn: np.ndarray | None) -> Camera:
-    """The camera of ``turned_back`` images: of one that lies on its side, as high as the view is wide."""
+    """The camera of ``turned_back`` images. If it lies on its side, its height is the width of the view."""
     if turn is None or abs(turn[0, 0]) >= abs(turn[0, 1]):
         return view
     across = [1, 0, 2]
@@ -38,7 +38,7 @@ def as_taken(view: Camera, turn: np.ndarray | None) -> Camera:
 def turned_back(
     image: np.ndarray, camera: Camera | None, turn: np.ndarray | None, beyond: float
 ) -> np.ndarray:
-    """(H, W) float32 of the network's view → pixels of the camera; ``beyond`` where the view ends."""
+    """Turn (H, W) float32 of the network's view to the camera's pixels; ``beyond`` is used outside of it."""
     if camera is None or turn is None:
         return image
     taken = as_taken(camera, turn)
@@ -53,9 +53,9 @@ def turned_back(
 
 
 def fitted_camera(local_points: np.ndarray) -> Camera | None:
-    """The pinhole camera that the points (H, W, 3) of one frame were seen by, nearest by least squares.
+    """The pinhole camera that saw the points (H, W, 3) of one frame, fitted by least squares.
 
-    For cameras that publish no camera_info. None where too few points are known to tell.
+    For cameras that publish no camera_info. None if too few points are known.
     """
     height, width = local_points.shape[:2]
     rows = np.unique(np.linspace(0, height - 1, STEPS).round().astype(int))

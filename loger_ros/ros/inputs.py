@@ -1,4 +1,4 @@
-"""What one camera sends: its subscriptions, and why nothing comes where nothing comes."""
+"""The subscriptions to one camera, and the reason if nothing arrives."""
 
 from __future__ import annotations
 
@@ -78,13 +78,13 @@ class Inputs:
                 if not told:
                     raise
                 name, _ = told.popitem()
-                text = f"this middleware does not tell of {name}: watch images_per_second instead"
+                text = f"this middleware does not report {name}; watch images_per_second instead"
                 self._events.add("middleware_is_silent", 0, text)
 
     def _raw_image(self, received: bytes) -> None:
         try:
             image = image_of(received)
-        except Exception as error:  # of rclpy's middleware, in types that differ
+        except Exception as error:  # rclpy's middleware raises errors of various types
             self._statistics.happened("image")
             self._statistics.dropped["not_readable"] += 1
             self._events.add("not_readable", 0, f"an image of {len(received)} bytes is damaged: {error}")
@@ -100,7 +100,7 @@ class Inputs:
         self._listen_for_camera_info()
 
     def _listen_for_camera_info(self) -> None:
-        """Or not: it comes with every image, and once the camera is known nobody waits for it."""
+        """Subscribe while camera_info is wanted, and not longer, because it comes with every image."""
         wanted = self._intake.wants_camera_info
         if wanted and self._info is None:
             self._info = self._subscribe(CameraInfo, self.info_topic, self._camera_info, NO_EVENTS)
@@ -110,14 +110,14 @@ class Inputs:
             self._info = None
 
     def why_nothing_comes(self) -> str:
-        """The likeliest cause, and the cure."""
+        """The most likely cause, and what to do."""
         senders = self._reader.get_publishers_info_by_topic(self.topic)
         if not senders:
             transport, other = self._other_transport()
             if self._reader.count_publishers(other):
-                return f"{other} is there instead of {self.topic}: set input.image_transport to {transport}"
+                return f"{other} is published, but not {self.topic}: set input.image_transport to {transport}"
             others = self._others()
-            hint = f"; topics of that type: {', '.join(others)}" if others else "; no camera driver is heard"
+            hint = f"; topics of that type: {', '.join(others)}" if others else "; no camera driver was found"
             return f"nobody publishes {self.topic}{hint}. Start the camera, or remap {self._topic.name}"
         wrong = [info for info in senders if info.topic_type != self._topic.type]
         if len(wrong) == len(senders):
@@ -129,16 +129,16 @@ class Inputs:
         best_effort = all(info.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT for info in senders)
         if self._config.reliable and best_effort:
             return (
-                f"{names} publishes {self.topic} best-effort, which cannot match input.reliable true: "
+                f"{names} publishes {self.topic} best-effort, which does not match input.reliable true: "
                 "set input.reliable to false"
             )
         return (
-            f"{names} publishes {self.topic} with a QoS that matches, but nothing arrives: the camera stands "
-            "still, or its images are above 0.5 MB and its process lacks the Fast DDS profile (see README)"
+            f"{names} publishes {self.topic} with a matching QoS, but nothing arrives: the camera sends no "
+            "images, or they are above 0.5 MB and its process lacks the Fast DDS profile (see README)"
         )
 
     def _other_transport(self) -> tuple[str, str]:
-        """→ its name and its topic."""
+        """Return its name and its topic."""
         if self._topic is interface.IMAGE:
             return "compressed", f"{self.topic}/compressed"
         return "raw", self.topic.removesuffix("/compressed")
@@ -147,7 +147,7 @@ class Inputs:
         self, kind: type, name: str, callback: Any, handlers: Any, raw: bool = False
     ) -> Subscription:
         qos = qos_profile(interface.CAMERA_INFO if kind is CameraInfo else self._topic)
-        if self._config.reliable and kind is not CameraInfo:  # whose publishers are often best-effort alone
+        if self._config.reliable and kind is not CameraInfo:  # which is often published best-effort only
             qos = QoSProfile(depth=self._topic.depth, reliability=ReliabilityPolicy.RELIABLE)
         subscription = self._reader.create_subscription(
             kind, name, callback, qos, event_callbacks=handlers, raw=raw
@@ -156,46 +156,46 @@ class Inputs:
         return subscription
 
     def _receiving_failed(self, error: Exception) -> None:
-        text = f"a message of {self.topic} or camera_info is lost: {type(error).__name__}: {error}"
+        text = f"a message of {self.topic} or camera_info was lost: {type(error).__name__}: {error}"
         self._events.add("receiving_failed", 0, text)
 
     def _incompatible(self, event: Any) -> None:
         policy = str(getattr(event, "last_policy_kind", "unknown")).rsplit(".", 1)[-1]
         message = (
-            f"a publisher of {self._topic.name} offers a QoS that does not match ({policy}), is not heard: "
-            "set input.reliable to false, or let it publish reliably"
+            f"a publisher of {self._topic.name} offers a QoS that does not match ({policy}), so nothing is "
+            "received from it: set input.reliable to false, or make it publish reliably"
         )
         self._events.add("incompatible_qos", 0, message)
 
     def _lost(self, event: Any) -> None:
         self._statistics.dropped["lost_on_the_way"] += event.total_count_change
         text = (
-            f"images of {self.topic} are lost between the camera's process and this one: give that one the "
-            "Fast DDS profile, too (see README), set input.reliable where it publishes reliably, or lower "
-            "its rate or resolution"
+            f"images of {self.topic} are lost between the camera's process and this one: give the camera's "
+            "process the Fast DDS profile too (see README), set input.reliable to true if it publishes "
+            "reliably, or lower its rate or resolution"
         )
         self._events.add("lost_on_the_way", 0, text)
 
     def _others(self) -> list[str]:
-        """Topics of images that other nodes publish."""
+        """Image topics that other nodes publish."""
         found = []
         for name, types in self._reader.get_topic_names_and_types():
             if self._topic.type in types and name != self.topic:
-                # Our own node would look for what `name` is remapped to.
+                # Not asked of our own node, which would look for what `name` is remapped to.
                 senders = {info.node_name for info in self._reader.get_publishers_info_by_topic(name)}
                 found += [name] if senders - {self._node.get_name()} else []
         return found[:OTHERS]
 
 
 def silent_node(beside: Node, name: str) -> Node:
-    """For subscriptions that no executor serves."""
+    """Make a node for subscriptions that no executor serves."""
     return rclpy.create_node(
         name,
         namespace=beside.get_namespace(),
         context=beside.context,
         use_global_arguments=False,  # its own name would be remapped too
         start_parameter_services=False,
-        # no executor would answer it; Humble has none
+        # no executor would answer this service; Humble does not have it
         parameter_overrides=[Parameter("start_type_description_service", value=False)],
         enable_rosout=False,
     )

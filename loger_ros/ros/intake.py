@@ -178,7 +178,7 @@ class Intake:
         return Frame(stamp, image)
 
     def _leaps(self, away: float) -> bool:
-        """Whether it is far from the clock and the one before was not, on that side. A second one is believed.
+        """Whether it is far from the clock and the one before was not, on that side. A second is believed.
 
         So is the very first image if it is behind (a bag played without its clock), and one that is about as
         far away as the one before. A replay must lose nothing.

@@ -1,4 +1,4 @@
-"""How a camera sits on its robot while its images are taken: looked up once, and anew after a reset."""
+"""How a camera sits on its robot while its images are taken: looked up once, and again after a reset."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from loger_ros.config import StreamConfig
 from loger_ros.model.carried import Carried
 from loger_ros.ros.transforms import Mounting
 
-STRAIGHT_UP = 0.95  # of the optical axis, upwards: 18 degrees
+STRAIGHT_UP = 0.95  # upward part of the optical axis: within 18 degrees of straight up
 
 
 class Mounted:
-    """Any thread may ask."""
+    """The mounting of one camera. Any thread may ask."""
 
     def __init__(self, look_up: Callable[[str], Mounting | None]) -> None:
-        """look_up: of a camera frame, None while it is not known."""
+        """look_up: returns the mounting of a camera frame, or None while it is not known."""
         self._look_up = look_up
         self._lock = threading.Lock()
-        self._frame = ""  # that the mounting is of
-        self._stale = True  # at the start, and after a reset: the camera may have been mounted anew
+        self._frame = ""  # whose mounting it is
+        self._stale = True  # at the start and after a reset, since the camera may have been moved
         self.now: Mounting | None = None  # as last known
 
     def find(self, camera_frame: str) -> bool:
-        """Is it known? From now on that of this frame counts."""
+        """Whether the mounting of that frame is known. If so, it is the one that counts from now on."""
         with self._lock:
             if self._stale or camera_frame != self._frame:
                 found = self._look_up(camera_frame)
@@ -36,23 +36,25 @@ class Mounted:
             return not self._stale
 
     def forget(self) -> None:
-        """The next image asks anew; until it is told, the old one is all that is known."""
+        """Have the next image look it up again. Until that succeeds, ``now`` stays the old one."""
         with self._lock:
             self._stale = True
 
     def doubts(self, stream: StreamConfig, taught: Carried | None, from_tf: bool) -> list[str]:
-        """What speaks against it: the transforms of now, or the network's lengths and turns."""
+        """Reasons to doubt it: the current transforms, or how cameras were mounted in training."""
         with self._lock:
             mounting, frame, stale = self.now, self._frame, self._stale
         if mounting is None or stale:
             return []
         now = self._look_up(frame)
         if now is not None and not all(map(np.allclose, now, mounting)):
-            return ["the transform of the camera is not that of the stream's start: it counts after ~/reset"]
+            return [
+                "the camera's transform has changed since the stream's start; call ~/reset to use the new one"
+            ]
         if from_tf and mounting.T_level_camera[2, 2] > STRAIGHT_UP:
             return [
-                f"the camera looks straight up: is {frame!r} an optical frame (x right, y "
-                "down, z ahead)? Name the right one in frames.camera"
+                f"the camera looks straight up: {frame!r} may not be an optical frame (x right, y "
+                "down, z forward). Set frames.camera to the optical frame"
             ]
         if taught is None:
             return []

@@ -1,4 +1,4 @@
-"""The model of the node: loaded as the settings say, and watched while it works."""
+"""The model of the node: loaded as the settings say, and measured while it works."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch.nn.functional import silu
 from loger_ros.model import load_model
 from loger_ros.ros.config import NetworkConfig
 
-LOOKED_AT = 0.5  # s between looks at the gates
+LOOKED_AT = 0.5  # s between reads of the gates
 
 
 @dataclass
 class Work:
-    """What the network took so far."""
+    """The time that the network has taken so far."""
 
     calls: int = 0
     clock: float = 0.0  # s
@@ -26,12 +26,12 @@ class Work:
 
 
 class WatchedModel:
-    """The model, with a meter on ``encode`` and ``step`` and an eye on its gates."""
+    """The model, which also measures the time of ``encode`` and ``step`` and the size of its gates."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self.work = Work()
-        self._gates: dict[str, Tensor] = {}  # the newest answer of each kind
+        self._gates: dict[str, Tensor] = {}  # the newest output of each kind
         # How much the newest chunk took from each memory: mean magnitude of the gates of the last layer.
         self.gate_means: dict[str, float] = {}
         self._looked = float("-inf")  # monotonic
@@ -47,7 +47,7 @@ class WatchedModel:
 
     def step(self, *arguments: Any, **options: Any) -> Any:
         answer = self._timed(self._model.step, arguments, options)
-        # Read here: whoever reads from a GPU waits for it, and who looks after the node must never wait.
+        # Read here: reading from a GPU waits for it, and the thread of the diagnostics must never wait.
         if time.monotonic() - self._looked > LOOKED_AT:
             self.gate_means = {kind: float(silu(gates).abs().mean()) for kind, gates in self._gates.items()}
             self._looked = time.monotonic()

@@ -1,8 +1,8 @@
 """Waits for the messages of a few subscriptions, in a thread of its own, at a fraction of an executor's cost.
 
 For each message rclpy's executor builds two wait sets and a task, which cost 0.3 of 1.0 ms per image.
-Here one wait set lives as long as its subscriptions do. What is used of rclpy is what its executor and
-``wait_for_message`` use, alike from Humble to Kilted.
+Here one wait set lives as long as its subscriptions do. Of rclpy it uses only what its executor and
+``wait_for_message`` use, which is the same from Humble to Kilted.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from rclpy.subscription import Subscription
 
 from loger_ros.ros.background import Background
 
-GLANCE = 500_000_000  # ns between looks whether ROS has ended
-PAUSE = 0.5  # s before the next attempt where waiting itself fails
+GLANCE = 500_000_000  # ns between checks whether ROS has ended
+PAUSE = 0.5  # s before the next attempt if waiting itself fails
 
 
 class Receiver:
-    """Calls back in its thread. The subscriptions stay their owner's."""
+    """Calls back in its own thread. The subscriptions still belong to their owner."""
 
     def __init__(self, context: Context, name: str, failed: Callable[[Exception], None]) -> None:
-        """failed: is told what one message did; the next one has its chance."""
+        """failed: called with the error that one message caused; later ones are still received."""
         self._context = context
         self._failed = failed
         self._subscriptions: list[tuple[Subscription, Callable[[Any], None]]] = []
@@ -35,18 +35,18 @@ class Receiver:
         self._thread = Background(self._run, name)
 
     def listen(self, subscription: Subscription, callback: Callable[[Any], None]) -> None:
-        """Before ``start``, or in a callback."""
+        """Receive from it too. Only before ``start`` or in a callback."""
         self._subscriptions = [*self._subscriptions, (subscription, callback)]
 
     def forget(self, subscription: Subscription) -> None:
-        """In a callback: it is not asked any more."""
+        """Stop receiving from it. Only in a callback."""
         self._subscriptions = [known for known in self._subscriptions if known[0] is not subscription]
 
     def start(self) -> None:
         self._thread.start()
 
     def close(self, timeout: float) -> None:
-        """Once more where a signal has interrupted that."""
+        """End the thread. To be called again if a signal has interrupted it."""
         if not self._closing:
             self._closing = True
             self._wake.trigger()
@@ -57,7 +57,7 @@ class Receiver:
         while self._goes_on():
             try:
                 self._serve(self._subscriptions)
-            except Exception as error:  # rclpy's own where a signal has ended ROS
+            except Exception as error:  # also rclpy's own, if a signal has ended ROS
                 if self._goes_on():
                     self._failed(error)
                     time.sleep(PAUSE)
@@ -66,7 +66,7 @@ class Receiver:
         return not self._closing and self._context.ok()
 
     def _serve(self, listened: list[tuple[Subscription, Callable[[Any], None]]]) -> None:
-        """Until there are others."""
+        """Receive until the subscriptions change."""
         events = [handler for subscription, _ in listened for handler in subscription.event_handlers]
         ros = self._context.handle
         if ros is None:  # it has just ended
