@@ -121,7 +121,7 @@ def test_a_lost_gpu_ends_it_so_that_another_process_can_begin(
             assert process.wait(60) == 4
             said = said_by(process)
             assert "loger: CUDA error: unspecified launch failure: the GPU is lost to this process" in said
-            assert "the node cannot tell how it is" not in said
+            assert "the node cannot check its own state" not in said
             assert "Traceback" not in said
             assert "TORCH_USE_CUDA_DSA" not in said
             tester.process = None
@@ -275,7 +275,7 @@ def test_a_file_that_was_asked_for_and_cannot_be_written_any_more_is_named(
         tester.wait(lambda: tester.node.count_subscribers("/image") == 0)  # it ends: nobody answers any more
         (tmp_path / GO).touch()
         assert tester.process.wait(60) == 3
-        assert f"{tmp_path / 'map.ply'} was asked for" in said_by(tester.process)
+        assert f"{tmp_path / 'map.ply'} was requested" in said_by(tester.process)
 
 
 LOADS_FOR_LONG = """
@@ -347,7 +347,7 @@ def test_a_file_that_is_owed_when_a_signal_ends_the_loading_of_another_network_i
             tester.wait(lambda: said_by(process).count("loading tiny") == 2)
             process.send_signal(signal.SIGINT)
             assert process.wait(60) == 3
-            assert f"{tmp_path / 'map.ply'} was asked for" in said_by(process)
+            assert f"{tmp_path / 'map.ply'} was requested" in said_by(process)
     finally:
         tester.close()
 
@@ -425,7 +425,7 @@ def test_who_insists_need_not_wait(ros_environment: dict[str, str], ros_domain: 
         tester.wait(lambda: tester.node.count_subscribers("/image") == 0)  # two at once would be one
         tester.process.send_signal(signal.SIGINT)
         ends_without_the_network(tester.process)
-        assert f"{tmp_path / 'map.ply'} was asked for" in said_by(tester.process)
+        assert f"{tmp_path / 'map.ply'} was requested" in said_by(tester.process)
 
 
 def test_a_network_that_hangs_is_told_and_left_behind(

@@ -43,7 +43,7 @@ def test_health_names_what_hangs_and_forgets_what_is_over(monkeypatch: pytest.Mo
         assert health_module.ERROR not in levels
         events.add(cause, 0, "why")
     (trouble,) = [t for t in health.troubles(settings, None, 1.0, False) if t.level == health_module.ERROR]
-    assert "no odometry comes of them" in trouble.message
+    assert "give no odometry" in trouble.message
     statistics.happened("odometry")
     now[0] += 11
     assert not health.troubles(settings, None, 1.0, False)

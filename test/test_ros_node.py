@@ -373,7 +373,7 @@ def test_initialpose_lays_the_map_around_the_robot(node: SimpleNamespace) -> Non
     message.header.frame_id = "map"
     message.pose.pose.position.x, message.pose.pose.orientation.w = 5.0, 1.0
     publisher.publish(message)
-    tester.wait(lambda: "the map is laid anew" in said_by(node.process))
+    tester.wait(lambda: "the map is moved" in said_by(node.process))
     tester.send_images(TEN[6:8], stamps[-1] + SECOND // 10)
     heard = odometry_after(tester, 8)
     tester.wait(lambda: stamp_of(heard[6]) in edges(tester.heard["/tf"], "odom"))

@@ -1,4 +1,4 @@
-"""/diagnostics: one status per camera. Its message is what is wrong, with the cure."""
+"""/diagnostics: one status per camera. Its message says what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from loger_ros.ros.inputs import Inputs
 from loger_ros.ros.statistics import Statistics
 
 AGED = ("odometry", "tf", "pose", "path", "points", "map_points", "depth", "confidence")
-RECENT = 10.0  # s during which a trouble counts as present
-LASTING = 30.0  # s for which somebody else has to be there to count
-HOPELESS = 3  # failures with no odometry after the first of them
-MOST_SAID = 3  # troubles in one message
+RECENT = 10.0  # s for which a problem counts as present
+LASTING = 30.0  # s for which another publisher must be there to be reported
+HOPELESS = 3  # failures without odometry since the first of them
+MOST_SAID = 3  # problems in one message
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
@@ -31,14 +31,14 @@ class Trouble:
 
 
 class CameraHealth:
-    """Looked at once a second."""
+    """Finds what is wrong with one camera. Asked once a second."""
 
     def __init__(self, events: EventLog, statistics: Statistics) -> None:
         self._events, self._statistics = events, statistics
         self._since = time.monotonic()
-        self._seen: dict[str, tuple[int, float]] = {}  # event → how often up to now, and when last
+        self._seen: dict[str, tuple[int, float]] = {}  # event → how often so far, and when last
         self._silent_since: float | None = None  # monotonic: the last image before the silence
-        self._hangs = False  # the network, when looked at last
+        self._hangs = False  # whether the network hung at the last look
         self._rivals_since: float | None = None  # monotonic
         self._succeeded = (0, 0)  # messages of odometry, and failures up to the last of them
 
@@ -48,21 +48,21 @@ class CameraHealth:
     def troubles(
         self, settings: HealthConfig, inputs: Inputs | None, busy_for: float, expecting: bool
     ) -> list[Trouble]:
-        """Worst first. expecting: is there a reason to wonder where no images come?"""
+        """Return the problems, worst first. expecting: whether images should be coming."""
         found = []
         if busy_for > settings.step_timeout:
             text = (
-                f"the network has worked on one image for {busy_for:.0f} s (health.step_timeout is "
-                f"{settings.step_timeout:g}): the GPU hangs, or the disk of output.folder does, or the "
-                "machine is far too slow. See dmesg and nvidia-smi; if it stays so, restart the node: what "
-                "was written of the trajectory is on disk"
+                f"the network has been working on one image for {busy_for:.0f} s (health.step_timeout is "
+                f"{settings.step_timeout:g}): the GPU or the disk of output.folder hangs, or the machine is "
+                "far too slow. See dmesg and nvidia-smi; if this goes on, restart the node. The trajectory "
+                "written so far is on disk"
             )
             if not self._hangs:
                 self._events.add("network_hangs", 0, text)
             found.append(Trouble(ERROR, text))
         self._hangs = busy_for > settings.step_timeout
         if self._nothing_succeeds():
-            text = "images fail and no odometry comes of them: frame_failed and chunk_lost say why"
+            text = "images fail and give no odometry: see frame_failed and chunk_lost for the reason"
             found.append(Trouble(ERROR, text))
         if inputs is not None and expecting:
             found += self._silence(settings, inputs)
@@ -70,7 +70,7 @@ class CameraHealth:
         return found
 
     def rivals(self, topic: str, count: int) -> list[Trouble]:
-        """Of others who publish our odometry. DDS believes in a node that was killed for a while."""
+        """Report others who publish our odometry. DDS lists a killed node for a while, so they must last."""
         now = time.monotonic()
         if not count:
             self._rivals_since = None
@@ -79,8 +79,8 @@ class CameraHealth:
         if now - self._rivals_since < LASTING:
             return []
         text = (
-            f"{topic} has another publisher ({count}): who listens hears two robots; end the other node, or "
-            "start one of them in a namespace (__ns)"
+            f"{topic} has another publisher ({count}), so subscribers receive two robots: stop the other "
+            "node, or start one of them in a namespace (__ns)"
         )
         return [Trouble(WARN, text)]
 
@@ -113,7 +113,7 @@ class CameraHealth:
         last = max(self._statistics.last.get("image", 0.0), self._since)
         if self._silent_since is not None and last > self._silent_since:
             self._silent_since = None
-            self._events.add("images_again", 0, f"images come again on {inputs.topic}")
+            self._events.add("images_again", 0, f"images arrive again on {inputs.topic}")
         quiet = time.monotonic() - last
         if quiet < settings.image_timeout:
             return []
@@ -124,7 +124,7 @@ class CameraHealth:
         return [Trouble(WARN, text)]
 
     def _recent_events(self) -> list[str]:
-        """The newest message of each kind that happened lately; the kind that happened last comes first."""
+        """The newest message of each kind of recent event; the kind that happened last comes first."""
         now = time.monotonic()
         newest = {event.name: event.message for event in list(self._events.recent)}
         messages: list[tuple[float, str]] = []
@@ -150,19 +150,19 @@ def status_message(
 
 
 def told_anyway(name: str, state: str, look: Callable[[], list[DiagnosticStatus]]) -> list[DiagnosticStatus]:
-    """What ``look`` finds; where it fails, as beside a GPU that is lost, that."""
+    """Return what ``look`` finds. If it fails, for example because the GPU is lost, report that instead."""
     try:
         return look()
     except Exception as error:
         text = (
-            f"the node cannot tell how it is: {type(error).__name__}: {first_line(error)}. If it is "
-            "the GPU, see dmesg and nvidia-smi, and restart the node: the trajectory up to here is on disk"
+            f"the node cannot check its own state: {type(error).__name__}: {first_line(error)}. If the GPU "
+            "failed, see dmesg and nvidia-smi, and restart the node. The trajectory so far is on disk"
         )
         return [status_message(name, "", [Trouble(ERROR, text)], state, {"state": state})]
 
 
 def network_values(model: Any) -> dict[str, str]:
-    """Of the model as a whole (a WatchedModel)."""
+    """Values of the model as a whole (a WatchedModel)."""
     work = model.work
     values = {
         "network_calls": str(work.calls),

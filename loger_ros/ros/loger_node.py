@@ -1,4 +1,4 @@
-"""LogerNode: lifecycle and wiring. What is done is done in the files beside this one."""
+"""LogerNode: lifecycle and wiring. The work is done in the files beside this one."""
 
 from __future__ import annotations
 
@@ -40,40 +40,40 @@ from loger_ros.ros.time_jumps import ClockWatch
 from loger_ros.ros.transforms import StaticTransforms
 
 Transition = Callable[["LogerNode", LifecycleState], TransitionCallbackReturn]
-HANGS = "the network does not come to an end; restart the node"
+HANGS = "the network does not finish; restart the node"
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
 class GpuLost(Exception):
-    """Nothing but another process computes on it again."""
+    """This process cannot use the GPU any more; only a new process can."""
 
 
 def told(transition: Transition) -> Transition:
-    """rclpy keeps quiet about an exception in a transition. Say it, and stay in the state before.
+    """Report an exception in a transition, which rclpy does not, and stay in the state before.
 
-    A shutdown that fails is a shutdown all the same.
+    A shutdown that fails is still a shutdown.
     """
 
     @functools.wraps(transition)
     def wrapper(self: LogerNode, state: LifecycleState) -> TransitionCallbackReturn:
-        self.problem = ""  # whatever stood in the way before
+        self.problem = ""  # whatever went wrong before
         try:
             return transition(self, state)
         except Exception as error:
-            smaller = "make room on the device, or lower map.max_voxels"
+            smaller = "free memory on the device, or lower map.max_voxels"
             self.problem = f"{transition.__name__} failed: {reason_of(error, smaller)}"
             self.consider(error.__cause__ or error)
-            if self.context.ok():  # else a signal has ended it, which is no fault
+            if self.context.ok():  # otherwise a signal has ended it, which is no fault
                 self.get_logger().error(self.problem)
-        free_what_is_left()  # of what the error held
+        free_what_is_left()  # what the error referred to
         return FAILURE
 
     return wrapper
 
 
 def free_what_is_left() -> None:
-    gc.collect()  # the network and its callbacks hold each other
-    with contextlib.suppress(RuntimeError):  # of a GPU that is lost
+    gc.collect()  # the network and its callbacks refer to each other
+    with contextlib.suppress(RuntimeError):  # the GPU may be lost
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
@@ -83,15 +83,15 @@ class LogerNode(LifecycleNode):
 
     def __init__(self) -> None:
         super().__init__(NODE)
-        about = "Configure and activate at the start; false waits for the lifecycle services."
+        about = "Configure and activate at the start; if false, wait for the lifecycle services."
         self.declare_parameter("autostart", True, ParameterDescriptor(description=about, read_only=True))
         self._session: Session | None = None
         self._settings = Parameters(self, self._settings_changed)
         self._findings: list[Finding] = []
-        self.gpu_lost, self._lost_told = "", False  # why; on /diagnostics, too
+        self.gpu_lost, self._lost_told = "", False  # why; whether /diagnostics has said so
         self._state = "unconfigured"
         self.problem = ""
-        self.loader: Background | None = None  # of the newest network
+        self.loader: Background | None = None  # loads the newest network
         self._transforms = StaticTransforms(self.get_logger().warning)
         self.create_subscription(TFMessage, TF_STATIC.name, self._transforms.hear, qos_profile(TF_STATIC))
         self._clock_watch, self._clock_told = ClockWatch(self.get_clock()), ""
@@ -103,7 +103,7 @@ class LogerNode(LifecycleNode):
         change.callback = self._or_refused(change.callback)
 
     def _or_refused(self, change: Callable[..., ChangeState.Response]) -> Callable[..., ChangeState.Response]:
-        """Asked for a transition that does not fit the state, rclpy of Humble and Jazzy ends the node."""
+        """Refuse a transition that does not fit the state; rclpy of Humble and Jazzy would end the node."""
 
         @functools.wraps(change)
         def answer(request: ChangeState.Request, response: ChangeState.Response) -> ChangeState.Response:
@@ -179,7 +179,7 @@ class LogerNode(LifecycleNode):
         return SUCCESS
 
     def end_session(self, in_a_hurry: bool = False) -> bool:
-        """Writes what is left and frees the network. False: the network hangs, and still holds everything."""
+        """Write what is left and free the network. False: the network hangs and still holds everything."""
         session = self._session
         if session is not None and not session.deactivate():
             return False
@@ -187,7 +187,7 @@ class LogerNode(LifecycleNode):
         self._settings.configured = False
         if session is None:
             return True
-        session.finish(in_a_hurry)  # a signal that cuts this short leaves the session to the process's end
+        session.finish(in_a_hurry)  # if a signal interrupts this, the session stays until the process ends
         self._session = None
         session.close()
         del session
@@ -195,19 +195,19 @@ class LogerNode(LifecycleNode):
         return True
 
     def consider(self, error: BaseException) -> None:
-        """Does it take the GPU?"""
+        """Note whether the error has made the GPU unusable."""
         if not self.gpu_lost and is_of_gpu(error):
             self.gpu_lost = loses_gpu(error, self._device())
 
     def unwritten(self, timeout: float) -> list[Path]:
-        """Files that services were asked for and that are not whole, after at most ``timeout`` seconds."""
+        """Files requested of services that are still incomplete after at most ``timeout`` seconds."""
         return self._offers.unwritten(timeout)
 
     def _end_session_or_raise(self) -> None:
         if not self.end_session():
             raise RuntimeError(HANGS)
 
-    # ---- pieces of it -----------------------------------------------------------------------------
+    # ---- helpers ---------------------------------------------------------------------------------
 
     def _the_session(self) -> Session:
         if self._session is None:
@@ -238,7 +238,7 @@ class LogerNode(LifecycleNode):
         return torch.device(name)
 
     def _load(self, settings: NetworkConfig) -> Any:
-        """In a thread, so that the diagnostics go on: a large checkpoint takes half a minute."""
+        """Load in a thread, so that the diagnostics go on: a large checkpoint takes half a minute."""
         loaded: list[Any] = []
 
         def load() -> None:
@@ -254,8 +254,8 @@ class LogerNode(LifecycleNode):
         while self.loader.goes_on(1.0) and self.context.ok():
             self._publish_diagnostics()
         if not loaded:
-            raise RuntimeError("interrupted while the network was loaded")
-        result = loaded.pop()  # nothing else may hold the network, or it is never freed
+            raise RuntimeError("interrupted while the network was being loaded")
+        result = loaded.pop()  # nothing else may refer to the network, or it is never freed
         if isinstance(result, Exception):
             raise result
         count = sum(parameter.numel() for parameter in result.parameters())
@@ -280,7 +280,7 @@ class LogerNode(LifecycleNode):
             return
         name = f"{self.get_name()}: node"
         statuses = told_anyway(name, self._state, self._statuses)
-        if self.gpu_lost:  # nothing else can be asked of it
+        if self.gpu_lost:  # nothing else can be determined then
             troubles = [Trouble(DiagnosticStatus.ERROR, self.gpu_lost)]
             statuses = [status_message(name, "", troubles, self._state, {"state": self._state})]
         array = DiagnosticArray(status=statuses)
@@ -297,7 +297,7 @@ class LogerNode(LifecycleNode):
             values["checkpoint"] = self._settings.network().checkpoint
             device = self._session.model.device
             if device.index or not values.get("device", "").startswith(device.type):
-                values["device"] = hardware  # not the one that torch would take
+                values["device"] = hardware  # not the one that torch would choose
             values |= network_values(self._session.model)
         troubles = [Trouble(DiagnosticStatus.ERROR, self.problem)] if self.problem else []
         if self._session is not None and (assumed := self._settings.assumed()):
@@ -320,7 +320,7 @@ class LogerNode(LifecycleNode):
 
 
 def run(args: list[str] | None = None) -> int:
-    ended, node, code = True, None, 0  # ended: nothing of it goes on
+    ended, node, code = True, None, 0  # ended: nothing of it still runs
     with running_ros(args):
         refuse_arguments(NODE, args)
         try:
@@ -334,21 +334,21 @@ def run(args: list[str] | None = None) -> int:
             node.autostart()
             executor.spin()
         except GpuLost as lost:
-            print(f"{NODE}: {lost}. What was written of the trajectory is on disk", file=sys.stderr)
+            print(f"{NODE}: {lost}. The trajectory written so far is on disk", file=sys.stderr)
             code = 4
         finally:
-            ended = False  # also where a second signal cuts this short
+            ended = False  # stays so if a second signal interrupts this
             ended = node.end_session(in_a_hurry=True)
             node.unwritten(PATIENCE)
             node.destroy_node()
     unwritten = [] if node is None else node.unwritten(0)
     for path in unwritten:
-        print(f"{NODE}: {path} was asked for, and the process ends before it is whole", file=sys.stderr)
+        print(f"{NODE}: {path} was requested, but the process ends before it is complete", file=sys.stderr)
     if not ended:
         print(f"{NODE}: the process ends without waiting for the network", file=sys.stderr)
     if unwritten or not ended:
         code = 3
     if code or (node is not None and node.loader is not None and node.loader.goes_on()):
         sys.stderr.flush()
-        os._exit(code)  # Python cannot end beside a thread in foreign code
+        os._exit(code)  # Python cannot exit while a thread is in foreign code
     return 0

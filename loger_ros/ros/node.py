@@ -1,4 +1,4 @@
-"""The node's process. Light, so that a signal is heard in the seconds that importing the rest takes."""
+"""The node's process. Imports little, so that signals are handled while the rest is imported, for seconds."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ loger_node: images in; odometry, TF and clouds out. A lifecycle node.
     ros2 run loger_ros loger_node --ros-args -r image:=/camera/image_raw -p stream.unit:=0.4
     ros2 run loger_ros loger_node --ros-args --params-file FILE
 
-"loger parameters markdown" lists the parameters, "loger parameters yaml" is a file to start from, and
-"ros2 launch loger_ros loger.launch.py --show-args" the launch file's arguments.
+"loger parameters markdown" lists the parameters, "loger parameters yaml" prints a file to start from, and
+"ros2 launch loger_ros loger.launch.py --show-args" lists the launch file's arguments.
 """
 
 

@@ -1,4 +1,4 @@
-"""The node's services and ``initialpose``: asked for in a callback, done elsewhere."""
+"""The node's services and ``initialpose``: requested in a callback, done elsewhere."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ MOST_WRITING = 4  # files at once
 
 
 class NotNow(Exception):
-    """The node is in no state to do that."""
+    """The node cannot do that in its present state."""
 
 
 class Services:
-    """They are there as long as the node; ``serving`` holds what they work on while it is configured."""
+    """They exist as long as the node; ``serve`` sets what they work on while it is configured."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._worker: Worker | None = None
         self._streams: Sequence[CameraStream] = ()
         self._writing: list[Background] = []
-        self._owed: dict[object, Path] = {}  # files that were asked for and are not whole
-        self._initial: np.ndarray | None = None  # the newest, that the worker has not come to
+        self._owed: dict[object, Path] = {}  # requested files that are not complete
+        self._initial: np.ndarray | None = None  # the newest, if the worker has not handled it yet
         self._initial_lock = threading.Lock()
         work: dict[str, Callable[[], Awaitable[str]]] = {
             "~/reset": self._reset,
@@ -49,7 +49,7 @@ class Services:
             "~/save_map": self._save_map,
             "~/save_trajectory": self._save_trajectory,
         }
-        # The node's own group is held while a callback waits, with diagnostics, /clock and transitions in it.
+        # A waiting callback would block the node's own group, with diagnostics, /clock and transitions in it.
         group = ReentrantCallbackGroup()
         for name in interface.SERVICES:
             node.create_service(Trigger, name, _answering(work[name]), callback_group=group)
@@ -64,7 +64,7 @@ class Services:
             self._initial = None
 
     def unwritten(self, timeout: float) -> list[Path]:
-        """Files that were asked for and are not whole, after at most ``timeout`` seconds."""
+        """Requested files that are still incomplete after at most ``timeout`` seconds."""
         until = time.monotonic() + timeout
         for thread in self._writing:
             thread.goes_on(max(0.0, until - time.monotonic()))
@@ -75,22 +75,22 @@ class Services:
     async def _reset(self) -> str:
         for stream in self._configured():
             await self._ask(stream, stream.reset)
-        return "memory, map and path begin anew; odometry goes on"
+        return "memory, map and path start over; odometry goes on"
 
     async def _pause(self) -> str:
         self._configured()
         if self._worker is None:
-            raise NotNow("the node is not active: there is nothing to pause")
+            raise NotNow("the node is not active, so there is nothing to pause")
         for stream in self._streams:
             stream.intake.paused = True
         longest = self._streams[0].config.stream.max_gap
-        until = f"; after more than {longest:g} s (stream.max_gap) the memory begins anew" if longest else ""
+        until = f"; after more than {longest:g} s (stream.max_gap) the memory starts over" if longest else ""
         return f"paused: images are dropped, memory and map are kept{until}"
 
     async def _resume(self) -> str:
         self._configured()
         if self._worker is None:
-            raise NotNow("the node is not active: it takes images once it is activated")
+            raise NotNow("the node is not active; it will use images once it is activated")
         for stream in self._streams:
             stream.intake.paused = False
         return "images are used again"
@@ -102,7 +102,7 @@ class Services:
                 cloud = await self._ask(stream, stream.map_cloud)
                 if not len(cloud):
                     self._owed.pop(promise, None)
-                    said.append(f"{interface.EMPTY_MAP}, and {path} is left as it is")
+                    said.append(f"{interface.EMPTY_MAP}, so {path} is left as it is")
                     continue
                 await self._in_background(functools.partial(write_map, path, cloud), promise)
                 said.append(f"{path}: {len(cloud)} points")
@@ -121,7 +121,7 @@ class Services:
 
     @contextmanager
     def _promised(self, setting: str) -> Iterator[list[tuple[CameraStream, Path, object]]]:
-        """A file of each stream, owed until it is whole or the caller hears why not: never after a signal."""
+        """One file per stream, owed until complete or the caller is told why not. A signal leaves it owed."""
         files = [(stream, self._file(stream, setting), object()) for stream in self._configured()]
         self._owed.update({promise: path for _, path, promise in files})
         try:
@@ -142,8 +142,8 @@ class Services:
         pose = pose_of(message.pose.pose.position, message.pose.pose.orientation)
         if frame != stream.outputs.map_frame or pose is None:
             log.warning(
-                f"initialpose is ignored: it must be a pose in {stream.outputs.map_frame!r}, this one is in "
-                f"{frame!r}{'' if pose is not None else ' and is no rigid motion'}"
+                f"initialpose is ignored: it must be a pose in {stream.outputs.map_frame!r}, but this one is "
+                f"in {frame!r}{'' if pose is not None else ' and is not a rigid motion'}"
             )
             return
         with self._initial_lock:
@@ -151,12 +151,12 @@ class Services:
         if not waits and self._worker.ask(lambda: self._place(stream)).refused:
             with self._initial_lock:
                 self._initial = None
-            log.warning("initialpose is ignored: too much waits for the network already")
+            log.warning("initialpose is ignored: too many requests are already waiting for the network")
             return
-        log.info("initialpose: the map is laid anew around the robot")
+        log.info("initialpose: the map is moved so that the robot is at that pose")
 
     def _place(self, stream: CameraStream) -> None:
-        """In the worker's thread: of several that came meanwhile the newest counts."""
+        """Runs in the worker's thread. Of several that came meanwhile, the newest counts."""
         with self._initial_lock:
             pose, self._initial = self._initial, None
         if pose is not None:
@@ -170,9 +170,9 @@ class Services:
         return self._streams
 
     def _ask(self, stream: CameraStream, function: Callable[[], Any]) -> Answer:
-        """In the worker's thread; where none runs, here and now: no transition can come in between."""
-        if stream not in self._configured():  # while an earlier one was waited for
-            raise NotNow("the node was configured anew meanwhile")
+        """Have it done in the worker's thread, or here if none runs: no transition can come in between."""
+        if stream not in self._configured():  # changed while an earlier one was awaited
+            raise NotNow("the node was reconfigured in the meantime")
         if self._worker is not None:
             return self._worker.ask(function)
         answer = Answer(self._wake)
@@ -182,7 +182,7 @@ class Services:
     def _in_background(self, function: Callable[[], Any], promise: object) -> Answer:
         self._writing = [thread for thread in self._writing if thread.goes_on()]
         if len(self._writing) >= MOST_WRITING:
-            raise NotNow(f"{MOST_WRITING} files are being written already; ask again when they are done")
+            raise NotNow(f"{MOST_WRITING} files are already being written; try again when they are done")
         answer = Answer(self._wake)
 
         def write() -> Any:
@@ -201,7 +201,7 @@ class Services:
         path = inside(folder, getattr(output, setting), f"output.{setting}")
         if any(path in other.journals for other in self._streams):
             raise ValueError(
-                f"output.{setting} is a journal, {path}, which is written all the time: give another name"
+                f"output.{setting} is a journal ({path}), which the node itself writes: choose another name"
             )
         return path
 
@@ -211,7 +211,7 @@ class Services:
 
 
 def folder_of(node: Node, name: str, folder: str) -> Path:
-    """Of one camera: nodes in different namespaces and cameras of different names do not meet."""
+    """The folder of one camera, different for each namespace of a node and each name of a camera."""
     return Path(folder).joinpath(*node.get_namespace().strip("/").split("/"), name)
 
 
@@ -220,7 +220,7 @@ def _answering(work: Callable[[], Awaitable[str]]) -> Any:
         try:
             response.message = await work()
             response.success = True
-        except Exception as error:  # the caller hears why
+        except Exception as error:  # the caller is told why
             response.success, response.message = False, f"{error}" or type(error).__name__
         return response
 

@@ -26,13 +26,13 @@ from loger_ros.ros.transforms import Mounting, StaticTransforms
 from loger_ros.ros.worker import Worker
 from loger_ros.stream.prepare import Preparation
 
-MOST_TOLD = 16  # different texts of one camera
-HURRY = 3.0  # s: a last chunk that would take longer is given up at the end of the process
+MOST_TOLD = 16  # different texts that are logged of one camera
+HURRY = 3.0  # s: a last chunk that would take longer is dropped at the end of the process
 
 
 @dataclass
 class Channel:
-    """One camera, from topic to topic."""
+    """One camera, from its input topics to its output topics."""
 
     stream: CameraStream
     health: CameraHealth
@@ -40,7 +40,7 @@ class Channel:
     statistics: Statistics
     jumps: TimeJumps
     inputs: Inputs | None = None  # while active
-    said: set[str] = field(default_factory=set)  # of the troubles that last
+    said: set[str] = field(default_factory=set)  # the lasting problems that were logged
 
 
 class Session:
@@ -67,7 +67,7 @@ class Session:
 
     @property
     def gpu_lost(self) -> str:
-        """Why; empty where it works."""
+        """Why the GPU is lost; empty if it works."""
         return next((stream.gpu_lost for stream in self.streams if stream.gpu_lost), "")
 
     def activate(self) -> None:
@@ -91,7 +91,7 @@ class Session:
         self.worker.start()
 
     def deactivate(self) -> bool:
-        """Memory and map stay. False: the network did not come to an end in time."""
+        """Stop; memory and map stay. False: the network did not finish in time."""
         for channel in self.channels:
             if channel.inputs is not None:
                 channel.inputs.close()
@@ -102,7 +102,7 @@ class Session:
         return stopped
 
     def finish(self, in_a_hurry: bool) -> None:
-        """The last poses go to their topics and to the disk. Only where no worker runs."""
+        """Send the last poses to their topics and to the disk. Only while no worker runs."""
         for channel in self.channels:
             channel.stream.finish(in_a_hurry and chunk_time(channel.statistics) > HURRY)
 
@@ -144,23 +144,23 @@ class Session:
         return statuses
 
     def _say_once(self, channel: Channel, lasting: list[Trouble]) -> None:
-        """In the log, too: nobody may look at the diagnostics."""
+        """Log them, too, because perhaps nobody looks at the diagnostics."""
         for trouble in lasting:
             if trouble.message not in channel.said and len(channel.said) < MOST_TOLD:
                 channel.said.add(trouble.message)
                 self._say(f"{channel.stream.name}: {trouble.message}".removeprefix(": "))
 
     def _two_parents(self) -> list[Trouble]:
-        """Of the base, in TF: nobody else would say why the tree is torn."""
+        """Report a second parent of the base in TF: nothing else would say why the tree is broken."""
         frames = self._config.frames
         above = self._transforms.above(frames.base)
         if not frames.publish_odom_base or not above:
             return []
         ours = {frames.map, frames.odom} & set(above)
-        other = "take that away from /tf_static" if ours else f"set frames.base to {above[-1]}"
+        other = "remove that one from /tf_static" if ours else f"set frames.base to {above[-1]}"
         text = (
-            f"{frames.base} hangs below {above[0]} on /tf_static, and below {frames.odom} by this node; TF "
-            f"allows one parent: {other}, or frames.publish_odom_base and frames.publish_map_odom to false"
+            f"{frames.base} has the parent {above[0]} on /tf_static and {frames.odom} from this node, but TF "
+            f"allows one: {other}, or set frames.publish_odom_base and frames.publish_map_odom to false"
         )
         return [Trouble(WARN, text)]
 
@@ -210,7 +210,7 @@ class Session:
     def _say(self, message: str) -> None:
         if self._node.context.ok():
             self._node.get_logger().warning(message)
-        else:  # ROS is gone already while the last poses are written
+        else:  # ROS has already ended while the last poses are written
             print(f"{self._node.get_name()}: {message}", file=sys.stderr)
 
     def _now(self) -> int:
@@ -229,7 +229,7 @@ class Session:
 
 
 def chunk_time(statistics: Statistics) -> float:
-    """Seconds that a chunk takes, about; before the first one, no less than its slowest image took."""
+    """Approximate seconds that a chunk takes; before the first one, what the slowest image took."""
     if chunks := statistics.percentiles("chunk"):
         return chunks[0]
     images = statistics.percentiles("push")
@@ -237,9 +237,9 @@ def chunk_time(statistics: Statistics) -> float:
 
 
 def _of_the_camera(stream: CameraStream, info_topic: str) -> list[Trouble]:
-    """What the network cannot know, or has not learnt."""
+    """What the network cannot know of the camera, or was not trained with."""
     troubles = []
     if reason := stream.lens_unknown:
-        troubles.append(Trouble(WARN, f"turns and lengths are wrong: {reason} ({info_topic})"))
+        troubles.append(Trouble(WARN, f"rotations and lengths are wrong: {reason} ({info_topic})"))
     troubles += [Trouble(WARN, text) for text in stream.mounted_otherwise]
     return troubles

@@ -1,4 +1,4 @@
-"""A simulated clock: what belongs to the time before it jumped back, and whether it goes at all."""
+"""A simulated clock: what belongs to the time before it jumped back, and whether it runs at all."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import time
 from rclpy.clock import Clock, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 
-STANDS = 5.0  # s without a move of the clock that are worth a word
-LOOKS_AWAY = 3.0  # s between two looks: nobody may have listened to the clock meanwhile
-SLACK = 1_000_000_000  # ns: stamps and clocks are never quite alike
+STANDS = 5.0  # s for which the clock may stand still before it is reported
+LOOKS_AWAY = 3.0  # s between two checks: perhaps nobody listened to the clock in between
+SLACK = 1_000_000_000  # ns: stamps and clocks never agree exactly
 
 
 class TimeJumps:
@@ -17,7 +17,7 @@ class TimeJumps:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._left: int | None = None  # ns: what the clock said before it jumped, until stamps jump, too
+        self._left: int | None = None  # ns: the clock before it jumped back, until the stamps jump, too
         self._newest = 0  # ns, of the stamps
         back = JumpThreshold(
             min_forward=None, min_backward=Duration(nanoseconds=-SLACK), on_clock_change=False
@@ -28,14 +28,14 @@ class TimeJumps:
         self._handle.unregister()
 
     def before(self, stamp: int) -> bool:
-        """Whether the stamp is of the time that the clock has left; who listens has forgotten that time."""
+        """Whether the stamp is of the time that the clock has left, which TF listeners have forgotten."""
         if stamp < self._newest - SLACK:
             self._left = None
         self._newest = stamp
         return self._is_left(stamp)
 
     def left_behind(self, stamp: int) -> bool:
-        """The same of the stamp of something older than the newest; images may have begun anew since."""
+        """The same for a stamp that may be older than the newest; images may have started over since."""
         return stamp > self._newest + SLACK or self._is_left(stamp)
 
     def _is_left(self, stamp: int) -> bool:
@@ -46,20 +46,20 @@ class TimeJumps:
     def _jumped(self, jump: TimeJump) -> None:
         now = self._clock.now().nanoseconds
         left = now - jump.delta.nanoseconds
-        if left > now and abs(self._newest - left) < abs(self._newest - now):  # else images were faster
+        if left > now and abs(self._newest - left) < abs(self._newest - now):  # else the images jumped first
             self._left = left
 
 
 class ClockWatch:
-    """Looks at a clock now and then."""
+    """Checks a clock now and then."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._seen = (0, time.monotonic())  # what it said when it moved last, and when that was
+        self._seen = (0, time.monotonic())  # what the clock said when it last moved, and when that was
         self._looked = time.monotonic()
 
     def trouble(self) -> str:
-        """Of a simulated one; empty while it goes."""
+        """What is wrong with a simulated clock; empty while it runs."""
         said, now = self._clock.now().nanoseconds, time.monotonic()
         if said != self._seen[0] or now - self._looked > LOOKS_AWAY:
             self._seen = (said, now)
@@ -67,5 +67,5 @@ class ClockWatch:
         if now - self._seen[1] < STANDS:
             return ""
         if not said:
-            return "use_sim_time is set and nobody publishes /clock: start the bag with --clock"
-        return f"/clock has stood still for {STANDS:.0f} s and more: is the bag paused, or the simulation?"
+            return "use_sim_time is set, but nobody publishes /clock: play the bag with --clock"
+        return f"/clock has stood still for at least {STANDS:.0f} s: is the bag or the simulation paused?"

@@ -10,7 +10,7 @@ import numpy as np
 from loger_ros.geometry import inverse, rotation_of, transform
 
 MOST_FRAMES = 4096  # of /tf_static that are remembered
-MOST_REFUSED = 64  # that are told
+MOST_REFUSED = 64  # that are reported
 
 
 class Mounting(NamedTuple):
@@ -21,35 +21,35 @@ class Mounting(NamedTuple):
 
 
 class StaticTransforms:
-    """The tree that /tf_static tells."""
+    """The tree of the transforms on /tf_static."""
 
     def __init__(self, say: Callable[[str], object] = lambda text: None) -> None:
-        """say: is told once of each edge that is of no use."""
+        """say: called once for each transform that cannot be used."""
         self._parents: dict[str, tuple[str, np.ndarray]] = {}  # child → parent, T_parent_child
         self._say = say
         self._refused: set[tuple[str, str]] = set()
 
     def hear(self, message: Any) -> None:
-        """tf2_msgs/TFMessage. Edges that are no rigid motion are left out, as if they had not been sent."""
+        """Take a tf2_msgs/TFMessage. What is not a rigid motion is ignored, as if it had not been sent."""
         for edge in message.transforms:
             parent, child = _plain(edge.header.frame_id), _plain(edge.child_frame_id)
             pose = pose_of(edge.transform.translation, edge.transform.rotation)
             if pose is None:
                 self._refuse(parent, child, "its numbers are not finite or its quaternion is not of length 1")
             elif parent == child:
-                self._refuse(parent, child, "it leads to itself")
+                self._refuse(parent, child, "its parent is itself")
             elif len(self._parents) >= MOST_FRAMES and child not in self._parents:
-                self._refuse(parent, child, f"{MOST_FRAMES} are known already")
+                self._refuse(parent, child, f"{MOST_FRAMES} frames are known already")
             else:
                 self._parents[child] = (parent, pose)
 
     def _refuse(self, parent: str, child: str, why: str) -> None:
         if (parent, child) not in self._refused and len(self._refused) < MOST_REFUSED:
             self._refused.add((parent, child))
-            self._say(f"the transform {parent} → {child} of /tf_static is left out: {why}")
+            self._say(f"the transform {parent} → {child} of /tf_static is ignored: {why}")
 
     def between(self, base: str, camera: str) -> np.ndarray | None:
-        """T_base_camera; None while there is no way between the two."""
+        """T_base_camera; None while nothing connects the two."""
         ways = [self._to_root(frame) for frame in (_plain(base), _plain(camera))]
         common = next((frame for frame in ways[0] if frame in ways[1]), None)
         if common is None:
@@ -57,7 +57,7 @@ class StaticTransforms:
         return inverse(ways[0][common]) @ ways[1][common]
 
     def above(self, frame: str) -> list[str]:
-        """The frames that this one hangs below, up to the root."""
+        """The parent of this frame, its parent and so on, up to the root."""
         return list(self._to_root(_plain(frame)))[1:]
 
     def _to_root(self, frame: str) -> dict[str, np.ndarray]:
@@ -73,7 +73,7 @@ class StaticTransforms:
 
 
 def pose_of(position: Any, orientation: Any) -> np.ndarray | None:
-    """(4, 4) of a message's position and quaternion; None if it is no rigid motion."""
+    """(4, 4) of a message's position and quaternion; None if it is not a rigid motion."""
     translation = np.array([position.x, position.y, position.z])
     turn = np.array([orientation.x, orientation.y, orientation.z, orientation.w])
     if (
@@ -85,4 +85,4 @@ def pose_of(position: Any, orientation: Any) -> np.ndarray | None:
 
 
 def _plain(frame: str) -> str:
-    return frame.lstrip("/")  # an old habit of writing frames
+    return frame.lstrip("/")  # an old way of writing frames

@@ -1,4 +1,4 @@
-"""The thread that owns the network. Whatever touches a stream happens here, one thing after another."""
+"""The thread that owns the network. Whatever touches a stream happens here, one thing after the other."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from rclpy.task import Future
 
 from loger_ros.ros.background import Background
 
-IDLE = 0.2  # s between looks where nobody wakes the worker
-MOST_REQUESTS = 32  # that wait
+IDLE = 0.2  # s between looks if nobody wakes the worker
+MOST_REQUESTS = 32  # that may wait
 
 
 class Served(Protocol):
     """One camera's stream, as the worker sees it."""
 
     def step(self) -> bool:
-        """Work on one frame, if there is one; are there more? Raises nothing."""
+        """Process one frame, if there is one. Return whether more are waiting. Raises nothing."""
         ...
 
 
 class Refused(Exception):
-    """The worker does not come to that."""
+    """The worker will not do that."""
 
 
 class Answer:
-    """Of something that the worker was asked; to be awaited in a callback or waited for in a thread."""
+    """The answer to a request to the worker; to be awaited in a callback or waited for in a thread."""
 
     def __init__(self, wake: Callable[[], object]) -> None:
         self._wake = wake
@@ -46,10 +46,10 @@ class Answer:
         self._wake()
 
     def settle_with(self, function: Callable[[], Any]) -> None:
-        """By what it returns or raises."""
+        """Settle it with what the function returns or raises."""
         try:
             value = function()
-        except Exception as error:  # belongs to whoever asked
+        except Exception as error:  # is for whoever asked
             self.settle(error=error)
         else:
             self.settle(value)
@@ -66,7 +66,7 @@ class Answer:
         return self._value
 
     def __await__(self) -> Generator[Any, None, Any]:
-        """Some executors come back when the future is done, others when something wakes them."""
+        """Some executors resume when the future is done, others when something wakes them."""
         yield from self._settled.__await__()
         return self.result()
 
@@ -79,7 +79,7 @@ class Worker:
         self._news = threading.Event()
         self._stopping = False
         self._accepting = threading.Lock()
-        self._since: float | None = None  # monotonic: when the work at hand began
+        self._since: float | None = None  # monotonic: when the current work began
         self._thread = Background(self._run, "network")
 
     def start(self) -> None:
@@ -90,26 +90,26 @@ class Worker:
         self._news.set()
 
     def ask(self, function: Callable[[], Any]) -> Answer:
-        """Have it done between two frames."""
+        """Have the function called between two frames."""
         answer = Answer(self._wake_executor)
         with self._accepting:
             if self._stopping:
                 answer.settle(error=Refused("the node is being deactivated"))
                 return answer
             if self._requests.qsize() >= MOST_REQUESTS:
-                answer.settle(error=Refused(f"{MOST_REQUESTS} requests wait for the network already"))
+                answer.settle(error=Refused(f"{MOST_REQUESTS} requests are already waiting for the network"))
                 return answer
             self._requests.put((function, answer))
         self._news.set()
         return answer
 
     def busy_for(self) -> float:
-        """Seconds that the work at hand has taken; 0 when idle."""
+        """Seconds that the current work has taken; 0 when idle."""
         since = self._since
         return 0.0 if since is None else time.monotonic() - since
 
     def stop(self, timeout: float) -> bool:
-        """Ends after the frame at hand; False if that takes longer than ``timeout`` seconds."""
+        """Stop after the current frame. False if that takes longer than ``timeout`` seconds."""
         with self._accepting:
             self._stopping = True
         self._refuse_the_rest()
@@ -125,7 +125,7 @@ class Worker:
                 self._since = time.monotonic()
                 try:
                     more |= stream.step()
-                except Exception:  # promised not to happen; this thread must not end by it
+                except Exception:  # must not happen, and must not end this thread
                     traceback.print_exc()
             self._since = None
             if not more:
