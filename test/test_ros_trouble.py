@@ -328,7 +328,7 @@ def test_a_camera_that_is_silent_unheard_or_mistaken_is_told_apart(
     with node_process(ros_environment, **settings) as process:
         tester.process = process
         health_says("nobody publishes /image", "no camera driver")
-        tester.wait(lambda: "taken to sit in base_link" in tester.health("node").get("message", ""))
+        tester.wait(lambda: "at the origin of base_link" in tester.health("node").get("message", ""))
         other = tester.node.create_publisher(Image, "cam0/image_raw", 1)
         health_says("topics of that type: /cam0/image_raw")
         tester.node.destroy_publisher(other)

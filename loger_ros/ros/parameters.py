@@ -23,22 +23,22 @@ TYPES = {
     tuple[float, ...]: Parameter.Type.DOUBLE_ARRAY,
 }
 MOST = {int: 2**63 - 1, float: 1.7976931348623157e308}
-ADVISED = ("stream", "cloud")  # sections that a checkpoint has a say in
+ADVISED = ("stream", "cloud")  # sections for which a checkpoint may recommend values
 FOREIGN = ("qos_overrides.",)  # rclpy's own, which it declares when it needs them
 WHEN = {True: "Can be changed at any time.", False: "Read when the node is configured."}
 
 
 class Parameters:
-    """Called ``section.setting``. What the user gave wins over what the checkpoint recommends."""
+    """Named ``section.setting``. What the user gave wins over what the checkpoint recommends."""
 
     def __init__(self, node: Node, changed: Callable[[NodeConfig], object]) -> None:
-        """changed: hears of settings that take effect while the node runs.
+        """changed: called with settings that take effect while the node runs.
 
-        Raises ConfigError for what no checkpoint can make work.
+        Raises ConfigError for values that cannot work with any checkpoint.
         """
         self._node = node
         self._changed = changed
-        self._ours = False  # we set them ourselves: what the checkpoint recommends
+        self._ours = False  # whether we ourselves set what the checkpoint recommends
         self.configured = False  # then only dynamic ones can be changed
         self._given: set[str] = set()
         self._items = dict(_items())
@@ -53,7 +53,7 @@ class Parameters:
         return NetworkConfig(**self._tree({})["model"])
 
     def recommend(self, stream: Mapping[str, Any]) -> NodeConfig:
-        """The configuration with the checkpoint's own stream settings and cloud settings that suit them.
+        """Return the configuration with the checkpoint's stream settings and cloud settings that suit them.
 
         What the user gave stays.
         """
@@ -78,13 +78,14 @@ class Parameters:
         return config
 
     def assumed(self) -> str:
-        """What is taken for granted since nobody said it; empty: nothing that matters."""
+        """A warning about what is assumed because nobody set it; empty if nothing that matters is."""
         extrinsic, base = (self._node.get_parameter(f"frames.{name}").value for name in ("extrinsic", "base"))
         if extrinsic == "tf" or {"frames.camera_xyz", "frames.camera_rpy"} & self._given:
             return ""
         return (
-            "frames.extrinsic is parameters, and neither frames.camera_xyz nor frames.camera_rpy is given: "
-            f"the camera is taken to sit in {base} and to look straight ahead. Give them, zeros if so"
+            "frames.extrinsic is parameters, but neither frames.camera_xyz nor frames.camera_rpy is set: "
+            f"the camera is assumed to be at the origin of {base} and to look straight ahead. Set them (to "
+            "zeros if that is right)"
         )
 
     def _declare(self, name: str, item: dataclasses.Field, kind: Any) -> None:
@@ -108,10 +109,10 @@ class Parameters:
             item = self._items[parameter.name][0]
             if self.configured and not item.metadata["dynamic"]:
                 if _same(parameter, self._node.get_parameter(parameter.name)):
-                    continue  # a file of all parameters may be loaded for the sake of a few
+                    continue  # a file of all parameters may be loaded to change a few
                 reason = (
                     f"{parameter.name} is read when the node is configured: deactivate and clean up the node "
-                    "first, or give the parameter at the start"
+                    "first, or set the parameter at the start"
                 )
                 return SetParametersResult(successful=False, reason=reason)
             values[parameter.name] = parameter.value
@@ -122,18 +123,18 @@ class Parameters:
                 self._changed(self._config_with(values))
             else:
                 self._check(values)
-        except ValueError as error:  # ConfigError, and what Python says of odd values
+        except ValueError as error:  # ConfigError, and what Python raises for odd values
             return SetParametersResult(successful=False, reason=str(error))
         self._given |= set(values)
         return SetParametersResult(successful=True)
 
     def _refuse_misspelt(self) -> None:
-        """A setting that nobody knows would be without effect, and without a word.
+        """Refuse misspelt settings, which would silently have no effect.
 
-        A file may be for several nodes, so only what was hardly meant for another one is refused.
+        A file may be for several nodes, so only what was hardly meant for another node is refused.
         """
         sections = self._tree({})
-        # rclpy has no public way to what was given and not declared.
+        # rclpy has no public way to find what was given but not declared.
         for name in getattr(self._node, "_parameter_overrides", {}):
             section, _, setting = name.partition(".")
             known = sections.get(section, ())
@@ -142,7 +143,7 @@ class Parameters:
         tell_of_unknown(self._node, self._items)
 
     def _check(self, values: Mapping[str, Any]) -> None:
-        """Before the checkpoint is known, which may have another opinion of what was not given."""
+        """Check before the checkpoint is known, which may recommend other values for what was not given."""
         tree = self._tree(values)
         kinds = get_type_hints(NodeConfig)
         for section in ADVISED:
@@ -164,7 +165,7 @@ class Parameters:
 
 
 def tell_of_unknown(node: Node, known: Collection[str]) -> None:
-    """Parameters that were given and have no effect."""
+    """Warn about parameters that were given but have no effect."""
     for name in getattr(node, "_parameter_overrides", {}):
         if node.has_parameter(name) or name.startswith(FOREIGN):
             continue
@@ -176,7 +177,7 @@ def tell_of_unknown(node: Node, known: Collection[str]) -> None:
 def descriptor(item: dataclasses.Field, kind: Any) -> ParameterDescriptor:
     about, unit = item.metadata, item.metadata["unit"]
     text = f"{about['description']}{f' [{unit}]' if unit else ''}."
-    # ROS refuses 10 for 10.0 and names types by numbers; our own check is kinder.
+    # ROS refuses 10 for 10.0 and names types by numbers; our own check is friendlier.
     message = ParameterDescriptor(description=text, dynamic_typing=True)
     constraints = [WHEN[about["dynamic"]]]
     if about["choices"]:
@@ -194,7 +195,7 @@ def descriptor(item: dataclasses.Field, kind: Any) -> ParameterDescriptor:
 
 
 def flattened(config: Config) -> dict[str, Any]:
-    """``section.setting`` → value"""
+    """Return the values by ``section.setting``."""
     return {
         f"{section}.{name}": value
         for section, values in config.to_dict().items()

@@ -1,6 +1,6 @@
-"""The parameters as documents: config/loger.yaml and docs/parameters.md are made here and a test compares.
+"""The parameters as documents: config/loger.yaml and docs/parameters.md are made here, and a test compares.
 
-Imports no ROS. ``loger parameters yaml > config/loger.yaml`` renews the one, ``markdown`` the other.
+Imports no ROS. ``loger parameters yaml > config/loger.yaml`` updates the first, ``markdown`` the second.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from loger_ros.ros.config import NodeConfig
 WIDTH = 100
 TITLES = {  # in the order in which they are shown
     "model": "the network",
-    "input": "what comes in",
+    "input": "images and camera_info",
     "frames": "frames of reference",
-    "queue": "frames that wait",
+    "queue": "frames that wait for the network",
     "stream": "from frames to poses",
-    "cloud": "which points are worth keeping",
-    "map": "the map of voxels",
-    "output": "what goes out",
-    "health": "when to complain",
+    "cloud": "which points are kept",
+    "map": "the voxel map",
+    "output": "files and published topics",
+    "health": "when to warn",
 }
 YAML_HEAD = """\
-# Every parameter of loger_node with its default. Take the # away from what you want to change, and give the
-# file to the launch file:  ros2 launch loger_ros loger.launch.py params_file:=/path/of/your.yaml
+# Every parameter of loger_node with its default. Remove the # in front of what you want to change, and give
+# the file to the launch file:  ros2 launch loger_ros loger.launch.py params_file:=/path/to/your.yaml
 #
-# What is commented out here is left to the checkpoint, which may recommend another chunk size, say, and where
-# it recommends nothing to the default. Presets for some machines lie in config/presets.
+# A parameter that stays commented out has the value that the checkpoint recommends (for example another
+# chunk size), or else the default. Presets for some machines are in config/presets.
 /**:
   ros__parameters:
-    # Configure and activate at the start; false waits for the lifecycle services.
+    # Configure and activate at the start; if false, wait for the lifecycle services.
     autostart: true
 """
 MARKDOWN_HEAD = """\
 # Parameters of loger_node
 
-Made from the code by `loger parameters markdown`. [config/loger.yaml](../config/loger.yaml) holds the same as
-a file to start from; presets for some machines are in [config/presets](../config/presets).
+Generated from the code by `loger parameters markdown`. [config/loger.yaml](../config/loger.yaml) has the same
+as a file to start from; presets for some machines are in [config/presets](../config/presets).
 
-What you set wins over what the checkpoint recommends (some of `stream.*`, and of `cloud.*` what suits
-the size of its images), and that over the defaults below. Parameters marked *live* take effect while the
-node runs; the others are read when it is configured. A value that cannot work is refused with the
-reason. One stands alone: `autostart` (default `true`) configures and activates the node at its start;
-with `false` it waits for the lifecycle services.
+What you set wins over what the checkpoint recommends (some of `stream.*`, and those of `cloud.*` that suit
+the size of its images), and that wins over the defaults below. Parameters marked *live* take effect while
+the node runs; the others are read when it is configured. A value that cannot work is refused, with the
+reason. One parameter is in no section: `autostart` (default `true`) configures and activates the node at its
+start; with `false` the node waits for the lifecycle services.
 """
 
 
