@@ -1,9 +1,9 @@
-"""Poses of the camera → odometry of the robot: smooth in odom, corrected in map (REP-105). No ROS here.
+"""Makes odometry of the robot from camera poses: smooth in odom, corrected in map (REP-105). No ROS here.
 
-A chunk is one statement about all its frames: the motion between two of them is taken from one and the same
-chunk, so odom → base_link never jumps when a new chunk sees the past differently. What the chunks disagree
-about goes to map → odom. "World" is the frame of the reconstruction (the first camera's optical axes); "map"
-is it turned upright and moved to where the robot started.
+A chunk is one estimate of all its frames. The motion between two of them is taken from one and the same
+chunk, so odom → base_link never jumps when a new chunk sees the past differently. The difference between
+chunks goes to map → odom. "World" is the frame of the reconstruction (the first camera's optical axes); "map"
+is the world rotated upright and moved to where the robot started.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import numpy as np
 from loger_ros.geometry import adjoint, exp_rotation, inverse, log_rotation, nearest_rotation, transform
 from loger_ros.types import PosedFrame, Update
 
-UNKNOWN = 1e6  # variance of a velocity that nobody can tell
+UNKNOWN = 1e6  # variance of an unknown velocity
 
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """Of the robot, at one image."""
+    """Motion of the robot at one image."""
 
     stamp: int  # nanoseconds
     T_odom_base: np.ndarray  # (4, 4)
@@ -49,19 +49,19 @@ class Odometer:
         self._newest = np.zeros((6, 6))  # covariance of the last pose in odom
         self._last: _Last | None = None
         self.T_map_world: np.ndarray | None = None  # None until the first frame
-        self._settled = False  # a preview may say otherwise where the first frame is, a final pose decides
+        self._settled = False  # previews may still move the first frame, a final pose decides
 
     def mount(self, T_base_camera: np.ndarray) -> None:
-        """Before the first frame, or before the first one after a restart."""
+        """Set the mounting. Only before the first frame, or before the first one after a restart."""
         self._T_camera_base = inverse(T_base_camera)
-        self._carry = adjoint(T_base_camera)  # small motions of the camera are such of the base
+        self._carry = adjoint(T_base_camera)  # from small motions of the camera to those of the base
 
     def follow(self, update: Update) -> list[Motion]:
-        """Motions to the frames of an update, which are of one segment, that are newer than what is known."""
+        """Return the motions to the frames of an update (one segment) that are newer than what is known."""
         stamps, last = [frame.stamp for frame in update.frames], self._last
-        if last is not None and last.stamp in stamps:  # this chunk's opinion of where we were
+        if last is not None and last.stamp in stamps:  # where this chunk says that we were
             then = update.frames[stamps.index(last.stamp)]
-            # It may say that its previews were of another segment. A first chunk may have a stamp again, of
+            # It may say that its previews were of another segment. A first chunk may repeat a stamp from
             # before a clock jumped back.
             segment = then.segment if update.chunk > 0 else last.segment
             T_world_base = then.T_map_camera @ self._T_camera_base
@@ -76,14 +76,14 @@ class Odometer:
         return self._go(frames, last, update.noise) if frames else []
 
     def restart(self) -> None:
-        """The map begins anew, with the robot at its origin; odom goes on."""
+        """Start a new map with the robot at its origin; odom goes on."""
         if self._last is not None:
             self._T_odom_start, self._at_start = self._last.T_odom_base, self._newest
         self._start, self._last, self.T_map_world = np.eye(4), None, None
         self._settled = False
 
     def place(self, T_map_base: np.ndarray) -> None:
-        """The robot is there now: the map is laid anew around it."""
+        """Move the map so that the robot is at this pose now."""
         if self._last is None or self.T_map_world is None:
             self._start = T_map_base
             return
@@ -92,17 +92,17 @@ class Odometer:
         self.T_map_world = T_map_world
 
     def in_map(self, frames: Sequence[PosedFrame]) -> np.ndarray:
-        """(n, 4, 4): the robot at those frames, which are final."""
+        """Return the poses (n, 4, 4) of the robot at those frames, which are final."""
         return self._lay_map(frames[0], final=True) @ _poses(frames) @ self._T_camera_base
 
     def covariances(self, frames: Sequence[PosedFrame], poses: np.ndarray) -> np.ndarray:
-        """(n, 6, 6): of the robot at those frames, in the axes that see it at ``poses`` (n, 4, 4)."""
+        """(n, 6, 6) of the robot at those frames, in the axes that ``poses`` (n, 4, 4) refer to."""
         to_camera = _turn(np.swapaxes(_poses(frames)[:, :3, :3], -1, -2))
         carry = _turn(poses[:, :3, :3]) @ self._carry @ to_camera
         return carry @ np.array([frame.covariance for frame in frames]) @ np.swapaxes(carry, -1, -2)
 
     def _go(self, frames: Sequence[PosedFrame], last: _Last | None, noise: np.ndarray) -> list[Motion]:
-        """last: where the robot was before the first of them. noise (6, 6): of one pose, in camera axes."""
+        """last: where the robot was before the first frame. noise: (6, 6) of one pose, in camera axes."""
         T_world_base = _poses(frames) @ self._T_camera_base
         first = frames[0]
         connected = last is not None and last.segment == first.segment
@@ -129,13 +129,13 @@ class Odometer:
         return [Motion(*row) for row in columns]
 
     def _from_start(self, T_odom_base: np.ndarray) -> np.ndarray:
-        """(n, 6, 6): an error of direction where the map began moves what is far from there."""
+        """(n, 6, 6): an error of direction at the start of the map moves what is far from there."""
         turns = np.tile(np.eye(3), (len(T_odom_base), 1, 1))
         carry = adjoint(transform(turns, self._T_odom_start[:3, 3] - T_odom_base[:, :3, 3]))
         return carry @ self._at_start @ carry.swapaxes(-1, -2)
 
     def _lay_map(self, first: PosedFrame, final: bool) -> np.ndarray:
-        """→ T_map_world, which the first frame decides."""
+        """Return T_map_world, which the first frame decides."""
         if self.T_map_world is None or not self._settled:
             self.T_map_world = self._start @ inverse(first.T_map_camera @ self._T_camera_base)
             self._settled = final
@@ -144,7 +144,7 @@ class Odometer:
     def _twists(
         self, steps: np.ndarray, durations: np.ndarray, noise: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """steps (n, 4, 4): T_before_now of the base. A duration of zero, of a first frame, tells nothing."""
+        """steps (n, 4, 4): T_before_now of the base. A duration of zero (a first frame) says nothing."""
         seconds = np.maximum(durations, 1)[:, None] * 1e-9
         turned = log_rotation(steps[:, :3, :3])
         # In the axes half-way between the two: a constant velocity on a curve comes out right.

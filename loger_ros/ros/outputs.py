@@ -1,4 +1,4 @@
-"""The publishers of one camera. Nothing is built that nobody listens to."""
+"""The publishers of one camera. No message is built unless somebody subscribes to it."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import PublisherEventCallbacks
 
-PATH_SHARE = 0.05  # of the network's thread, at most, goes to the path
-MAP_SHARE = 0.1  # and to the map, which may be of millions of points
+PATH_SHARE = 0.05  # of the time of the network's thread, at most, for the path
+MAP_SHARE = 0.1  # and for the map, which may have millions of points
 PATH_CHEAP = 2e-3  # s: a path that takes less is sent after each chunk
 
 Aged = Callable[[str, int], None]  # topic, stamp of what was published there
@@ -73,14 +73,14 @@ class Outputs:
             edges["T_map_odom"] = (self.map_frame, self.odom_frame)
         if frames.publish_odom_base:
             edges["T_odom_base"] = (self.odom_frame, self.base_frame)
-        self._edges = list(edges)  # as a Motion calls them
+        self._edges = list(edges)  # their names in a Motion
         self._packed_transforms = PackedTransforms(list(edges.values()))
         self._way = ThinnedWay(config.output.path_length, self.map_frame)
         self._clouds: dict[
             Topic, PointCloud2
-        ] = {}  # the newest of each topic, whose memory the next one takes
+        ] = {}  # the newest of each topic, whose memory the next one reuses
         self._map_published, self._map_took = 0.0, 0.0  # monotonic; s
-        self._path_due, self._path_withheld = 0.0, False  # monotonic; is there a newer one?
+        self._path_due, self._path_withheld = 0.0, False  # monotonic; whether a newer one waits
         self._pictured = (-1, 0)  # segment and stamp of the newest pictures
 
     def close(self) -> None:
@@ -90,7 +90,7 @@ class Outputs:
 
     @property
     def rivals(self) -> int:
-        """Others who publish this odometry."""
+        """Number of others who publish this odometry."""
         return max(0, self._node.count_publishers(self._odometry.topic_name) - 1)  # ours may not be known yet
 
     @property
@@ -103,10 +103,10 @@ class Outputs:
     def forget_way(self) -> None:
         self._way = ThinnedWay(self._config.output.path_length, self.map_frame)
         self._path_due, self._path_withheld, self._pictured = 0.0, False, (-1, 0)
-        self._map_took = 0.0  # what begins anew is shown soon
+        self._map_took = 0.0  # a new map is shown soon
 
     def motion(self, motion: Motion) -> None:
-        if self._tf is not None and _heard(self._tf):  # first: who hears of the odometry may look it up
+        if self._tf is not None and _heard(self._tf):  # first: subscribers of the odometry may look it up
             poses = [getattr(motion, edge) for edge in self._edges]
             self.send(self._tf, self._packed_transforms.of(motion.stamp, poses))
             self._aged("tf", motion.stamp)
@@ -121,7 +121,7 @@ class Outputs:
             self._aged("pose", stamp)
 
     def path(self, at_once: bool = False) -> None:
-        """A long one is withheld for a while; see ``path_due``."""
+        """Publish the path. A long one is withheld for a while; see ``path_due``."""
         if not len(self._way) or not _heard(self._path):
             return
         self._path_withheld = time.monotonic() < self._path_due and not at_once
@@ -135,12 +135,12 @@ class Outputs:
 
     @property
     def path_due(self) -> bool:
-        """Is one withheld whose time has come?"""
+        """Whether a withheld path is due now."""
         return self._path_withheld and time.monotonic() >= self._path_due
 
     @property
     def path_stamp(self) -> int:
-        """Of the pose that it would end with."""
+        """Stamp of the pose that the path would end with."""
         return self._way.newest
 
     @property
@@ -168,9 +168,9 @@ class Outputs:
         camera: Camera | None,
         T_base_camera: np.ndarray | None = None,
     ) -> None:
-        """Depth and confidence of the newest frame, as the camera that is mounted like that would see them.
+        """Publish depth and confidence of the newest frame, as the camera with this mounting would see them.
 
-        camera: of the network's images.
+        camera: that of the network's images.
         """
         wanted = _heard(self._depth) or _heard(self._depth_info)
         if not wanted and not _heard(self._confidence):
@@ -178,7 +178,7 @@ class Outputs:
         turn = turn_between(camera, T_base_camera)
         newest = update.frames[-1]
         if newest.segment == self._pictured[0] and newest.stamp < self._pictured[1]:
-            return  # what a chunk that was lost had shown in previews
+            return  # a chunk that was lost has shown newer ones as previews
         self._pictured = newest.segment, newest.stamp
         head = header(newest.stamp, optical_frame)
         if wanted:
@@ -210,7 +210,7 @@ class Outputs:
         )
 
     def send(self, publisher: Publisher, message: Any) -> None:
-        """A signal may end ROS at any moment; what is on its way then goes to the files alone."""
+        """Publish a message. A signal may end ROS at any moment; from then on only the files are written."""
         try:
             publisher.publish(message)
         except RuntimeError:
@@ -220,7 +220,7 @@ class Outputs:
     def _publisher(self, kind: type, topic: Topic) -> Publisher:
         name = topic.name if topic.name.startswith("/") else self._prefix + topic.name
         # Each event that is waited for costs time whenever the executor wakes up. A subscriber that asks for
-        # more than we offer says so itself.
+        # more than we offer reports that itself.
         quiet = PublisherEventCallbacks(use_default_callbacks=False)
         publisher: Publisher = self._node.create_publisher(
             kind, name, qos_profile(topic), event_callbacks=quiet
@@ -230,15 +230,15 @@ class Outputs:
 
 
 class ThinnedWay:
-    """At most ``most`` poses of a way of any length, evenly spread, the newest one always among them.
+    """At most ``most`` poses of a path of any length, evenly spread, always including the newest one.
 
-    Messages are made when asked for.
+    Messages are made on request.
     """
 
     def __init__(self, most: int, frame: str) -> None:
         self._most = most
         self._frame = frame
-        self._poses: list[tuple[int, np.ndarray]] = []  # stamps and T_map_base, but for the newest
+        self._poses: list[tuple[int, np.ndarray]] = []  # stamps and T_map_base, without the newest
         self._messages: list[PoseStamped] = []  # of the first ones
         self._tip: tuple[int, np.ndarray] | None = None  # the newest
         self._every = 1
@@ -285,12 +285,12 @@ class ThinnedWay:
 def placed(cloud: Cloud, T_map_world: np.ndarray) -> Cloud:
     """The cloud in the axes of the map."""
     turn = torch.from_numpy(T_map_world).to(cloud.points)
-    points = torch.addmm(turn[:3, 3:], turn[:3, :3], cloud.points.T).T  # in columns: as rows it takes longer
+    points = torch.addmm(turn[:3, 3:], turn[:3, :3], cloud.points.T).T  # in columns, because rows take longer
     return Cloud(points, cloud.colours, cloud.confidence)
 
 
 def _heard(publisher: Publisher) -> bool:
     try:
         return publisher.get_subscription_count() > 0
-    except RuntimeError:  # the process ends: ROS is gone, and the last poses go to the journal alone
+    except RuntimeError:  # the process ends: ROS is gone, and the last poses go only to the journal
         return False

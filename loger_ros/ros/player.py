@@ -1,4 +1,4 @@
-"""A recording played to the node over DDS: images go out when the node is through with earlier ones."""
+"""Plays a recording to the node over DDS: images are sent when the node has finished earlier ones."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from loger_ros.ros.motion_messages import transform_message
 from loger_ros.types import CAMERA_FRAME, Camera, Frame
 
 UNDERWAY = 4  # images that may be on their way at once; fewer than any queue on it holds
-LEVEL_FRAME = "level"  # as the camera's mounting says
-SETTLE = 0.5  # s: both sides of a topic know each other
-LOOK_AROUND = 4.0  # s: others on this machine are found; who was not heard at once says it again after 3
+LEVEL_FRAME = "level"  # from the camera's mounting
+SETTLE = 0.5  # s until both sides of a topic know each other
+LOOK_AROUND = 4.0  # s to find others on this machine; an announcement that was missed is repeated after 3 s
 GLANCE = 0.05  # s
 CLOCK = "/clock"
 PLAYER = "loger_player"  # our node
@@ -37,11 +37,11 @@ Alive = Callable[[], str]  # why the node is no longer there; empty while it is
 
 
 class PlayerError(RuntimeError):
-    """The node does not take what it is sent."""
+    """The node does not process what it is sent."""
 
 
 class Player:
-    """The camera sits on the base without an offset, so that what the node says of one is true of both."""
+    """The camera sits on the base without an offset, so what the node says about one is true of both."""
 
     def __init__(self, camera: Camera | None) -> None:
         self._camera = camera
@@ -56,7 +56,7 @@ class Player:
         self._node.destroy_node()
 
     def refuse_company(self) -> None:
-        """A robot's node and a replay would hear each other: its images, our clock and transforms."""
+        """Refuse others: a robot's node and a replay would get each other's images, clock and transforms."""
         self._rest(LOOK_AROUND)
         topics = (interface.IMAGE.name, interface.TAKEN.name, CLOCK)
         found = [f"a publisher of {topic}" for topic in topics if self._node.count_publishers(topic)]
@@ -67,12 +67,12 @@ class Player:
             found.insert(0, "another replay")
         if found:
             raise PlayerError(
-                f"there is {' and '.join(found)} on this machine, such as a robot's or another replay's: "
+                f"there is {' and '.join(found)} on this machine, perhaps of a robot or another replay: "
                 "stop it, or choose another domain (ROS_DOMAIN_ID=42 loger replay ...)"
             )
 
     def wait_for_node(self, patience: float, alive: Alive) -> None:
-        """Until the node listens, and has the time, the mount and the camera."""
+        """Send the camera's mounting, and wait until the node receives images and the clock."""
         self._alive = alive
         reliable = QoSProfile(depth=2 * UNDERWAY)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -87,15 +87,16 @@ class Player:
             level = inverse(self._camera.T_base_camera)
             mounted.append(transform_message(0, FRAMES[2], LEVEL_FRAME, level))
         self._mounts.publish(TFMessage(transforms=mounted))
-        self._wait(self._connected, patience, "the node did not begin to listen")
+        self._wait(self._connected, patience, "the node did not start to listen")
         self._rest(SETTLE)
 
     def play(
         self, frames: Iterable[Frame], patience: float, rate: float = 0.0, sent: Callable[[int], None] = print
     ) -> int:
-        """All of them, in order; → their number. rate: of the recording's own speed; 0: as fast as it goes.
+        """Send all frames in order and return their number.
 
-        patience: seconds within which the node must be through with some image.
+        rate: times the recording's own speed; 0: as fast as possible. patience: seconds within which the node
+        must finish at least one image.
         """
         count, first, begun = 0, 0, time.monotonic()
         for frame in frames:
@@ -104,7 +105,7 @@ class Player:
                 due = begun + (frame.stamp - first) * 1e-9 / rate
                 while time.monotonic() < due:
                     self._spin(due - time.monotonic())
-            if count == 0:  # camera_info must be there before the images are; one image tells that it is
+            if count == 0:  # camera_info must arrive before the images; the first goes alone to make sure
                 self._send_info(frame.stamp)
                 self._rest(SETTLE)
             self._send(frame)
@@ -115,13 +116,13 @@ class Player:
         return count
 
     def save_map(self, patience: float) -> None:
-        """Unless it is empty."""
+        """Have the node save its map, unless the map is empty."""
         answer = self._call(Trigger, "save_map", Trigger.Request(), patience)
         if not answer.success and not answer.message.startswith(EMPTY_MAP):
             raise PlayerError(f"the node did not save its map: {answer.message}")
 
     def end_stream(self, patience: float) -> None:
-        """The node works off the last short chunk and writes its poses."""
+        """Have the node process the short last chunk and write its poses."""
         for label in ("deactivate", "cleanup"):
             request = ChangeState.Request()
             request.transition.label = label
@@ -130,9 +131,9 @@ class Player:
 
     def _call(self, kind: type, name: str, request: Any, patience: float) -> Any:
         client: Any = self._node.create_client(kind, f"/{NODE}/{name}")
-        self._wait(client.service_is_ready, patience, f"the node does not offer {name}")
+        self._wait(client.service_is_ready, patience, f"the node did not offer {name}")
         future = client.call_async(request)
-        self._wait(future.done, patience, f"the node does not answer {name}")
+        self._wait(future.done, patience, f"the node did not answer {name}")
         return future.result()
 
     def _connected(self) -> bool:
@@ -154,8 +155,8 @@ class Player:
             self._infos.publish(camera_info_message(header(stamp, CAMERA_FRAME), self._camera))
 
     def _drain(self, most: int, patience: float) -> None:
-        """Until fewer than ``most`` images are underway."""
-        what = "the node takes no more images"
+        """Wait until fewer than ``most`` images are underway."""
+        what = "the node took no more images"
         while len(self._underway) >= most:
             before = len(self._underway)
             self._wait(lambda before=before: len(self._underway) < before, patience, what)  # type: ignore[misc]
@@ -176,7 +177,7 @@ class Player:
             self._spin(GLANCE)
 
     def _rest(self, seconds: float) -> None:
-        """A pause of the whole process does not count."""
+        """Listen for that long, not counting time for which the whole process was paused."""
         listened = 0.0
         while listened < seconds:
             before = time.monotonic()

@@ -1,4 +1,4 @@
-"""What the node leaves on disk: the journal of the robot's way, and files that services save. No ROS here."""
+"""What the node leaves on disk: the journal of the trajectory, and files that services save. No ROS here."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from loger_ros.types import PosedFrame
 
 
 class OutsideFolder(ValueError):
-    """A file name that leads out of the folder for everything that is written."""
+    """A file name that leads out of the folder in which everything is written."""
 
 
 def inside(folder: Path, name: str, parameter: str) -> Path:
-    """The file of that name; its folder exists afterwards."""
+    """Return the path of that file, and make its folder."""
     try:
         root = folder.expanduser().resolve()
         path = (root / name).resolve()
@@ -31,16 +31,16 @@ def inside(folder: Path, name: str, parameter: str) -> Path:
             text = f"{parameter} is {name!r}, which is not inside {root}: a link there leads out; remove it"
             raise OutsideFolder(text)
         path.parent.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError) as error:  # the latter where nobody knows the home of ~
+    except (OSError, RuntimeError) as error:  # RuntimeError: the home of ~ is unknown
         raise ValueError(f"output.folder {folder} cannot be used ({error}): choose another one") from error
     return path
 
 
 class Recording:
-    """Takes the final poses of a stream and keeps the robot's, in the map. A PoseRecord."""
+    """Takes the final poses of a stream and records those of the robot in the map. A PoseRecord."""
 
     def __init__(self, path: Path, limit: int, odometer: Odometer, events: EventLog) -> None:
-        """limit: bytes after which the journal is renamed. ValueError or OSError: it cannot be used."""
+        """limit: bytes after which the journal is renamed. ValueError or OSError: the path cannot be used."""
         self._path, self._limit = path, limit
         self._odometer = odometer
         self._events = events
@@ -51,11 +51,11 @@ class Recording:
             os.close(self._lock)
             raise
         self._start = self._journal.mark()[0]
-        self._cuts = 0  # of the journal, that are known
-        self._old_start: int | None = None  # where that is in the file that was renamed, if it is there
-        self._old_goes_on = False  # is the first segment of the journal the last one of the old?
+        self._cuts = 0  # of the journal, as far as known
+        self._old_start: int | None = None  # where the start is in the renamed file, if it is there
+        self._old_goes_on = False  # whether the journal goes on with the last segment of the old one
         self._files_change = threading.Lock()
-        self._laps = 0  # segments that the stream itself knows nothing of
+        self._laps = 0  # added to segments, for those that the stream does not know of
 
     def append(self, frames: Sequence[PosedFrame]) -> None:
         if frames and self._journal.mark()[0] > self._limit and not self._journal.waits:
@@ -67,7 +67,7 @@ class Recording:
                 for frame, pose in zip(frames, poses, strict=True)
             ]
         )
-        if self._journal.cuts > self._cuts:  # by somebody else
+        if self._journal.cuts > self._cuts:  # somebody else cut it
             self._cuts, self._start = self._journal.cuts, 0
 
     def mark(self) -> tuple[Journal, Any]:
@@ -78,28 +78,28 @@ class Recording:
         if journal is self._journal:
             journal.rewind(place)
         else:
-            text = f"{self._path} was renamed since the mark: the poses recorded since then stay"
+            text = f"{self._path} was renamed after the snapshot, so the poses recorded since then stay"
             self._events.add("journal_not_rewound", 0, text)
 
     def new_segment(self) -> None:
-        """What comes is not connected with what was."""
-        self._laps += 1_000_000  # more than a stream counts
+        """Later poses are not connected with earlier ones."""
+        self._laps += 1_000_000  # more than a stream ever counts
 
     def begin_anew(self) -> None:
-        """``save`` leaves out what was recorded up to now."""
+        """From now on ``save`` leaves out what was recorded so far."""
         self.new_segment()
         with self._files_change:
             self._start, self._old_start = self._journal.mark()[0], None
 
     @property
     def files(self) -> tuple[Path, Path]:
-        """That nothing else may write."""
+        """Files that nothing else may write."""
         return self._path, self._path.with_name(f"{self._path.name}.old")
 
     def save(self, path: Path) -> int:
-        """Copies the poses since the start or the last reset; → their number. Any thread may call it.
+        """Copy the poses since the start or the last reset. Return their number. Any thread may call it.
 
-        Of a way that filled more than one journal there is what the newest two hold.
+        If they filled more than two journals, only those in the newest two are there.
         """
         with contextlib.ExitStack() as opened:
             with self._files_change:
@@ -121,25 +121,28 @@ class Recording:
         os.close(self._lock)
 
     def _rotate(self, segment: int) -> None:
-        """segment: of the poses that come next."""
+        """Rename the journal and start a new one. segment: that of the next poses."""
         old, last_segment = self.files[1], self._journal.mark()[1]
         with self._files_change:
             try:
                 os.replace(self._path, old)
                 lock, journal = self._another(old)
             except (OSError, ValueError) as error:
-                text = f"{self._path} has reached output.journal_limit, cannot be renamed ({error}), goes on"
+                text = (
+                    f"{self._path} has reached output.journal_limit but cannot be renamed ({error}), so it "
+                    "keeps growing"
+                )
                 self._events.add("journal_not_rotated", 0, text)
                 return
             self._journal.close()
             os.close(self._lock)
             self._lock, self._journal, self._cuts = lock, journal, 0
             self._start, self._old_start, self._old_goes_on = 0, self._start, segment == last_segment
-        message = f"{self._path} has reached output.journal_limit and is now {old}; a new one begins"
+        message = f"{self._path} has reached output.journal_limit and was renamed to {old}; a new one begins"
         self._events.add("journal_rotated", 0, message)
 
     def _another(self, old: Path) -> tuple[int, Journal]:
-        """A lock and a new journal in the place of the one that is ``old`` now; else that one comes back."""
+        """A lock and a new journal in place of the one that is ``old`` now, which comes back on failure."""
         try:
             lock = _locked(self._path)
             try:
@@ -154,7 +157,7 @@ class Recording:
 
 
 def _copied(journal: IO[bytes], start: int, file: IO[bytes]) -> int:
-    """The whole lines of a journal from ``start`` on, as long as it is now; → how many poses."""
+    """Copy the complete lines of a journal from ``start`` to its present end. Return the number of poses."""
     count, segment = 0, SEGMENT_LINE.encode()
     start = max(start, len(HEADER))
     left = os.fstat(journal.fileno()).st_size - start
@@ -173,6 +176,6 @@ def _locked(path: Path) -> int:
         return locked(path)
     except BlockingIOError:
         raise ValueError(
-            f"{path} is written by another process already: give this node another output.folder or "
+            f"{path} is already being written by another process: give this node another output.folder or "
             "output.journal"
         ) from None

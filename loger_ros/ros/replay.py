@@ -1,4 +1,4 @@
-"""The real node in a process of its own, a player beside it, and what the node leaves on disk."""
+"""Runs the real node in a process of its own with a player beside it; the node leaves its files on disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from loger_ros.types import Camera, Frame
 
 JOURNAL, MAP, LOG = "trajectory.txt", "cloud.ply", "node.log"
 START = 300.0  # s: a full-size network takes long to load
-PATIENCE = 300.0  # s within which the node is through with some image
+PATIENCE = 300.0  # s within which the node must finish at least one image
 
 
 def replay(
@@ -29,7 +29,7 @@ def replay(
     rate: float = 0.0,
     sent: Callable[[int], None] = lambda count: None,
 ) -> int:
-    """→ the number of images played. Writes trajectory.txt, cloud.ply and node.log into the folder."""
+    """Return the number of images played. Writes trajectory.txt, cloud.ply and node.log into the folder."""
     keep_to_ourselves()
     apply_large_message_profile()
     undistort = camera is not None and parameters.get("input.undistort", True)
@@ -53,12 +53,12 @@ def replay(
                 return _play(player, node, frames, rate, sent)
         finally:
             player.close()
-    raise KeyboardInterrupt  # the block was ended by a signal: that is no end of a replay
+    raise KeyboardInterrupt  # a signal ended the block, so the replay is incomplete
 
 
 @contextmanager
 def _node(parameters: dict[str, object], folder: Path) -> Iterator[Child]:
-    for name in (JOURNAL, MAP, LOG):  # of a replay before; the node would continue its journal
+    for name in (JOURNAL, MAP, LOG):  # of an earlier replay, whose journal the node would continue
         (folder / name).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     node = Child("loger_ros.ros.node", parameters, folder / LOG)
@@ -67,7 +67,7 @@ def _node(parameters: dict[str, object], folder: Path) -> Iterator[Child]:
     finally:
         code = node.stop()  # writes the last poses
         if code:
-            raise PlayerError(f"the node ended with code {code}. It said:\n{node.last_words()}")
+            raise PlayerError(f"the node ended with code {code}. Its last output:\n{node.last_words()}")
 
 
 def _play(
@@ -76,7 +76,7 @@ def _play(
     def gone() -> str:
         if node.code is None:
             return ""
-        return f"the node ended with code {node.code}. It said:\n{node.last_words()}"
+        return f"the node ended with code {node.code}. Its last output:\n{node.last_words()}"
 
     try:
         player.wait_for_node(START, gone)
@@ -85,5 +85,5 @@ def _play(
         player.end_stream(PATIENCE)
         return count
     except PlayerError as error:
-        words = "" if node.code is not None else f". The node said:\n{node.last_words()}"
+        words = "" if node.code is not None else f". The last output of the node:\n{node.last_words()}"
         raise PlayerError(f"{error}{words}") from error
