@@ -120,7 +120,7 @@ def test_words_that_ros_does_not_take_are_refused(program: str, ros_environment:
     words = [sys.executable, "-m", program, "--image", "/front", "--ros-args", "-r", "a:=b"]
     ran = subprocess.run(words, env=ros_environment, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 2
-    assert "--image has no effect: topics and parameters come behind --ros-args" in ran.stderr
+    assert "--image has no effect: give topics and parameters after --ros-args" in ran.stderr
 
 
 @pytest.mark.parametrize("asked", ["-h", "--help"])

@@ -1,4 +1,4 @@
-"""A thread whose end can be waited for, also by whoever a signal interrupts."""
+"""A thread whose end can be awaited even by a thread that a signal interrupts."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 
 class Background:
-    """A daemon. ``Thread.join`` will not do: interrupted by SIGINT, as before Python 3.13, it takes the
-    thread for ended, which then goes on beside what must wait for its end.
+    """A daemon thread. ``Thread.join`` is not enough: before Python 3.13, a join that SIGINT interrupts takes
+    the thread for ended, and what must wait for its end then runs beside it.
     """
 
     def __init__(self, work: Callable[[], object], name: str) -> None:
@@ -20,7 +20,7 @@ class Background:
         self._thread.start()
 
     def goes_on(self, timeout: float = 0.0) -> bool:
-        """After at most ``timeout`` seconds. False also before the start."""
+        """Whether it still runs after at most ``timeout`` seconds. False also before the start."""
         return self._thread.ident is not None and not self._ended.wait(timeout)
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""A node of ours as a process of its own, which ends with us and whose words go to a file."""
+"""One of our nodes as a process of its own, which ends with this one and whose output goes to a file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 env=with_parent(os.environ),
-                start_new_session=True,  # Ctrl+C is for us; we end it in good order
+                start_new_session=True,  # Ctrl+C reaches only this process, which then stops the child
             )
 
     @property
@@ -35,7 +35,7 @@ class Child:
         return self._process.poll()
 
     def stop(self) -> int:
-        """Asks it to end, and insists if it does not."""
+        """Ask it to end, kill it if it does not, and return its exit code."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
         try:

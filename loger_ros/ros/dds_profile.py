@@ -1,6 +1,6 @@
-"""Room for images in Fast DDS: with its defaults, best-effort messages above 0.5 MB are nearly all lost.
+"""Makes room for images in Fast DDS, whose defaults lose nearly all best-effort messages above 0.5 MB.
 
-Call :func:`apply_large_message_profile` before ``rclpy.init``. It needs no ROS to be imported.
+Call :func:`apply_large_message_profile` before ``rclpy.init``. This module imports no ROS.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from loger_ros.share import share_file
 
 PROFILE = "config/fastdds_large_messages.xml"
 SHARED_MEMORY = Path("/dev/shm")
-# Every process reserves a segment of 64 MB. Where it finds no room Fast DDS prints errors and falls back to
-# UDP, which is worse than its own default; Docker gives a container 64 MB in all. Two must fit.
+# Every process reserves a segment of 64 MB. If there is no room for it, Fast DDS prints errors and falls back
+# to UDP, which is worse than its own default. Docker gives a container 64 MB in all. Two segments must fit.
 ROOM = 160 * 2**20
 
-# What a user may have set of Fast DDS himself. Each wins over our profile, where it is read.
+# Fast DDS settings that users may have made. Each one that is read wins over our profile.
 USER_VARIABLES = (
     "FASTDDS_DEFAULT_PROFILES_FILE",
     "FASTRTPS_DEFAULT_PROFILES_FILE",
@@ -30,23 +30,23 @@ USER_VARIABLES = (
 USER_FILES = ("DEFAULT_FASTDDS_PROFILES.xml", "DEFAULT_FASTRTPS_PROFILES.xml")
 ON = "on: 64 MB of shared memory for each process"
 NEW_NAMES = ("FASTDDS_DEFAULT_PROFILES_FILE", "DEFAULT_FASTDDS_PROFILES.xml")
-NOT_READ = {  # of these, by the Fast DDS of each distribution: 2 and, in Kilted, 3
+NOT_READ = {  # of these, by the Fast DDS of each distribution: version 2, in Kilted version 3
     "humble": (*NEW_NAMES, "FASTDDS_BUILTIN_TRANSPORTS"),
     "iron": (*NEW_NAMES, "FASTDDS_BUILTIN_TRANSPORTS"),
     "jazzy": NEW_NAMES,
     "kilted": ("DEFAULT_FASTRTPS_PROFILES.xml",),
 }
 LOCALHOST_ONLY = "ROS_LOCALHOST_ONLY"
-LETS_OUT = ("humble", "iron")  # there the transports of a profile also talk to other machines then
+LETS_OUT = ("humble", "iron")  # in these, the transports of a profile talk to other machines even so
 
 
 @dataclass(frozen=True)
 class LargeMessages:
-    """The decision: the variables to set (none where Fast DDS is left alone) and why."""
+    """The decision: the variables to set (none if Fast DDS is left alone) and why."""
 
     reason: str
     environment: Mapping[str, str] = field(default_factory=dict)
-    cure: str = ""  # what the operator should do where large messages would be lost
+    cure: str = ""  # what the operator should do if large messages would be lost
 
 
 def large_message_profile(environment: Mapping[str, str] = os.environ) -> LargeMessages:
@@ -69,18 +69,18 @@ def large_message_profile(environment: Mapping[str, str] = os.environ) -> LargeM
             return LargeMessages(f"left to the user: {file} in the working directory")
     if distribution in LETS_OUT and environment.get(LOCALHOST_ONLY) == "1":
         return LargeMessages(
-            f"off: {LOCALHOST_ONLY} is set, which our transports would not keep to, so best-effort images "
-            "above 0.5 MB will be lost",
-            cure=f"unset {LOCALHOST_ONLY} where images are that large, and keep others out by ROS_DOMAIN_ID",
+            f"off: {LOCALHOST_ONLY} is set, which the profile's transports would not respect, so best-effort "
+            "images above 0.5 MB will be lost",
+            cure=f"if images are that large, unset {LOCALHOST_ONLY} and keep others out with ROS_DOMAIN_ID",
         )
     free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
     if free < ROOM:
         return LargeMessages(
-            f"off: {SHARED_MEMORY} has {free >> 20} MB free, the profile needs {ROOM >> 20} MB, "
+            f"off: {SHARED_MEMORY} has {free >> 20} MB free, but the profile needs {ROOM >> 20} MB, "
             f"so best-effort images above 0.5 MB will be lost",
             cure="give the container more shared memory (docker run --shm-size=1g, or --ipc=host)",
         )
-    # Fast DDS 2 ignores the new name, and Fast DDS 3 complains of the old one; so exactly one is set.
+    # Fast DDS 2 ignores the new name, and Fast DDS 3 complains about the old one, so exactly one is set.
     old = "FASTDDS_DEFAULT_PROFILES_FILE" in unread
     return LargeMessages(
         ON, {"FASTRTPS_DEFAULT_PROFILES_FILE" if old else "FASTDDS_DEFAULT_PROFILES_FILE": profile}
@@ -88,7 +88,7 @@ def large_message_profile(environment: Mapping[str, str] = os.environ) -> LargeM
 
 
 def apply_large_message_profile() -> LargeMessages:
-    """Set the profile for this process and its children, unless the user has settings of his own."""
+    """Set the profile for this process and its children, unless users have settings of their own."""
     decision = large_message_profile()
     os.environ.update(decision.environment)
     return decision

@@ -1,4 +1,4 @@
-"""Which ROS 2 this interpreter sees. Imports no ROS, so that it can be asked where ROS is broken."""
+"""Which ROS 2 this interpreter sees. Imports no ROS, so that it also works where ROS is broken."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-# By rclpy's first two version numbers: the wheels of PyPI do not set ROS_DISTRO.
+# By rclpy's first two version numbers: the wheels on PyPI do not set ROS_DISTRO.
 DISTRIBUTION_OF_RCLPY = {"3.3": "humble", "7.1": "jazzy", "9.1": "kilted"}
 
 
 @dataclass(frozen=True)
 class RosInstallation:
-    distribution: str  # "kilted"; "unknown" where neither ROS_DISTRO nor rclpy's version tells
+    distribution: str  # "kilted"; "unknown" if neither ROS_DISTRO nor rclpy's version tells
     rclpy_version: str
     rclpy_folder: Path
     from_wheels: bool  # from PyPI by pip, not a sourced ROS 2
@@ -40,7 +40,7 @@ def find_ros() -> RosInstallation | None:
 
 
 def this_machine_only() -> dict[str, str]:
-    """The variable that keeps ROS from being heard outside this machine; Humble has the older one."""
+    """The variable that keeps ROS messages on this machine; Humble and Iron have an older one."""
     ros = find_ros()
     if ros is not None and ros.distribution in ("humble", "iron"):
         return {"ROS_LOCALHOST_ONLY": "1"}
@@ -48,16 +48,16 @@ def this_machine_only() -> dict[str, str]:
 
 
 def keep_to_ourselves() -> None:
-    """For processes of ours that talk to each other: no word to robots around, and one thread for each.
+    """For our processes that talk to each other: send nothing to nearby robots, and use one thread each.
 
-    Two on a busy core wait for each other. What the user has set stays.
+    Two threads on a busy core wait for each other. What the user has set stays.
     """
     for name, value in {**this_machine_only(), "OMP_NUM_THREADS": "1"}.items():
         os.environ.setdefault(name, value)
 
 
 def import_failure(packages: Iterable[str]) -> str:
-    """Why these packages do not import, in one line; empty if they do. Tried in a process of its own."""
+    """Why these packages cannot be imported, in one line; empty if they can. Tried in another process."""
     code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
     tried = subprocess.run(
         [sys.executable, "-c", code, *packages], capture_output=True, text=True, check=False

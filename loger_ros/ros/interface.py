@@ -1,6 +1,6 @@
 """The names, types and QoS of the ROS interface, in one place. They are part of the product.
 
-A test holds them against the running node. Relative names follow the node's namespace and, where there are
+A test compares them with the running node. Relative names follow the node's namespace and, if there are
 several cameras, the camera's name.
 """
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from rclpy.qos import QoSProfile
 
 NODE = "loger"
-PATIENCE = 30.0  # s that the frame at hand may take when the node is deactivated
-LISTENING = "active, listening to"  # so begins a line of its log, once images are heard: a player may begin
-EMPTY_MAP = "the map is empty"  # so begins the answer of save_map then
+PATIENCE = 30.0  # s that the current frame may take when the node is deactivated
+LISTENING = "active, listening to"  # begins a line of the log once images are received: a player may start
+EMPTY_MAP = "the map is empty"  # begins the answer of save_map in that case
 FRAMES = ("map", "odom", "base_link")  # the TF tree, root first
 
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic that the node publishes or hears."""
+    """One topic that the node publishes or subscribes to."""
 
     name: str
     type: str
@@ -41,7 +41,7 @@ MAP_POINTS = Topic("map_points", "sensor_msgs/msg/PointCloud2", depth=1, transie
 DEPTH_IMAGE = Topic("depth/image", "sensor_msgs/msg/Image", depth=2)
 DEPTH_INFO = Topic("depth/camera_info", "sensor_msgs/msg/CameraInfo", depth=2)
 CONFIDENCE_IMAGE = Topic("confidence/image", "sensor_msgs/msg/Image", depth=2)
-TAKEN = Topic("taken", "builtin_interfaces/msg/Time", depth=100)  # the image that the network is through with
+TAKEN = Topic("taken", "builtin_interfaces/msg/Time", depth=100)  # of the image that the network has finished
 DIAGNOSTICS = Topic("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", depth=10)
 
 PUBLISHED = (
@@ -59,7 +59,7 @@ PUBLISHED = (
 )
 
 
-# What the node hears. The camera's topics may be best-effort; parameter input.reliable asks for more.
+# What the node subscribes to. The camera's topics may be best-effort; input.reliable asks for more.
 IMAGE = Topic("image", "sensor_msgs/msg/Image", depth=10, reliable=False)
 COMPRESSED_IMAGE = Topic("image/compressed", "sensor_msgs/msg/CompressedImage", depth=10, reliable=False)
 CAMERA_INFO = Topic("camera_info", "sensor_msgs/msg/CameraInfo", depth=5, reliable=False)

@@ -1,4 +1,4 @@
-"""ROS does not start where it cannot write its log, as on a robot with a read-only home."""
+"""ROS does not start if it cannot write its log, as on a robot with a read-only home."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def use_writable_log_folder() -> None:
-    """Call before ``rclpy.init``: where the usual folder cannot be written, logs go to the temporary one."""
+    """Call before ``rclpy.init``: if the usual folder cannot be written, logs go to the temporary one."""
     if os.environ.get("ROS_LOG_DIR") or os.environ.get("ROS_HOME"):
         return
     folder = Path.home() / ".ros" / "log"

@@ -1,4 +1,4 @@
-"""Messages that every node of ours sends: stamps, images and what the camera was."""
+"""Messages that all our nodes send: headers, images and camera_info."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def header(stamp: int, frame: str) -> Header:
 
 
 def image_message(head: Header, picture: np.ndarray, encoding: str) -> Image:
-    """(H, W) or (H, W, C) as it lies in memory."""
+    """picture: (H, W) or (H, W, C), sent as it lies in memory."""
     height, width = picture.shape[:2]
     message = Image(header=head, height=height, width=width, encoding=encoding)
-    # In place: what is assigned to `message.data` is copied once more, and value by value if it is no array.
+    # In place: what is assigned to `message.data` is copied again, and value by value if it is not an array.
     message.data.frombytes(np.ascontiguousarray(picture).data.cast("B"))
     message.step = len(message.data) // height
     message.is_bigendian = int(sys.byteorder == "big" and picture.itemsize > 1)

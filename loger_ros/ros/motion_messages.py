@@ -1,4 +1,4 @@
-"""Poses → messages. Stamps are integers all the way. packed_messages.py has those of every image."""
+"""Makes messages from poses. Stamps stay integers. packed_messages.py has those sent for every image."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def fill_pose(message: Pose, pose: np.ndarray) -> None:
 
 
 def quaternion(pose: np.ndarray) -> tuple[float, float, float, float]:
-    """x, y, z, w with w >= 0. As ``loger_ros.geometry`` has it, without NumPy's cost for a single one."""
+    """x, y, z, w with w >= 0. Like that of ``loger_ros.geometry``, without NumPy's cost for a single one."""
     (a, b, c), (d, e, f), (g, h, i) = pose[:3, :3].tolist()
     squares = (1 + a - e - i, 1 - a + e - i, 1 - a - e + i, 1 + a + e + i)  # 4 x², 4 y², 4 z², 4 w²
     largest = max(range(4), key=squares.__getitem__)

@@ -1,7 +1,7 @@
-"""The messages of every image, as the bytes that DDS sends: made once, then only stamps and numbers change.
+"""Messages sent for every image, as the bytes that DDS sends: made once, then only their numbers change.
 
 Filling a message object and having rclpy turn it into bytes costs several times what sending these does.
-All that changes stands in two places: a stamp after a known beginning, and float64 numbers at the end.
+What changes is in two places: a stamp after a known beginning, and float64 numbers at the end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from loger_ros.ros.messages import header
 from loger_ros.ros.motion_messages import quaternion, transform_message
 from loger_ros.ros.odometry import Motion
 
-HEAD = 4  # bytes that tell the encoding, before every message
+HEAD = 4  # bytes before every message, which state its encoding
 POSE, MATRIX = 7, 36  # numbers
 
 
@@ -76,7 +76,7 @@ class PackedTransforms:
     def __init__(self, edges: list[tuple[str, str]]) -> None:
         blank = [transform_message(0, parent, child, np.eye(4)) for parent, child in edges]
         self._bytes = _Bytes(TFMessage(transforms=blank))
-        # Each ends in its numbers, where the next one begins; before the first one stands their count.
+        # Each ends with its numbers, where the next one begins. Their count comes before the first one.
         ends = [
             len(serialize_message(TFMessage(transforms=blank[:count]))) for count in range(len(blank) + 1)
         ]

@@ -1,4 +1,4 @@
-"""The frame of every process of ours that has a node: what is set before, and how it ends in peace."""
+"""What all our processes with a node share: what is set up before, and how they end cleanly."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from loger_ros.ros.log_folder import use_writable_log_folder
 from loger_ros.ros.signals import end_with_parent, ros_hears
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # as malloc.h calls them
-KEPT, LARGE = 64 << 20, 32 << 20  # bytes: free memory that stays ours; blocks that are never kept
+KEPT, LARGE = 64 << 20, 32 << 20  # bytes: free memory that the process keeps; blocks that it never keeps
 
 
 @contextmanager
 def running_ros(args: list[str] | None = None) -> Iterator[None]:
-    """ROS while the block runs. SIGINT and SIGTERM end the block without an error."""
+    """Run ROS while the block runs. SIGINT and SIGTERM end the block without an error."""
     apply_large_message_profile()
     keep_freed_memory()
     use_writable_log_folder()
@@ -36,7 +36,7 @@ def running_ros(args: list[str] | None = None) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, ExternalShutdownException):
-        pass  # how the two signals arrive, mostly
+        pass  # how the two signals usually arrive
     except (RuntimeError, NotInitializedException):
         if rclpy.ok():
             raise
@@ -46,11 +46,11 @@ def running_ros(args: list[str] | None = None) -> Iterator[None]:
 
 
 def refuse_arguments(name: str, args: list[str] | None) -> None:
-    """A node takes those of ROS alone; others would be without effect, and without a word."""
+    """Exit if there are arguments that are not for ROS: they would silently have no effect."""
     others = remove_ros_args(sys.argv[1:] if args is None else args)
     if others:
         print(
-            f"{name}: {others[0]} has no effect: topics and parameters come behind --ros-args, such as "
+            f"{name}: {others[0]} has no effect: give topics and parameters after --ros-args, for example "
             "--ros-args -r image:=/camera/image_raw",
             file=sys.stderr,
         )
@@ -58,12 +58,12 @@ def refuse_arguments(name: str, args: list[str] | None) -> None:
 
 
 def _cure(reason: str) -> str:
-    """What ROS does not say of a params file."""
-    return "; numbers of a list must be of one kind: 0.0 beside 0.1, not 0" if "same type" in reason else ""
+    """What ROS does not say about a file of parameters."""
+    return "; numbers of a list must have one type: 0.0 beside 0.1, not 0" if "same type" in reason else ""
 
 
 def keep_freed_memory() -> None:
-    """The next image takes the memory of the last one, instead of pages that the system hands out anew."""
+    """Let the next image reuse the memory of the last one instead of fresh pages from the system."""
     if any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return  # the operator knows better
     c_library = ctypes.CDLL(None)

@@ -1,4 +1,4 @@
-"""How a process of ours ends before ROS is there to hear signals, and how a child ends with its parent."""
+"""How our processes end before ROS handles signals, and how a child ends with its parent."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
-PARENT = "LOGER_ROS_PARENT"  # environment: the process without which this one has no purpose
+PARENT = "LOGER_ROS_PARENT"  # environment variable: the process without which this one has no purpose
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-ONE_WISH = 1.0  # s from the first signal: launch passes on what the terminal, or systemd, has told us already
+ONE_WISH = 1.0  # s after the first signal: launch repeats what the terminal or systemd has already sent
 
 _ros_hears = False
 _first_heard: float | None = None
@@ -21,9 +21,9 @@ _first_heard: float | None = None
 
 @contextmanager
 def ending_quietly() -> Iterator[None]:
-    """Until ``ros_hears`` signals end the process as they end the running node: with code 0.
+    """Until ``ros_hears``, signals end the process as they end the running node: with code 0.
 
-    SIGHUP is one of them: the terminal is closed, or its connection broke.
+    SIGHUP is one of them: it comes when the terminal is closed or its connection breaks.
     """
     global _ros_hears, _first_heard
     _ros_hears, _first_heard = False, None
@@ -36,14 +36,14 @@ def ending_quietly() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            if _first_heard is not None:  # the process is at its end: nothing is left to be cut short
+            if _first_heard is not None:  # the process is ending: nothing is left to interrupt
                 signal.signal(number, signal.SIG_IGN)
             elif handler is not None:  # else it was not set by Python
                 signal.signal(number, handler)
 
 
 def ros_hears() -> None:
-    """ROS has set its own handlers, which pass on to ours."""
+    """Note that ROS has set its own handlers, which call ours."""
     global _ros_hears
     _ros_hears = True
 
@@ -51,26 +51,26 @@ def ros_hears() -> None:
 def _heard(number: int, frame: FrameType | None) -> None:
     global _first_heard
     if not _ros_hears:
-        os._exit(0)  # Python cannot end in peace beside the threads of half a library
+        os._exit(0)  # Python cannot exit cleanly beside the threads of half-imported libraries
     now = time.monotonic()
     if _first_heard is not None and now - _first_heard < ONE_WISH:
         return
     _first_heard = _first_heard or now
-    if number != signal.SIGTERM:  # by which ROS ends its executors
+    if number != signal.SIGTERM:  # on SIGTERM, ROS ends its executors
         raise KeyboardInterrupt
 
 
 def with_parent(environment: Mapping[str, str]) -> dict[str, str]:
-    """For a child that ends when this process, or rather the thread that starts it, does: the main one."""
+    """The environment of a child that ends with the thread that starts it, which has to be the main one."""
     return {**environment, PARENT: str(os.getpid())}
 
 
 def end_with_parent() -> None:
-    """Where ``with_parent`` asked for it: SIGTERM when that process dies, however it dies. Linux only."""
+    """If ``with_parent`` asked for it, get SIGTERM when that process dies, however it dies. Linux only."""
     parent = os.environ.pop(PARENT, None)
     if parent is None or not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if str(os.getppid()) != parent:
-        print(f"the process {parent} that started this one has ended already", file=sys.stderr, flush=True)
+        print(f"the process {parent} that started this one has already ended", file=sys.stderr, flush=True)
         os._exit(0)
