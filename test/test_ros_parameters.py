@@ -66,7 +66,7 @@ def test_a_camera_that_nobody_placed_is_told(chooser: Callable[..., Any]) -> Non
         return parameters.assumed()
 
     assert not assumed()
-    assert "taken to sit in base_link" in assumed("frames.extrinsic:=parameters")
+    assert "at the origin of base_link" in assumed("frames.extrinsic:=parameters")
     assert not assumed("frames.extrinsic:=parameters", "frames.camera_xyz:=[0.0, 0.0, 0.0]")
 
 
