@@ -72,7 +72,7 @@ def inside_the_network(
         ) as process:
             tester.process = process
             stamps = tester.send_images(pictures(CHUNK), SECOND)
-            tester.wait(lambda: "has worked on one image for" in tester.health().get("message", ""))
+            tester.wait(lambda: "has been working on one image for" in tester.health().get("message", ""))
             assert tester.health()["level"] == "2"
             yield tester, stamps
     finally:
@@ -434,7 +434,7 @@ def test_a_network_that_hangs_is_told_and_left_behind(
     with inside_the_network(ros_environment, ros_domain, tmp_path, patience=1.0) as (tester, _):
         assert not tester.transition("deactivate")
         assert tester.state() == "active"
-        tester.wait(lambda: "does not come to an end; restart the node" in tester.health("node")["message"])
+        tester.wait(lambda: "does not finish; restart the node" in tester.health("node")["message"])
         tester.process.send_signal(signal.SIGINT)
         ends_without_the_network(tester.process)
 
