@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 
 class Background:
-    """A daemon thread. ``Thread.join`` is not enough: before Python 3.13, a join that SIGINT interrupts takes
-    the thread for ended, and what must wait for its end then runs beside it.
+    """A daemon thread. ``Thread.join`` is not enough: before Python 3.13, a join that SIGINT interrupts
+    treats the thread as ended, and what must wait for its end then runs beside it.
     """
 
     def __init__(self, work: Callable[[], object], name: str) -> None:

@@ -37,7 +37,7 @@ NOT_READ = {  # of these, by the Fast DDS of each distribution: version 2, in Ki
     "kilted": ("DEFAULT_FASTRTPS_PROFILES.xml",),
 }
 LOCALHOST_ONLY = "ROS_LOCALHOST_ONLY"
-LETS_OUT = ("humble", "iron")  # in these, the transports of a profile talk to other machines even so
+LETS_OUT = ("humble", "iron")  # here a profile makes ROS talk to other machines in spite of it
 
 
 @dataclass(frozen=True)

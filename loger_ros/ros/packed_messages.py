@@ -1,4 +1,4 @@
-"""Messages sent for every image, as the bytes that DDS sends: made once, then only their numbers change.
+"""Messages of every image, as the bytes that DDS sends: made once, then only stamps and numbers change.
 
 Filling a message object and having rclpy turn it into bytes costs several times what sending these does.
 What changes is in two places: a stamp after a known beginning, and float64 numbers at the end.

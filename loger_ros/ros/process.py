@@ -59,7 +59,7 @@ def refuse_arguments(name: str, args: list[str] | None) -> None:
 
 def _cure(reason: str) -> str:
     """What ROS does not say about a file of parameters."""
-    return "; numbers of a list must have one type: 0.0 beside 0.1, not 0" if "same type" in reason else ""
+    return "; numbers in a list must have one type: 0.0 beside 0.1, not 0" if "same type" in reason else ""
 
 
 def keep_freed_memory() -> None:

@@ -51,11 +51,11 @@ class Recording:
             os.close(self._lock)
             raise
         self._start = self._journal.mark()[0]
-        self._cuts = 0  # of the journal, as far as known
+        self._cuts = 0  # of the journal, counted so far
         self._old_start: int | None = None  # where the start is in the renamed file, if it is there
         self._old_goes_on = False  # whether the journal goes on with the last segment of the old one
         self._files_change = threading.Lock()
-        self._laps = 0  # added to segments, for those that the stream does not know of
+        self._laps = 0  # added to segment numbers: breaks that the stream does not know of
 
     def append(self, frames: Sequence[PosedFrame]) -> None:
         if frames and self._journal.mark()[0] > self._limit and not self._journal.waits:

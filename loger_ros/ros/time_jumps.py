@@ -8,7 +8,7 @@ from rclpy.clock import Clock, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 
 STANDS = 5.0  # s for which the clock may stand still before it is reported
-LOOKS_AWAY = 3.0  # s between two checks: perhaps nobody listened to the clock in between
+LOOKS_AWAY = 3.0  # s between two checks; after more, perhaps nobody has listened to the clock
 SLACK = 1_000_000_000  # ns: stamps and clocks never agree exactly
 
 

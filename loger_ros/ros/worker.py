@@ -49,7 +49,7 @@ class Answer:
         """Settle it with what the function returns or raises."""
         try:
             value = function()
-        except Exception as error:  # is for whoever asked
+        except Exception as error:  # for whoever asked
             self.settle(error=error)
         else:
             self.settle(value)
