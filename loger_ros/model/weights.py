@@ -326,6 +326,6 @@ def _device(device: str | torch.device) -> torch.device:
             )
         if (chosen.index or 0) >= count:
             raise ValueError(
-                f"device: {str(device)!r} was asked for, but there are {count} GPUs, numbered from 0"
+                f"device: {str(device)!r} was asked for, but the number of GPUs is {count}, counted from 0"
             )
     return chosen

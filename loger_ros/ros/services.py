@@ -148,10 +148,11 @@ class Services:
             return
         with self._initial_lock:
             waits, self._initial = self._initial is not None, pose
-        if not waits and self._worker.ask(lambda: self._place(stream)).refused:
+        reason = "" if waits else self._worker.ask(lambda: self._place(stream)).refusal
+        if reason:
             with self._initial_lock:
                 self._initial = None
-            log.warning("initialpose is ignored: too many requests are already waiting for the network")
+            log.warning(f"initialpose is ignored: {reason}")
             return
         log.info("initialpose: the map is moved so that the robot is at that pose")
 

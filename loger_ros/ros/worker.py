@@ -55,8 +55,9 @@ class Answer:
             self.settle(value)
 
     @property
-    def refused(self) -> bool:
-        return isinstance(self._error, Refused)
+    def refusal(self) -> str:
+        """Why the worker will not do it; empty if it has not refused."""
+        return str(self._error) if isinstance(self._error, Refused) else ""
 
     def result(self, timeout: float | None = None) -> Any:
         if not self._done.wait(timeout):

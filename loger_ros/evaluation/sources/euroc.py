@@ -91,7 +91,7 @@ def _truth(mav: Path, T_body_camera: np.ndarray, problems: EventLog) -> Trajecto
         stamps = tuple(int(row[0]) for row in rows)
         table = np.array([[float(word) for word in row[1:8]] for row in rows]).reshape(-1, 7)
         if not np.isfinite(table).all() or not table[:, 3:].any(1).all():
-            raise ValueError("some poses are not finite")
+            raise ValueError("some poses are not finite, or their quaternion is zero")
     except ValueError as error:
         problems.add("unreadable_truth", 0, f"{file}: {error}")
         return None
