@@ -55,7 +55,8 @@ def write_kitti_source(source: Source, folder: Path, progress: Progress) -> None
     """Write image_2/, times.txt, calib.txt, and poses.txt if every image has a true pose."""
     if source.camera is not None and bends(source.camera):
         raise SourceError(
-            "KITTI folders hold undistorted images, but those of this recording are distorted: export tum or bag"
+            "KITTI folders hold undistorted images, but those of this recording are distorted: export tum "
+            "or bag"
         )
     new_folder(folder)
     (folder / "image_2").mkdir()
