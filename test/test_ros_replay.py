@@ -98,7 +98,7 @@ def test_without_a_mounting_there_are_no_wheels(tmp_path: Path, capsys: pytest.C
         assert (
             main(["replay", str(tmp_path / "images"), "--motion", "wheels", "--alignment", "se3", *way]) == 2
         )
-        assert "how the camera sits on the vehicle" in capsys.readouterr().err
+        assert "how the camera is mounted on the vehicle" in capsys.readouterr().err
 
 
 def until(condition: Callable[[], Any]) -> None:

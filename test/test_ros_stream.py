@@ -300,7 +300,7 @@ def test_where_several_cameras_are_no_frame_is_that_of_all() -> None:
 
 
 def test_our_correction_is_not_for_the_odometry_of_others() -> None:
-    with pytest.raises(ConfigError, match="must be false where publish_odom_base is"):
+    with pytest.raises(ConfigError, match="must be false if publish_odom_base is"):
         FramesConfig(publish_odom_base=False)
     FramesConfig(publish_odom_base=False, publish_map_odom=False)
 

@@ -86,7 +86,7 @@ def test_a_kill_loses_no_final_pose_and_the_next_run_continues(
         tester.process = process
         stamps = tester.send_images(TEN, SECOND)
         tester.wait(lambda: len(poses) == 8)
-        tester.wait(lambda: "not learnt" in tester.health("stream").get("message", ""))
+        tester.wait(lambda: "differently than in training" in tester.health("stream").get("message", ""))
         assert "it is 17.2 degrees down" in tester.health("stream")["message"]
         assert said_by(process).count("it is 17.2 degrees down") == 1, "nobody may look at the diagnostics"
         tester.process = None
