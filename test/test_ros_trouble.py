@@ -100,7 +100,7 @@ def test_a_kill_loses_no_final_pose_and_the_next_run_continues(
     with node_process(ros_environment, **settings, stream__resolution="40x24") as process:
         tester.process = process
         tester.wait(lambda: interface.LISTENING in said_by(process))
-        assert "stream.resolution is 40x24, the checkpoint was trained with 32x24" in said_by(process)
+        assert "stream.resolution is 40x24, but the checkpoint was trained with 32x24" in said_by(process)
         # DDS believes in the one that was killed for a while: no count tells of the new one.
         tester.wait(lambda: image_readers(tester) - killed)
         more = tester.send_images(TEN, 100 * SECOND)
