@@ -142,7 +142,7 @@ class StreamConfig(Section):
     alignment: str = setting(
         "none",
         "How a chunk is joined to the previous one: by memory alone (none), rigidly (se3), with a change of "
-        "scale (sim3), or with scale from all shared frames and outliers ignored (robust)",
+        "scale (sim3), or by all shared frames with a change of scale, robust against outliers (robust)",
         choices=ALIGNMENTS,
     )
     motion: str = setting(
@@ -267,8 +267,8 @@ class QueueConfig(Section):
     )
     policy: str = setting(
         "latest",
-        "What happens when the queue is full: latest drops the oldest frame; keep_all makes the sender wait "
-        "(for replay: images of a live camera would then be lost in DDS)",
+        "What happens when the queue is full: latest drops the oldest frame; keep_all takes no more until "
+        "there is room (for replay: images of a live camera would meanwhile be lost in DDS)",
         choices=("latest", "keep_all"),
     )
     every_nth: int = setting(1, "Use only every Nth frame", unit="frames", minimum=1, dynamic=True)

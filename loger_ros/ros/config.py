@@ -108,7 +108,8 @@ class FramesConfig(Section):
     )
     extrinsic: str = setting(
         "tf",
-        "Source of the camera's pose on the robot: tf (/tf_static, base → camera) or parameters (below)",
+        "Source of the camera's pose on the robot: tf (/tf_static, base → camera) or parameters "
+        "(frames.camera_xyz and frames.camera_rpy)",
         choices=("tf", "parameters"),
     )
     camera_xyz: tuple[float, ...] = setting(
@@ -190,7 +191,7 @@ class HealthConfig(Section):
     name = "health"
 
     image_timeout: float = setting(
-        5.0, "Report an error if no image arrives for this long", unit="s", minimum=0.1, dynamic=True
+        5.0, "Warn if no image arrives for this long", unit="s", minimum=0.1, dynamic=True
     )
     step_timeout: float = setting(
         60.0,
