@@ -107,7 +107,7 @@ def test_what_lies_beside_the_weights_is_left_out_and_not_run(tmp_path, state):
     torch.save({"model_state_dict": state, **beside(trace)}, path)
     assert load_model(path, config=SMALL).state_dict().keys() == state.keys()
     torch.save({"model_state_dict": state | beside(trace)}, path)
-    assert "'call', a open, not a tensor" in refusal(path)
+    assert "'call', a open, among its tensors" in refusal(path)
     torch.save({"model_state_dict": state, "counts": collections.defaultdict(int, a=1)}, path)
     assert "holds more than tensors" in refusal(path)
     assert not trace.exists()
@@ -208,7 +208,7 @@ def test_an_error_that_says_nothing_is_named(tmp_path, state, monkeypatch, suffi
     [
         ([1, 2], "holds a list"),
         ({"model": {"a": torch.zeros(1)}, "epoch": 1}, "neither tensors nor 'model_state_dict'"),
-        ({"model_state_dict": {"a": torch.zeros(1), "b": "text"}}, "holds 'b', a str, not a tensor"),
+        ({"model_state_dict": {"a": torch.zeros(1), "b": "text"}}, "holds 'b', a str, among its tensors"),
         ({"a": torch.zeros(3, dtype=torch.int64)}, "a is int64"),
         ({"a": torch.eye(3).to_sparse()}, "weights are dense"),
         ({"a": torch.zeros(1), "module.a": torch.zeros(1)}, "holds a twice"),

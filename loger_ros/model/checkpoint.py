@@ -86,7 +86,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     tensors: dict[str, Tensor] = {}
     for name, value in found.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise CheckpointError(f"{path} holds {name!r:.80}, a {type(value).__name__}, not a tensor")
+            raise CheckpointError(f"{path} holds {name!r:.80}, a {type(value).__name__}, among its tensors")
         short = name.removeprefix(_PREFIX)
         if _DEAD in short:
             continue

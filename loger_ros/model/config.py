@@ -94,7 +94,7 @@ class ModelConfig:
         values.pop("se3", None)  # a run-time option that the published files keep in this section
         size = values.pop("decoder_size", "large")
         if size != "large":
-            raise ConfigError(f"decoder_size: only 'large' matches an encoder's width, got {size!r}")
+            raise ConfigError(f"decoder_size: only 'large' is as wide as the encoder, got {size!r}")
         values["ttt_insert_after"] = _block_indices(values.get("ttt_insert_after"), "ttt_insert_after")
         window = values.get("attn_insert_after")
         values["attn_insert_after"] = (

@@ -74,7 +74,7 @@ class FastWeightLayer(nn.Module):
         return recalled, self._update(k, v, inputs, current) if update else weights
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(B, L, C) → q, k, v (B * heads, L, D), and their input: x, normalised if ``pre_norm`` is."""
+        """(B, L, C) → q, k, v (B * heads, L, D), and their input: x, normalised if ``pre_norm`` was set."""
         inputs = self.pre_norm(x)
         qkv = F.silu(self.to_qkv(inputs)).unflatten(-1, (3, self.heads, -1))  # (B, L, 3, h, D)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).flatten(1, 2).unbind(0)  # (B * h, L, D)

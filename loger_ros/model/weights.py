@@ -325,7 +325,5 @@ def _device(device: str | torch.device) -> torch.device:
                 f"CUDA build of torch and the GPU's driver, or choose device 'cpu'"
             )
         if (chosen.index or 0) >= count:
-            raise ValueError(
-                f"device: {str(device)!r} was asked for, but the number of GPUs is {count}, counted from 0"
-            )
+            raise ValueError(f"device: {str(device)!r} was asked for, but the last GPU is cuda:{count - 1}")
     return chosen
