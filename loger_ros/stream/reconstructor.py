@@ -113,7 +113,7 @@ class Reconstructor:
         self._inference = Inference(
             model, self._config, self.events, fast_weights=fast_weights, sliding_window=sliding_window
         )
-        # Without slides, a chunk no longer ends where its memory believes it to be.
+        # Without its slides, a chunk is no longer where its memory believes it to be.
         self._alignment = "se3" if motion == "wheels" and alignment == "none" else alignment
         self._aligner = Aligner(self._alignment, scale_mode)
         self._record = record
