@@ -29,7 +29,7 @@ def test_folders_without_a_recording_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "notes.doc").touch()
     assert refusal(tmp_path).startswith("expected VBR, bag, ")
     picture(tmp_path / "a" / "0.png")
-    assert refusal(tmp_path) == f"it contains a recording: give {tmp_path / 'a'}"
+    assert refusal(tmp_path) == f"it contains a recording; give {tmp_path / 'a'}"
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "way.mp4").touch()
     assert f"give one ({tmp_path / 'a'}, {tmp_path / 'b' / 'way.mp4'}) or all" in refusal(tmp_path)
@@ -40,7 +40,7 @@ def test_a_file_of_a_recording(tmp_path: Path) -> None:
     picture(tmp_path / "0.png")
     for name in ("0.png", "list.txt", "metadata.yaml"):
         (tmp_path / name).touch()
-        assert refusal(tmp_path / name) == f"it is a single file: give its folder {tmp_path}"
+        assert refusal(tmp_path / name) == f"it is a single file; give its folder {tmp_path}"
     (tmp_path / "images.zip").touch()
     assert refusal(tmp_path / "images.zip").startswith("expected VBR, bag, ")
 
@@ -57,9 +57,9 @@ def test_halves_of_a_bag(tmp_path: Path) -> None:
     (tmp_path / "metadata.yaml").write_text(METADATA)
     assert (
         refusal(tmp_path)
-        == "its metadata.yaml names files that are missing (drive_0.mcap): is the copy complete?"
+        == "its metadata.yaml names files that are missing (drive_0.mcap); is the copy complete?"
     )
-    assert refusal(tmp_path / "metadata.yaml") == f"it is a single file: give its folder {tmp_path}"
+    assert refusal(tmp_path / "metadata.yaml") == f"it is a single file; give its folder {tmp_path}"
     (tmp_path / "metadata.yaml").unlink()
     (tmp_path / "drive_0.mcap").touch()
     said = refusal(tmp_path)

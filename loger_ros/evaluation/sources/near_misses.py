@@ -42,7 +42,7 @@ def near_miss(path: Path) -> str:
     if not path.is_dir():
         meant = path.suffix.lower() in (*IMAGE_ENDINGS, ".yaml", ".txt", ".csv")
         known = path.name == METADATA or format_of(path.parent) is not None
-        return f"it is a single file: give its folder {path.parent}" if meant and known else ""
+        return f"it is a single file; give its folder {path.parent}" if meant and known else ""
     try:
         if next(path.iterdir(), None) is None:
             return "it is empty"
@@ -57,7 +57,7 @@ def _without_storage(path: Path) -> str:
         names = ", ".join(map(str, files))
     except (SourceError, KeyError, TypeError):
         return ""
-    return f"its {METADATA} names files that are missing ({names}): is the copy complete?"
+    return f"its {METADATA} names files that are missing ({names}); is the copy complete?"
 
 
 def _files_alone(path: Path) -> str:
@@ -88,5 +88,5 @@ def _below(path: Path) -> str:
     below = recordings_in(path, folders_in(path))
     if len(below) > 1:
         names = ", ".join(str(each) for each in below[:MOST_NAMES])
-        return f"it contains recordings: give one ({names}) or all (`loger eval --all {path}`)"
-    return f"it contains a recording: give {below[0]}" if below else ""
+        return f"it contains recordings; give one ({names}) or all (`loger eval --all {path}`)"
+    return f"it contains a recording; give {below[0]}" if below else ""
