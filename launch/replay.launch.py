@@ -28,7 +28,7 @@ from loger_ros.share import share_file
 
 NAMES = [topic.name for topic in PUBLISHED]
 ARGUMENTS = {
-    "rate": ("1.0", "Playback speed; lower it if /diagnostics reports dropped images."),
+    "rate": ("1.0", "Playback speed, 1.0 as recorded; lower it if /diagnostics reports dropped images."),
     "start": ("0.0", "Seconds to skip at the start of the bag."),
     "rviz": ("true", "true: also open RViz with our displays; set it to false if RViz is not installed."),
 }

@@ -250,7 +250,7 @@ class Examination:
         if self.taught.field_of_view:
             view = (
                 f"; resampled for the network to {self.taught.field_of_view:g} degrees across and, on a "
-                f"robot, {self.taught.pitch:g} degrees down, both given"
+                f"robot, {self.taught.pitch:g} degrees down, by the true intrinsics and pitch"
             )
         unit = "the metre" if args.in_metres else "the camera's height above the ground, which is given"
         return (

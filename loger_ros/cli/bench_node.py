@@ -1,10 +1,10 @@
-"""``loger bench node``: what the node costs beyond the network at camera rate, and a bare Reconstructor.
+"""``loger bench node``: what the node costs beyond the network, compared with a bare Reconstructor.
 
-A camera and the node run as separate processes over DDS, and this process listens to odometry, poses and TF.
-Costs are processor seconds per second of the node's process, without ``encode`` and ``step`` of the model,
-which the node measures in its own thread. Then a node that only takes the images and answers each with three
-constant messages shows the least that rclpy and DDS cost here. Last, a bare Reconstructor takes the same
-pictures in this process.
+A camera and the node run at camera rate as separate processes over DDS, and this process listens to odometry,
+poses and TF. Costs are processor seconds per second of the node's process, without ``encode`` and ``step`` of
+the model, which the node measures in its own thread. Then a node that only takes the images and answers each
+with three constant messages shows the least that rclpy and DDS cost here. Last, a bare Reconstructor takes
+the same pictures in this process.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         ("node without the network", (ours.process - ours.network) / ours.frames),
         ("bare Reconstructor without the network", bare),
         ("node that only relays", least),
-        ("the last two together", bare + least),
+        ("bare Reconstructor and relaying node", bare + least),
     ):
         print(f"{name:<38} {each * 1e3:6.2f} ms per image  {each * args.rate:7.2%} of one core")
     return 0

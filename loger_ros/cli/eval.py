@@ -106,8 +106,8 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     recording.add_argument(
         "--truth-frame",
         default="",
-        help="frame that the true poses are of, in a bag's tf_static (default: the one they name; in a file: "
-        "the camera)",
+        help="frame that the true poses describe, from which a bag's /tf_static leads to the camera "
+        "(default: the one they name; in a file: the camera)",
     )
     recording.add_argument(
         "--depth", metavar="TOPIC", default="", help="topic of true depth in a bag, aligned with the images"
