@@ -104,7 +104,7 @@ def trajectory_metrics(matched: Matched) -> dict[str, Any]:
 
 
 def causal_error(matched: Matched, delays: np.ndarray) -> dict[str, Any]:
-    """Errors of the poses as first reported: unscaled, with only the first one moved onto the truth."""
+    """Errors of the poses as first reported, not scaled, and aligned by the first pose alone."""
     result: dict[str, Any] = {}
     if len(matched):
         made = alignment(matched.poses, matched.truth, "none").poses(matched.poses)
@@ -178,7 +178,7 @@ def _scaled(poses: np.ndarray, scale: float) -> np.ndarray:
 
 
 def without_nan(value: Any) -> Any:
-    """Replace what is not a finite number by None, since JSON has no NaN."""
+    """Replace NaN and infinity, which JSON does not have, with None."""
     if isinstance(value, dict):
         return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

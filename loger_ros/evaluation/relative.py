@@ -24,7 +24,7 @@ def rpe(poses: np.ndarray, truth: np.ndarray, stretches: np.ndarray, step: int =
 
 
 def pair_errors(poses: np.ndarray, truth: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return degrees between rotations and between translation directions, true and made, of pairs of frames.
+    """Return errors of pairs of frames, in degrees: of their rotations and of their translation directions.
 
     All pairs if there are at most MOST_PAIRS, else that many chosen at random. As in the papers, the sign of
     a direction is ignored. Pairs without true motion have no direction and are left out.

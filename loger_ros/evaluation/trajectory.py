@@ -69,7 +69,7 @@ def align(points: np.ndarray, truth: np.ndarray, mode: str) -> tuple[float, np.n
 
 
 def alignment(poses: np.ndarray, truth: np.ndarray, mode: str) -> Similarity:
-    """Least squares over all positions; "none" only moves the first pose onto the true one."""
+    """Least squares over all positions; "none": all poses are moved so that the first one is the true one."""
     if mode == "none":
         first = truth[0] @ inverse(poses[0])
         return Similarity(1.0, first[:3, :3], first[:3, 3])

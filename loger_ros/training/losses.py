@@ -22,7 +22,7 @@ _FARTHEST = 60.0  # metres; depth beyond is not learnt
 _GOOD = 0.1  # relative error of a point below which it deserves confidence
 _SHORT = 0.05  # metres; the length of a shorter path hardly matters
 _EXACT = 0.005  # relative error of a length below which it counts quadratically
-_STEADIER = 8.0  # how many times the softness is smaller for the mean of many steps than for one step
+_STEADIER = 8.0  # the softness of one step, divided by that of the mean of many steps
 
 
 @dataclass(frozen=True, eq=False)

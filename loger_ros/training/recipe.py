@@ -139,7 +139,10 @@ class Stage:
 
 
 def own_stream(seed: int, index: int, purpose: int) -> np.random.Generator:
-    """Return a generator that the world does not use: its seeds have three words, missing ones are zeros."""
+    """Return a generator that the world never uses: its seeds have at most three words (missing ones are 0).
+
+    purpose: not 0.
+    """
     return np.random.default_rng([seed, index, 0, purpose])
 
 

@@ -17,7 +17,7 @@ _WIDTHS = ("encoder.dim", "encoder.num_heads", "decoder.dim", "decoder.num_heads
 _DEPTHS = ("decoder.depth", "ttt_insert_after", "attn_insert_after")
 _PAIR = 2  # blocks: one within frames, one between them
 _FINER = 0.5  # weight of the new patch filters next to the trained ones
-_APART = 0.5  # of a weight's deviation: how far apart the two copies of an input are
+_APART = 0.5  # noise that sets the weights of an input's two copies apart, relative to their deviation
 
 
 @torch.no_grad()
@@ -114,7 +114,7 @@ def _moved(weights: Mapping[str, Tensor], added: range) -> dict[str, Tensor]:
 def _twice(
     weight: Tensor, shape: torch.Size, layer: str, product: bool, generator: torch.Generator
 ) -> Tensor:
-    """Double a weight along the axes that are twice as long in ``shape``. product: axis 1 is an input."""
+    """Double a weight along the axes that are twice as long in ``shape``. product: axis 1 is summed over."""
     for axis, (old, new) in enumerate(zip(weight.shape, shape, strict=True)):
         if new != 2 * old:
             continue

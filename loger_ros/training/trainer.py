@@ -40,8 +40,8 @@ class Trainer:
     """One process per rank. Everything that a later run needs is in ``folder``.
 
     start: model, as load_model takes it; a new run starts with its weights instead of random ones.
-    minutes: from now, after which ``run`` ends, but not before one step; if clips are still missing then,
-    OutOfTime is raised.
+    minutes: from now, after which ``run`` ends, but not before it has done one step; if clips are still
+    missing then, OutOfTime is raised.
     """
 
     def __init__(

@@ -77,7 +77,7 @@ class Playback:
         return shot
 
     def full(self) -> bool:
-        """Whether enough frames are waiting to start."""
+        """Whether enough frames are rendered for playing to start, or no more will come."""
         return self._shots.qsize() >= self._shots.maxsize // 2 or not self._thread.is_alive()
 
     def close(self) -> None:

@@ -43,7 +43,7 @@ KINDS: dict[Topic, Any] = {
 class Observer:
     def __init__(self, progress: Progress, recorder: BagRecorder | None) -> None:
         self.progress = progress
-        self.status: dict[str, DiagnosticStatus] = {}  # the newest of each of the node's names
+        self.status: dict[str, DiagnosticStatus] = {}  # the newest by name, from the node alone
         self._recorder = recorder
         self._context = Context()
         rclpy.init(context=self._context)

@@ -30,7 +30,7 @@ PATIENCE = 60.0  # s for a service
 
 
 class DemoFailed(Exception):
-    """What happened, and the last words of the process concerned."""
+    """What happened, and the last lines that the process concerned printed."""
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def blocks(builder: Builder, columns: int, rows: int, margin: float, street: boo
 def _block(
     builder: Builder, layout: Layout, low: Sequence[float], high: Sequence[float], wall: Skin | None
 ) -> None:
-    """A house on its pavement, or a solid piece of a building (``wall``: most walls of its corridors)."""
+    """A house on its pavement, or a solid piece of a building (``wall``: the skin of most of them)."""
     rng = builder.rng
     if layout.ceiling is None or wall is None:
         top = rng.uniform(6, 15)
