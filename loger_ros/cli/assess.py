@@ -30,7 +30,7 @@ LONG_SEED = 9200  # of the long sequences that the memory part uses
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "model", nargs="?", default="tiny", help="name or path of a checkpoint (default: tiny)"
+        "model", nargs="?", default="tiny", help="name or path of a checkpoint (default: %(default)s)"
     )
     parser.add_argument(
         "--sets",
@@ -57,13 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory-sequences",
         type=int,
         default=16,
-        help="sequences per world in the memory part (default: 16)",
+        help="sequences per world in the memory part (default: %(default)s)",
     )
     parser.add_argument(
         "--memory-frames",
         type=int,
         default=2000,
-        help="frames per sequence in the memory part (default: 2000)",
+        help="frames per sequence in the memory part (default: %(default)s)",
     )
     parser.add_argument("--size", type=image_size, metavar="WxH", help="size of the network's images")
     parser.add_argument(
@@ -84,7 +84,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("assessment"), help="folder for table.md and table.json"
     )
     parser.add_argument(
-        "--threads", type=int, default=1, help="torch threads, except in the speed part (default: 1)"
+        "--threads",
+        type=int,
+        default=1,
+        help="torch threads, except in the speed part (default: %(default)s)",
     )
     parser.add_argument(
         "--speed-threads",

@@ -9,8 +9,12 @@ from loger_ros.cli.arguments import positive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--points", type=positive, default=1_000_000, help="points per cloud")
-    parser.add_argument("--rounds", type=positive, default=25, help="times that each is measured")
+    parser.add_argument(
+        "--points", type=positive, default=1_000_000, help="points per cloud (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rounds", type=positive, default=25, help="times that each is measured (default: %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -63,7 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="frames per chunk, one table for each (default: 32; 4 and 16 on a CPU)",
     )
-    parser.add_argument("--overlap", type=int, default=3, help="frames that two chunks share")
+    parser.add_argument(
+        "--overlap", type=int, default=3, help="frames that two chunks share (default: %(default)s)"
+    )
     parser.add_argument(
         "--device",
         default="cuda" if torch.cuda.is_available() else "cpu",
@@ -76,7 +78,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="dtype[+flash_attn][+compile][+batchN]; ratios are to the first one",
     )
     parser.add_argument(
-        "--repeat", type=positive, default=5, help="measured chunks per variant, after one warm-up"
+        "--repeat",
+        type=positive,
+        default=5,
+        help="measured chunks per variant, after one warm-up (default: %(default)s)",
     )
     parser.add_argument(
         "--count",

@@ -32,16 +32,24 @@ STEADY = ("frames.extrinsic:=parameters", "frames.camera_xyz:=[0.0, 0.0, 0.0]", 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="tiny", help="name or path of a checkpoint")
+    parser.add_argument("--model", default="tiny", help="name or path of a checkpoint (default: %(default)s)")
     parser.add_argument("--size", type=image_size, default=(640, 480), help="width x height of the images")
-    parser.add_argument("--rate", type=amount, default=30.0, help="images per second")
+    parser.add_argument("--rate", type=amount, default=30.0, help="images per second (default: %(default)g)")
     parser.add_argument(
-        "--seconds", type=amount, default=30.0, help="how long to measure, in s (default: 30)"
+        "--seconds", type=amount, default=30.0, help="how long to measure, in s (default: %(default)g)"
     )
     parser.add_argument(
-        "--warm-up", type=amount_or_none, default=5.0, help="seconds to run before measuring (default: 5)"
+        "--warm-up",
+        type=amount_or_none,
+        default=5.0,
+        help="seconds to run before measuring (default: %(default)g)",
     )
-    parser.add_argument("--frames", type=positive, default=300, help="images for the bare Reconstructor")
+    parser.add_argument(
+        "--frames",
+        type=positive,
+        default=300,
+        help="images for the bare Reconstructor (default: %(default)s)",
+    )
     parser.add_argument(
         "-p",
         dest="parameters",

@@ -31,7 +31,9 @@ BLOCK = 1 << 20  # bytes
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sources", nargs="*", help="recordings to read (default: some made for the purpose)")
-    parser.add_argument("--frames", type=positive, default=100, help="frames per recording (default: 100)")
+    parser.add_argument(
+        "--frames", type=positive, default=100, help="frames per recording (default: %(default)s)"
+    )
     parser.add_argument(
         "--size",
         type=image_size,
@@ -39,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="image size of the recordings made here (default: KITTI's)",
     )
     parser.add_argument(
-        "--rounds", type=positive, default=3, help="rounds to take the median of (default: 3)"
+        "--rounds", type=positive, default=3, help="rounds to take the median of (default: %(default)s)"
     )
 
 

@@ -29,15 +29,15 @@ PARTS, SMOOTH = 6, 6  # parts of the run for the lowest memory; lines that a rat
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--minutes", type=amount, default=60.0, help="how long to run (default: 60)")
-    parser.add_argument("--model", default="tiny", help="name or path of a checkpoint")
+    parser.add_argument("--minutes", type=amount, default=60.0, help="how long to run (default: %(default)g)")
+    parser.add_argument("--model", default="tiny", help="name or path of a checkpoint (default: %(default)s)")
     parser.add_argument("--size", type=image_size, default=(160, 120), help="width x height of the images")
-    parser.add_argument("--rate", type=amount, default=30.0, help="images per second")
+    parser.add_argument("--rate", type=amount, default=30.0, help="images per second (default: %(default)g)")
     parser.add_argument(
         "--log",
         type=Path,
         default=Path("soak.csv"),
-        help="CSV file for the measurements; the picture is written beside it",
+        help="CSV file for the measurements; the picture is written beside it (default: %(default)s)",
     )
     parser.add_argument(
         "-p",

@@ -57,20 +57,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=image_size,
         help="width x height of the images (default: the checkpoint's own, or 56x42)",
     )
-    parser.add_argument("--frames", type=positive, default=20_000, help="length of the stream in frames")
-    parser.add_argument("--chunk-size", type=positive, default=32, help="frames per chunk")
-    parser.add_argument("--overlap", type=int, default=3, help="frames that two chunks share")
-    parser.add_argument("--alignment", choices=ALIGNMENTS, default="sim3", help="how chunks are joined")
-    parser.add_argument("--encode-batch", type=positive, default=1, help="frames encoded at a time")
     parser.add_argument(
-        "--compare", type=positive, default=60, help="chunks to run through the bare model too"
+        "--frames",
+        type=positive,
+        default=20_000,
+        help="length of the stream in frames (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--chunk-size", type=positive, default=32, help="frames per chunk (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--overlap", type=int, default=3, help="frames that two chunks share (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--alignment", choices=ALIGNMENTS, default="sim3", help="how chunks are joined (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--encode-batch", type=positive, default=1, help="frames encoded at a time (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--compare",
+        type=positive,
+        default=60,
+        help="chunks to run through the bare model too (default: %(default)s)",
     )
     parser.add_argument(
         "--device",
         default="cuda" if torch.cuda.is_available() else "cpu",
         help="cpu or cuda (default: cuda if there is a GPU)",
     )
-    parser.add_argument("--threads", type=positive, default=1, help="torch threads on the CPU")
+    parser.add_argument(
+        "--threads", type=positive, default=1, help="torch threads on the CPU (default: %(default)s)"
+    )
 
 
 class Took(NamedTuple):

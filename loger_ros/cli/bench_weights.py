@@ -49,10 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--preset",
         default="loger",
         choices=sorted(PUBLISHED),
-        help="model to take the size of (default: loger)",
+        help="model to take the size of (default: %(default)s)",
     )
     parser.add_argument("--folder", type=Path, help="folder with room for 13 GB of temporary files")
-    parser.add_argument("--repeat", type=positive, default=2, help="fresh processes per load")
+    parser.add_argument(
+        "--repeat", type=positive, default=2, help="fresh processes per load (default: %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

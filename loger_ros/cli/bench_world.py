@@ -21,19 +21,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sizes", type=image_size, nargs="+", default=sizes, metavar="WxH", help="image sizes"
     )
     parser.add_argument(
-        "--frames", type=positive, default=48, help="frames per sequence; 1/8 of that above 200,000 pixels"
+        "--frames",
+        type=positive,
+        default=48,
+        help="frames per sequence; 1/8 of that above 200,000 pixels (default: %(default)s)",
     )
     parser.add_argument(
-        "--sequences", type=positive, default=3, help="sequences per kind; each has its own seed"
+        "--sequences",
+        type=positive,
+        default=3,
+        help="sequences per kind; each has its own seed (default: %(default)s)",
     )
-    parser.add_argument("--repeat", type=positive, default=5, help="times that each sequence is rendered")
-    parser.add_argument("--threads", type=positive, default=1, help="torch threads on the CPU")
+    parser.add_argument(
+        "--repeat",
+        type=positive,
+        default=5,
+        help="times that each sequence is rendered (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threads", type=positive, default=1, help="torch threads on the CPU (default: %(default)s)"
+    )
     parser.add_argument(
         "--device",
         default="cuda" if torch.cuda.is_available() else "cpu",
         help="cpu or cuda (default: cuda if there is a GPU)",
     )
-    parser.add_argument("--effects", choices=PRESETS, default="none", help="camera effects (default: none)")
+    parser.add_argument(
+        "--effects", choices=PRESETS, default="none", help="camera effects (default: %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

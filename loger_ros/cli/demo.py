@@ -26,13 +26,24 @@ FILES = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="new folder for the results (default: loger_demo/DATE_TIME)")
-    parser.add_argument("--place", choices=PLACES, default="rooms", help="where to drive (default: rooms)")
-    parser.add_argument("--seed", type=int, default=0, help="each number gives another place (default: 0)")
-    parser.add_argument("--seconds", type=amount, default=45.0, help="length of the drive (default: 45)")
-    parser.add_argument("--rate", type=float, default=10.0, help="images per second (default: 10)")
-    parser.add_argument("--checkpoint", default="tiny", help="the network (default: tiny, which is included)")
     parser.add_argument(
-        "--timeout", type=float, default=120.0, help="seconds a process may take to start (default: 120)"
+        "--place", choices=PLACES, default="rooms", help="where to drive (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="each number gives another place (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seconds", type=amount, default=45.0, help="length of the drive (default: %(default)g)"
+    )
+    parser.add_argument("--rate", type=float, default=10.0, help="images per second (default: %(default)g)")
+    parser.add_argument(
+        "--checkpoint", default="tiny", help="the network (default: %(default)s, which is included)"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=120.0,
+        help="seconds a process may take to start (default: %(default)g)",
     )
 
 

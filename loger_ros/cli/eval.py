@@ -57,16 +57,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--compare", metavar="DIR", nargs="+", type=Path, help="put finished runs side by side"
     )
     parser.add_argument(
-        "--out", type=out_folder, default=Path("eval"), help="folder for the reports (default: eval)"
+        "--out", type=out_folder, default=Path("eval"), help="folder for the reports (default: %(default)s)"
     )
     parser.add_argument(
-        "--jobs", type=int, default=1, help="with --all: recordings evaluated at a time (default: 1)"
+        "--jobs",
+        type=int,
+        default=1,
+        help="with --all: recordings evaluated at a time (default: %(default)s)",
     )
     parser.add_argument(
         "--engine",
         choices=ENGINES,
         default="processes",
-        help="with --all: what runs the recordings (default: processes)",
+        help="with --all: what runs the recordings (default: %(default)s)",
     )
     parser.add_argument("--again", action="store_true", help="with --all: also run what is already finished")
     add_run_arguments(parser)
@@ -74,7 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model", default="tiny", help="tiny, loger, loger_star or a checkpoint's path (default: tiny)"
+        "--model",
+        default="tiny",
+        help="tiny, loger, loger_star or a checkpoint's path (default: %(default)s)",
     )
     parser.add_argument(
         "--device",
@@ -82,12 +87,14 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="cpu or cuda (default: cuda if there is a GPU)",
     )
     parser.add_argument(
-        "--dtype", default="auto", help="dtype of the network (default: auto, as the node chooses)"
+        "--dtype", default="auto", help="dtype of the network (default: %(default)s, as the node chooses)"
     )
     parser.add_argument(
         "--frames", type=int, default=0, metavar="N", help="use at most N frames (default: all)"
     )
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="use one frame in N (default: 1)")
+    parser.add_argument(
+        "--every", type=int, default=1, metavar="N", help="use one frame in N (default: %(default)s)"
+    )
     parser.add_argument(
         "--no-fast-weights", action="store_true", help="switch off this memory of the network"
     )

@@ -11,7 +11,7 @@ FORMATS = {"yaml": parameters_yaml, "markdown": parameters_markdown}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "format", nargs="?", choices=FORMATS, default="yaml", help="output format (default: yaml)"
+        "format", nargs="?", choices=FORMATS, default="yaml", help="output format (default: %(default)s)"
     )
 
 

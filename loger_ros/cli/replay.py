@@ -42,10 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--speed",
         type=amount_or_none,
         default=0.0,
-        help="multiple of the recording's own speed (default: 0, as fast as possible)",
+        help="multiple of the recording's own speed (default: %(default)g, as fast as possible)",
     )
     parser.add_argument(
-        "--out", type=out_folder, default=Path("replay"), help="folder for the results (default: replay)"
+        "--out", type=out_folder, default=Path("replay"), help="folder for the results (default: %(default)s)"
     )
     add_run_arguments(parser)
 

@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=[name for name in DTYPES if name != "float64"],
         default="bfloat16",
-        help="dtype of the weights (default: bfloat16)",
+        help="dtype of the weights (default: %(default)s)",
     )
     convert.add_argument(
         "--config",

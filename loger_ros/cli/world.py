@@ -49,7 +49,9 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", choices=NAMED_SETS, help="take a sequence of this named test set; see --index"
     )
-    parser.add_argument("--index", type=int, default=0, help="which sequence of the set or seed (default: 0)")
+    parser.add_argument(
+        "--index", type=int, default=0, help="which sequence of the set or seed (default: %(default)s)"
+    )
     parser.add_argument("--size", type=image_size, default=(224, 168), metavar="WxH", help="image size")
     parser.add_argument(
         "--frames",
