@@ -27,7 +27,7 @@ def camera_stream(**others: Any) -> Any:
     """With a network whose motion is known, and nobody who listens."""
     silent = {
         name: lambda *_, **__: None
-        for name in ("forget_way", "motion", "pose", "path", "pictures", "settings_changed", "taken")
+        for name in ("forget_path", "motion", "pose", "path", "pictures", "settings_changed", "taken")
     }
     values: dict[str, Any] = {
         "config": NodeConfig(map=MapConfig(max_voxels=16)),

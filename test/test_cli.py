@@ -15,7 +15,7 @@ from unittest.mock import Mock
 import pytest
 from recipes import RECIPE
 
-from loger_ros.cli import UNHEARD, doctor, main
+from loger_ros.cli import READER_GONE, doctor, main
 from loger_ros.cli.arguments import amount, amount_or_none, angle, positive
 from loger_ros.evaluation import progress as progress_module
 from loger_ros.evaluation.progress import Line
@@ -83,7 +83,7 @@ def test_who_has_heard_enough_ends_a_command_in_peace(arguments):
     command = [sys.executable, "-m", "loger_ros", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
-    assert process.wait(300) == UNHEARD
+    assert process.wait(300) == READER_GONE
     assert process.stderr.read() == b""
     process.stderr.close()
 
@@ -150,7 +150,7 @@ def test_a_reader_that_is_gone_is_no_trouble_of_a_file(arguments, tmp_path, monk
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     with (tmp_path / "output").open("w") as file:
         monkeypatch.setattr(sys, "stdout", Unread(file))
-        assert main(arguments) == UNHEARD
+        assert main(arguments) == READER_GONE
 
 
 @pytest.mark.parametrize("how", ["fails", "ends"])

@@ -307,7 +307,7 @@ def test_a_run_of_half_the_size_is_perfect_once_its_scale_is_known():
     cloud = Cloud(torch.from_numpy(moved).float(), torch.zeros(500, 3, dtype=torch.uint8), torch.ones(500))
     run = replace(
         run_of(trajectory, stamps),
-        said_first=trajectory,
+        first_reported=trajectory,
         delays=np.array([0.1, 0.3]),
         cloud=cloud,
         true_cloud=points,

@@ -68,8 +68,8 @@ def test_the_run_is_the_stream(folder: Path) -> None:
     again = run_source(source, model, SETTINGS)
     np.testing.assert_array_equal(again.cloud.points, run.cloud.points)
     assert run.delays.max() == pytest.approx(0.3), "the first of four frames waits for three"
-    assert run.said_first.stamps == run.trajectory.stamps
-    assert not np.array_equal(run.said_first.T_map_camera, run.trajectory.T_map_camera)
+    assert run.first_reported.stamps == run.trajectory.stamps
+    assert not np.array_equal(run.first_reported.T_map_camera, run.trajectory.T_map_camera)
 
 
 def test_some_of_the_frames(folder: Path) -> None:
@@ -200,7 +200,7 @@ def test_nothing_stays_of_an_earlier_run(
     assert len(read_journal(tmp_path / "out" / SO_FAR)) == 15, "the way is there all the same"
     evaluate(job, small_model())
     left = {file.name for file in (tmp_path / "out").iterdir()}
-    assert left == {MARK, "metrics.json", "report.html", "trajectory.txt", "said_first.txt", "cloud.ply"}
+    assert left == {MARK, "metrics.json", "report.html", "trajectory.txt", "first_reported.txt", "cloud.ply"}
 
 
 def test_a_recording_whose_path_ends_alike_does_not_replace_another(

@@ -14,9 +14,9 @@ from loger_ros.mapping.pictures import (
     TRUTH,
     Scene,
     Track,
-    along_the_way,
+    along_the_path,
     from_above,
-    from_aside,
+    from_the_side,
     levelling,
 )
 from loger_ros.mapping.render import PAPER, Line, View, look_at, render, shading
@@ -164,7 +164,7 @@ def test_the_chart_keeps_left_and_right_and_its_scale_is_true() -> None:
     assert (run[-1] - run[0]) / pixels_per_metre == pytest.approx(2.0, rel=0.1)  # of 1, 2, 5 m
 
 
-@pytest.mark.parametrize("picture", [from_aside, along_the_way])
+@pytest.mark.parametrize("picture", [from_the_side, along_the_path])
 def test_a_view_shows_the_floor_and_both_ways(picture: object) -> None:
     image = np.asarray(picture(room(), width=300, height=200))
     assert image.shape == (200, 300, 3)
@@ -182,8 +182,8 @@ def test_pictures_of_an_empty_map_and_of_a_camera_that_stood_still() -> None:
         Scene(np.zeros((0, 3)), np.zeros((0, 3), np.uint8), [still], 0.1),
     ):
         assert from_above(poor, "", width=200).width == 200
-        assert from_aside(poor, 60, 40).size == (60, 40)
-        assert along_the_way(poor, 60, 40).size == (60, 40)
+        assert from_the_side(poor, 60, 40).size == (60, 40)
+        assert along_the_path(poor, 60, 40).size == (60, 40)
 
 
 def test_levelling_turns_a_camera_map_upright() -> None:

@@ -17,7 +17,7 @@ from loger_ros.ros import session
 from loger_ros.ros.config import HealthConfig
 from loger_ros.ros.health import CameraHealth
 from loger_ros.ros.inputs import Inputs
-from loger_ros.ros.outputs import ThinnedWay
+from loger_ros.ros.outputs import ThinnedPath
 from loger_ros.ros.statistics import Statistics
 
 
@@ -64,10 +64,10 @@ def test_another_publisher_of_the_odometry_is_told_once_it_lasts(monkeypatch: py
     health = CameraHealth(EventLog(lambda message: None), Statistics())
     told = []
     for count in (1, 1, 0, 1, 1):  # the first one was killed
-        told.append(bool(health.rivals("/odometry", count)))
+        told.append(bool(health.other_publishers("/odometry", count)))
         now[0] += 31
     assert told == [False, True, False, False, True]
-    assert "/odometry has another publisher" in health.rivals("/odometry", 1)[0].message
+    assert "/odometry has another publisher" in health.other_publishers("/odometry", 1)[0].message
 
 
 def test_the_log_stays_readable_and_does_not_fall_silent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +90,7 @@ def test_diagnostics_survive_what_they_look_at() -> None:
     def look() -> None:
         raise RuntimeError("CUDA error: device-side assert triggered")
 
-    (status,) = health_module.told_anyway("loger_node: node", "active", look)
+    (status,) = health_module.or_failure_status("loger_node: node", "active", look)
     assert status.level == health_module.ERROR
     assert "device-side assert triggered" in status.message
     assert "restart the node" in status.message
@@ -141,7 +141,7 @@ def test_ages_are_told_by_percentiles() -> None:
 
 
 def test_a_long_way_is_thinned_out_evenly() -> None:
-    way = ThinnedWay(10, "map")
+    way = ThinnedPath(10, "map")
     for i in range(1000):
         way.add(i, transform(np.eye(3), np.array([float(i), 0, 0])))
         if i % 300 == 0:

@@ -114,7 +114,7 @@ def test_a_recording_saves_what_came_since_the_reset(tmp_path: Path) -> None:
     odometer = Odometer(BODY_FROM_OPTICAL)
     recording = Recording(tmp_path / "journal.tum", 10**9, odometer, EventLog())
     recording.append(posed(0, 3))
-    recording.begin_anew()
+    recording.start_over()
     odometer.restart()
     recording.append(posed(10, 4))
     assert recording.save(tmp_path / "saved.tum") == 4
@@ -156,7 +156,7 @@ def test_a_way_that_fills_more_than_one_journal_is_saved_from_both(tmp_path: Pat
     saved = read_tum(tmp_path / "saved.tum")
     assert saved.stamps == tuple(range(10, 22))
     assert saved.segments == (0,) * 10 + (1,) * 2
-    recording.begin_anew()
+    recording.start_over()
     recording.append(posed(30, 2))
     assert recording.save(tmp_path / "saved.tum") == 2
     recording.close()

@@ -25,7 +25,7 @@ from loger_ros.ros.config import FramesConfig, InputConfig, NodeConfig
 from loger_ros.ros.messages import header, image_message
 from loger_ros.ros.network import WatchedModel
 from loger_ros.ros.odometry import Odometer
-from loger_ros.ros.outputs import Outputs, ThinnedWay, placed
+from loger_ros.ros.outputs import Outputs, ThinnedPath, placed
 from loger_ros.ros.transforms import Mounting
 from loger_ros.stream import Reconstructor
 from loger_ros.types import Camera, Frame
@@ -368,7 +368,7 @@ def test_a_map_that_takes_long_is_sent_less_often(monkeypatch: pytest.MonkeyPatc
     assert not due_after(8.9)
     assert due_after(0.2)
     outputs.map_points(lambda: cloud_that_takes(1.0), np.eye(4), 3)
-    outputs.forget_way()
+    outputs.forget_path()
     assert due_after(1.1), "a map that began anew is shown soon"
 
 
@@ -376,13 +376,13 @@ def test_a_way_that_begins_anew_has_no_path_that_was_withheld() -> None:
     outputs = Outputs.__new__(Outputs)
     outputs._config = NodeConfig()
     outputs.map_frame = "map"
-    outputs._way = ThinnedWay(10, "map")
+    outputs._way = ThinnedPath(10, "map")
     outputs._path = SimpleNamespace(get_subscription_count=lambda: 1)
     outputs._path_due = float("inf")
     outputs._way.add(1, np.eye(4))
     outputs.path()
     assert outputs._path_withheld
-    outputs.forget_way()
+    outputs.forget_path()
     assert not outputs.path_due
 
 

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from loger_ros.ros.interface import FRAMES, HEARD, IMAGE, PUBLISHED, Topic
+from loger_ros.ros.interface import FRAMES, IMAGE, PUBLISHED, SUBSCRIBED, Topic
 from loger_ros.share import share_file
 
 RVIZ = yaml.safe_load(share_file("rviz/loger.rviz").read_text())
 MANAGER = RVIZ["Visualization Manager"]
-TOPICS = {topic.name: topic for topic in (*PUBLISHED, *HEARD)}
+TOPICS = {topic.name: topic for topic in (*PUBLISHED, *SUBSCRIBED)}
 
 # Class of a display → type of message it shows
 DISPLAYS = {

@@ -15,7 +15,7 @@ from loger_ros.stream.prepare import Preparation, resize
 from loger_ros.stream.view import View
 from loger_ros.types import Camera, Frame
 from loger_ros.world import SequenceSpec, generate
-from loger_ros.world.ways.trajectories import Mount
+from loger_ros.world.paths.trajectories import Mount
 
 
 @pytest.mark.parametrize("degrees", [60, 84, 100])

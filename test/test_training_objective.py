@@ -30,7 +30,7 @@ from loger_ros.training.losses import (
 )
 from loger_ros.training.recipe import Clips, Recipe, Stage
 from loger_ros.types import Camera, Prediction
-from loger_ros.world.ways.trajectories import Mount
+from loger_ros.world.paths.trajectories import Mount
 
 STAGE = Stage(
     "test", 100, 10, (4,), length=7, overlap=1,

@@ -10,8 +10,8 @@ import pytest
 
 from loger_ros.world import Sequence, SequenceSpec, generate
 from loger_ros.world.nuisance import Nuisances, Troublemaker
+from loger_ros.world.paths.wheels import WheelOdometry
 from loger_ros.world.playback import Playback, Shot, blocks
-from loger_ros.world.ways.wheels import WheelOdometry
 
 SECOND = 10**9
 

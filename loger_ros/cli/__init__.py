@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from loger_ros.inventory import OPENCV_CURE
 
 STOPPED = 130  # exit code of an interrupted command
-UNHEARD = 141  # exit code if the reader of the output has closed the pipe
+READER_GONE = 141  # exit code if the reader of the output has closed the pipe
 COMMANDS = {
     "demo": "run the demo: a synthetic robot drives, and the node's odometry is compared with the truth",
     "doctor": "check what this machine has and whether the node can run on it",
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return STOPPED
     except BrokenPipeError:  # the reader has closed the pipe, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return UNHEARD
+        return READER_GONE
     except RuntimeError as error:
         if not _of_gpu(error):
             raise

@@ -32,7 +32,7 @@ from loger_ros.types import Frame
 TRAJECTORY, LOG = "trajectory.txt", "node.log"
 # A warning or error as ROS logs it.
 WARNING = re.compile(r"^\[(?:WARN|ERROR|FATAL)\] \[[\d.]+\] \[[^]]+\]: (.*)$", re.MULTILINE)
-MOST_TOLD = 5
+MOST_REPORTED = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
     seconds = time.monotonic() - started
     if not args.core:
-        tell_warnings(folder / LOG)
+        print_warnings(folder / LOG)
     poses = len(read_tum(folder / TRAJECTORY))
     print(f"{poses} poses of {count} images in {seconds:.1f} s, {count / seconds:.1f} images/s")
     cloud = "cloud.ply" if (folder / "cloud.ply").exists() else "and the map is empty"
@@ -81,13 +81,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def tell_warnings(log: Path) -> None:
+def print_warnings(log: Path) -> None:
     """Print what the node warned of, as ``--core`` does."""
     said = list(dict.fromkeys(WARNING.findall(log.read_text(errors="replace"))))
-    for text in said[:MOST_TOLD]:
+    for text in said[:MOST_REPORTED]:
         print(text, file=sys.stderr)
-    if len(said) > MOST_TOLD:
-        print(f"and {len(said) - MOST_TOLD} more warnings in {log}", file=sys.stderr)
+    if len(said) > MOST_REPORTED:
+        print(f"and {len(said) - MOST_REPORTED} more warnings in {log}", file=sys.stderr)
 
 
 def _opened(args: argparse.Namespace) -> list[str]:

@@ -18,7 +18,7 @@ from loger_ros.files import sha256_of
 from loger_ros.model.catalog import NAMES, PUBLISHED, cache_folder, find_checkpoint
 from loger_ros.model.checkpoint import (
     CheckpointError,
-    NotLookedAt,
+    NotRead,
     not_finite,
     open_checkpoint,
     save_checkpoint,
@@ -97,7 +97,7 @@ def _fetch(args: argparse.Namespace) -> int:
     def check(file: Path, source: str = url) -> None:
         try:
             report = looked_at(file, contents=False)
-        except NotLookedAt:
+        except NotRead:
             raise  # keep what has arrived
         except CheckpointError as error:
             raise DownloadError(str(error)) from error

@@ -16,9 +16,9 @@ from loger_ros.mapping.pictures import (
     TRUTH,
     Scene,
     Track,
-    along_the_way,
+    along_the_path,
     from_above,
-    from_aside,
+    from_the_side,
 )
 from loger_ros.mapping.render import PAPER
 from loger_ros.types import Trajectory
@@ -79,6 +79,6 @@ def picture(scene: Scene, title: str) -> Image.Image:
         sheet = Image.new("RGB", (chart.width + GAP + size[0], chart.height), PAPER)
         places = [(chart.width + GAP, 0), (chart.width + GAP, half + GAP)]
     sheet.paste(chart, (0, 0))
-    for view, place in zip((from_aside, along_the_way), places, strict=True):
+    for view, place in zip((from_the_side, along_the_path), places, strict=True):
         sheet.paste(view(scene, *size), place)
     return sheet

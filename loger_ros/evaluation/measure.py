@@ -68,8 +68,8 @@ def measure(
         metrics["tolerance_ms"] = tolerance * 1e-6
         if len(matched) >= FEWEST:
             metrics |= trajectory_metrics(matched)
-            if len(run.said_first):
-                metrics["causal"] = causal_error(Matched.of(run.said_first, truth, tolerance), run.delays)
+            if len(run.first_reported):
+                metrics["causal"] = causal_error(Matched.of(run.first_reported, truth, tolerance), run.delays)
             metrics |= _scene_metrics(run, matched, threshold)
     return without_nan(metrics)
 

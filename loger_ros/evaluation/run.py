@@ -69,7 +69,7 @@ class Run:
 
     stamps: tuple[int, ...]  # of the frames that were taken
     trajectory: Trajectory  # final poses
-    said_first: Trajectory  # the pose that each frame was first given
+    first_reported: Trajectory  # the pose that each frame was first given
     delays: np.ndarray  # (N,) s of the recording's time between a frame and its first pose
     cloud: Cloud
     true_cloud: np.ndarray | None  # (M, 3) in the truth's world

@@ -80,7 +80,7 @@ class Journal:
         end, self._segment, cuts = mark
         if end < self._written:
             try:
-                self._mind_others(0)
+                self._notice_others(0)
                 if self.cuts == cuts and end < self._written:
                     self._written, self._waiting = end, b""
                     os.ftruncate(self._file, end)
@@ -122,7 +122,7 @@ class Journal:
 
     def _write(self, stamp: int) -> None:
         try:
-            self._mind_others(stamp)
+            self._notice_others(stamp)
             while self._waiting:
                 count = os.pwrite(self._file, self._waiting, self._written)
                 self._written += count
@@ -144,7 +144,7 @@ class Journal:
             self._events.add("journal_recovered", stamp, f"{self.path} can be written again; {told}")
             self._failed, self._lost = False, 0
 
-    def _mind_others(self, stamp: int) -> None:
+    def _notice_others(self, stamp: int) -> None:
         """Notice if others have removed the file, or emptied it as some do with logs."""
         found = os.fstat(self._file)
         if not found.st_nlink and self._regular:

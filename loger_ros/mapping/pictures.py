@@ -137,7 +137,7 @@ def from_above(scene: Scene, title: str, width: int = 900) -> Image.Image:
     return sheet.resize((width, height + head), FILTERS.LANCZOS)
 
 
-def from_aside(scene: Scene, width: int = 1200, height: int = 800) -> Image.Image:
+def from_the_side(scene: Scene, width: int = 1200, height: int = 800) -> Image.Image:
     """Draw the view from outside and above, into the rooms, with the tracks."""
     scene = scene.without_ceiling()
     low, high = scene.bounds()
@@ -159,7 +159,7 @@ def from_aside(scene: Scene, width: int = 1200, height: int = 800) -> Image.Imag
     return Image.fromarray(_with_tracks(scene, view))
 
 
-def along_the_way(scene: Scene, width: int = 1200, height: int = 800) -> Image.Image:
+def along_the_path(scene: Scene, width: int = 1200, height: int = 800) -> Image.Image:
     """Draw what a follower behind the camera sees, at the place where the view is fullest."""
     scene = replace(scene, point_size=CLOSE * scene.point_size)
     small = (width // REDUCED, height // REDUCED)

@@ -48,7 +48,7 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be used; the message says why and what helps."""
 
 
-class NotLookedAt(CheckpointError):
+class NotRead(CheckpointError):
     """The machine lacks the memory to read the file; the file itself may be good."""
 
 
@@ -247,7 +247,7 @@ def _read_torch(path: Path) -> dict[str, Any]:
             content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # what unpickling a damaged or hostile file raises has no bounds
         if isinstance(error, MemoryError) or "annot allocate memory" in str(error):
-            raise NotLookedAt(f"{path}: there is not enough memory to read it") from error
+            raise NotRead(f"{path}: there is not enough memory to read it") from error
         cure = (
             f"If you trust its source, save only its tensors: torch.save({{'{_WRAPPER}': state_dict}}, path)"
         )

@@ -39,7 +39,7 @@ def verify_checkpoint(path: str | Path, *, contents: bool = True) -> CheckpointR
 
 
 def looked_at(path: Path, *, contents: bool) -> CheckpointReport:
-    """Return the report; raise CheckpointError for a bad file, NotLookedAt or OSError if it was not read."""
+    """Return the report; raise CheckpointError for a bad file, NotRead or OSError if it was not read."""
     checkpoint = open_checkpoint(path)
     model = fitted_model(checkpoint)
     recommended(checkpoint)

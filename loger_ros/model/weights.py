@@ -71,7 +71,7 @@ def load_model(
         raise ValueError(f"checkpoint: {name_or_path} is already a path; give 'checkpoint' only with a name")
     opened, model = _opened(name_or_path, checkpoint, config)
     _fill(model, opened, chosen_dtype, chosen_device)
-    _tell_what_is_missing(opened)
+    _warn_of_missing_settings(opened)
     model.recommended, model.carried = recommended(opened), carried(opened)
     used = model.eval().requires_grad_(False).set_attention_backend(attention)
     _log.info(
@@ -91,7 +91,7 @@ def recommended_by(name_or_path: str | Path, device: str, dtype: str) -> dict[st
     """Return the stream settings of a checkpoint, checked as for loading it; its weights are not loaded."""
     _dtype(dtype, _device(device))
     opened, _ = _opened(name_or_path)
-    _tell_what_is_missing(opened)
+    _warn_of_missing_settings(opened)
     return recommended(opened)
 
 
@@ -234,7 +234,7 @@ def _check_stream(settings: Mapping[str, Any]) -> None:
     StreamConfig(**settings)
 
 
-def _tell_what_is_missing(checkpoint: Checkpoint) -> None:
+def _warn_of_missing_settings(checkpoint: Checkpoint) -> None:
     if checkpoint.stream or matching_preset(checkpoint.tensors):
         return
     _warn_once(

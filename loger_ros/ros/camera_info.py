@@ -11,7 +11,7 @@ from loger_ros.stream.lens import check_lens, scaled
 from loger_ros.types import Camera
 
 LONGEST, SHORTEST = 100, 0.05  # focal length in image widths: half a degree of view; less than any lens has
-ASIDE = 1.0  # image sizes that the principal point may lie outside (a crop of a large sensor)
+OFF_CENTRE = 1.0  # image sizes that the principal point may lie outside (a crop of a large sensor)
 
 
 def is_rectified(image_topic: str, told: str = "auto") -> bool:
@@ -49,7 +49,7 @@ def _check_pinhole(matrix: np.ndarray, width: int, height: int) -> None:
     focal, centre, size = matrix[[0, 1], [0, 1]], matrix[:2, 2], np.array([width, height])
     if focal.max() > LONGEST * size.max() or focal.min() < SHORTEST * size.max():
         wrong = f"a focal length of {focal[0]:.4g} x {focal[1]:.4g} pixels"
-    elif (centre < -ASIDE * size).any() or (centre > (1 + ASIDE) * size).any():
+    elif (centre < -OFF_CENTRE * size).any() or (centre > (1 + OFF_CENTRE) * size).any():
         wrong = f"a principal point at {centre[0]:.4g}, {centre[1]:.4g}"
     else:
         return

@@ -20,7 +20,7 @@ from loger_ros.mapping.cloud import Cloud, cloud_of
 from loger_ros.mapping.mapper import Mapper
 from loger_ros.mapping.point_files import write_pcd, write_ply
 from loger_ros.ros.config import NodeConfig
-from loger_ros.ros.intake import MEND_CAMERA_INFO, Intake, same_aspect
+from loger_ros.ros.intake import FIX_CAMERA_INFO, Intake, same_aspect
 from loger_ros.ros.mounting import Mounted
 from loger_ros.ros.odometry import Odometer
 from loger_ros.ros.outputs import Outputs, placed
@@ -89,9 +89,9 @@ class CameraStream:
         """Process the oldest waiting frame, if there is one. Return whether more are waiting."""
         frame = self.queue.get(timeout=0)
         if frame is not None:
-            with self._failures_told(frame.stamp):
+            with self._failures_reported(frame.stamp):
                 self._push(frame)
-        with self._failures_told(frame.stamp if frame else self._map.newest):
+        with self._failures_reported(frame.stamp if frame else self._map.newest):
             if frame is not None:
                 self.outputs.taken(frame.stamp)
             if self._map_changed and self.outputs.map_due():
@@ -101,7 +101,7 @@ class CameraStream:
         return len(self.queue) > 0
 
     @contextmanager
-    def _failures_told(self, stamp: int) -> Iterator[None]:
+    def _failures_reported(self, stamp: int) -> Iterator[None]:
         """Report a failure of an image, the network or ROS, and go on: the next frame may work."""
         try:
             yield
@@ -112,7 +112,7 @@ class CameraStream:
     def _push(self, frame: Frame) -> None:
         started = time.perf_counter()
         try:
-            self._meet_its_camera(frame)
+            self._update_camera(frame)
             if self._recon is None:
                 if self.mounted.now is not None:
                     self._odometer.mount(self.mounted.now.T_base_camera)
@@ -125,7 +125,7 @@ class CameraStream:
         self.statistics.happened("frame")
         self.statistics.took("push", time.perf_counter() - started)
         for update in updates:
-            self._hand_out(update)
+            self._deliver(update)
             self.statistics.took("chunk" if update.final_count else "preview", time.perf_counter() - started)
 
     @contextmanager
@@ -147,7 +147,7 @@ class CameraStream:
             keep_results=False,
         )
 
-    def _meet_its_camera(self, frame: Frame) -> None:
+    def _update_camera(self, frame: Frame) -> None:
         """Apply what camera_info has said since the frame before; another lens ends the segment."""
         source, before = (frame.image.shape, self.intake.camera_for(frame.image.shape)), self._source
         if self._recon is not None and source[0] == before[0] and source[1] is before[1]:
@@ -163,7 +163,7 @@ class CameraStream:
                 with self._losses_counted(self._recon):
                     updates = self._recon.flush()
                 for update in updates:
-                    self._hand_out(update)
+                    self._deliver(update)
             self._recon.use_camera(camera)
         self._source, self._camera = source, camera
 
@@ -181,7 +181,7 @@ class CameraStream:
             return scaled(camera, (width, height))
         text = (
             f"images have {width}x{height} pixels, but camera_info is for {camera.width}x{camera.height}; "
-            f"images are used as they are. {MEND_CAMERA_INFO}"
+            f"images are used as they are. {FIX_CAMERA_INFO}"
         )
         self.events.add("camera_info_unusable", frame.stamp, text)
         return None
@@ -209,7 +209,7 @@ class CameraStream:
         taught = getattr(self._model, "carried", None)
         return self.mounted.doubts(self.config.stream, taught, self.config.frames.extrinsic == "tf")
 
-    def _hand_out(self, update: Update) -> None:
+    def _deliver(self, update: Update) -> None:
         late = bool(update.frames) and self._too_late(update.frames[-1].stamp)
         if late:
             text = "poses from before the clock jumped back are kept in the journal but no longer published"
@@ -264,18 +264,18 @@ class CameraStream:
             self._recon.reset()
             self._recon = None
         if self._recording is not None:
-            self._recording.begin_anew()
+            self._recording.start_over()
         self._odometer.restart()
         self._map.clear()
         self._map_changed = True
-        self.outputs.forget_way()
+        self.outputs.forget_path()
 
     def place(self, T_map_base: np.ndarray) -> None:
         """Set where in the map the robot is now."""
         self._odometer.place(T_map_base)
         if self._recording is not None:
             self._recording.new_segment()
-        self.outputs.forget_way()
+        self.outputs.forget_path()
         self._map_changed = True
 
     def map_cloud(self) -> Cloud:
@@ -320,7 +320,7 @@ class CameraStream:
                 with self._losses_counted(self._recon):
                     updates = self._recon.flush()
                 for update in updates:
-                    self._hand_out(update)
+                    self._deliver(update)
             self.outputs.path(at_once=True)
         except Exception as error:
             self.events.add("last_chunk_lost", 0, reason_of(error))

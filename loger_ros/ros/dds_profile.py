@@ -37,7 +37,7 @@ NOT_READ = {  # of these, by the Fast DDS of each distribution: version 2, in Ki
     "kilted": ("DEFAULT_FASTRTPS_PROFILES.xml",),
 }
 LOCALHOST_ONLY = "ROS_LOCALHOST_ONLY"
-LETS_OUT = ("humble", "iron")  # here a profile makes ROS talk to other machines in spite of it
+PROFILE_OVERRIDES = ("humble", "iron")  # here a profile makes ROS talk to other machines in spite of it
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def large_message_profile(environment: Mapping[str, str] = os.environ) -> LargeM
     for file in (file for file in USER_FILES if file not in unread):
         if Path(file).is_file():
             return LargeMessages(f"left to the user: {file} in the working directory")
-    if distribution in LETS_OUT and environment.get(LOCALHOST_ONLY) == "1":
+    if distribution in PROFILE_OVERRIDES and environment.get(LOCALHOST_ONLY) == "1":
         return LargeMessages(
             f"off: {LOCALHOST_ONLY} is set, which the profile's transports would not respect, so best-effort "
             "images above 0.5 MB will be lost",

@@ -20,7 +20,7 @@ AGED = ("odometry", "tf", "pose", "path", "points", "map_points", "depth", "conf
 RECENT = 10.0  # s for which a problem counts as present
 LASTING = 30.0  # s for which another publisher must be there to be reported
 HOPELESS = 3  # failures without odometry since the first of them
-MOST_SAID = 3  # problems in one message
+MOST_SHOWN = 3  # problems in one message
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
@@ -39,7 +39,7 @@ class CameraHealth:
         self._seen: dict[str, tuple[int, float]] = {}  # event → how often so far, and when last
         self._silent_since: float | None = None  # monotonic: the last image before the silence
         self._hangs = False  # whether the network hung at the last look
-        self._rivals_since: float | None = None  # monotonic
+        self._others_since: float | None = None  # monotonic
         self._succeeded = (0, 0)  # messages of odometry, and failures up to the last of them
 
     def activated(self) -> None:
@@ -69,14 +69,14 @@ class CameraHealth:
         found += [Trouble(WARN, message) for message in self._recent_events()]
         return found
 
-    def rivals(self, topic: str, count: int) -> list[Trouble]:
+    def other_publishers(self, topic: str, count: int) -> list[Trouble]:
         """Report others who publish our odometry. DDS lists a killed node for a while, so they must last."""
         now = time.monotonic()
         if not count:
-            self._rivals_since = None
+            self._others_since = None
             return []
-        self._rivals_since = now if self._rivals_since is None else self._rivals_since
-        if now - self._rivals_since < LASTING:
+        self._others_since = now if self._others_since is None else self._others_since
+        if now - self._others_since < LASTING:
             return []
         text = (
             f"{topic} has another publisher ({count}), so subscribers receive two robots: stop the other "
@@ -144,12 +144,14 @@ def status_message(
 ) -> DiagnosticStatus:
     message = DiagnosticStatus(name=name, hardware_id=hardware)
     message.level = troubles[0].level if troubles else OK
-    message.message = " | ".join(trouble.message for trouble in troubles[:MOST_SAID]) if troubles else fine
+    message.message = " | ".join(trouble.message for trouble in troubles[:MOST_SHOWN]) if troubles else fine
     message.values = [KeyValue(key=key, value=value) for key, value in values.items()]
     return message
 
 
-def told_anyway(name: str, state: str, look: Callable[[], list[DiagnosticStatus]]) -> list[DiagnosticStatus]:
+def or_failure_status(
+    name: str, state: str, look: Callable[[], list[DiagnosticStatus]]
+) -> list[DiagnosticStatus]:
     """Return what ``look`` finds. If it fails, for example because the GPU is lost, report that instead."""
     try:
         return look()

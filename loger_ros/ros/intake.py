@@ -17,7 +17,7 @@ from loger_ros.ros.statistics import Statistics
 from loger_ros.stream import FrameQueue
 from loger_ros.types import Camera, Frame
 
-MEND_CAMERA_INFO = "Fix camera_info, or set input.undistort to false"
+FIX_CAMERA_INFO = "Fix camera_info, or set input.undistort to false"
 IMAGE_MODES = 8  # number of modes whose calibrations are remembered
 FAR_AWAY = 60.0  # s between an image's stamp and the clock: a larger difference is reported
 LEAP = 10.0  # s off the clock: TF listeners refuse what is this much older than their newest transform
@@ -77,7 +77,7 @@ class Intake:
             camera = camera_of(message, self.rectified)
         except ValueError as error:
             self._camera_refused = True
-            text = f"camera_info is not used: {error}. {MEND_CAMERA_INFO}"
+            text = f"camera_info is not used: {error}. {FIX_CAMERA_INFO}"
             self._events.add("camera_info_unusable", _stamp(message), text)
             return
         if camera is None:

@@ -66,13 +66,13 @@ CAMERA_INFO = Topic("camera_info", "sensor_msgs/msg/CameraInfo", depth=5, reliab
 TF_STATIC = Topic("/tf_static", "tf2_msgs/msg/TFMessage", depth=100, transient_local=True)
 INITIAL_POSE = Topic("initialpose", "geometry_msgs/msg/PoseWithCovarianceStamped", depth=1)
 
-HEARD = (IMAGE, COMPRESSED_IMAGE, CAMERA_INFO, TF_STATIC, INITIAL_POSE)
+SUBSCRIBED = (IMAGE, COMPRESSED_IMAGE, CAMERA_INFO, TF_STATIC, INITIAL_POSE)
 SERVICES = ("~/reset", "~/pause", "~/resume", "~/save_map", "~/save_trajectory")  # std_srvs/srv/Trigger
 
 
 def message_packages() -> list[str]:
     """The message packages that the interface is made of."""
-    return sorted({topic.type.split("/")[0] for topic in (*PUBLISHED, *HEARD)})
+    return sorted({topic.type.split("/")[0] for topic in (*PUBLISHED, *SUBSCRIBED)})
 
 
 def qos_profile(topic: Topic) -> QoSProfile:

@@ -29,7 +29,7 @@ from loger_ros.inventory import Finding, Verdict
 from loger_ros.ros.background import Background
 from loger_ros.ros.config import NetworkConfig, NodeConfig
 from loger_ros.ros.dds_profile import large_message_profile
-from loger_ros.ros.health import WARN, Trouble, network_values, status_message, told_anyway
+from loger_ros.ros.health import WARN, Trouble, network_values, or_failure_status, status_message
 from loger_ros.ros.interface import DIAGNOSTICS, LISTENING, NODE, PATIENCE, TF_STATIC, qos_profile
 from loger_ros.ros.network import load_network
 from loger_ros.ros.parameters import Parameters
@@ -279,7 +279,7 @@ class LogerNode(LifecycleNode):
         if not self.context.ok():
             return
         name = f"{self.get_name()}: node"
-        statuses = told_anyway(name, self._state, self._statuses)
+        statuses = or_failure_status(name, self._state, self._statuses)
         if self.gpu_lost:  # nothing else can be determined then
             troubles = [Trouble(DiagnosticStatus.ERROR, self.gpu_lost)]
             statuses = [status_message(name, "", troubles, self._state, {"state": self._state})]

@@ -75,7 +75,7 @@ class Outputs:
             edges["T_odom_base"] = (self.odom_frame, self.base_frame)
         self._edges = list(edges)  # their names in a Motion
         self._packed_transforms = PackedTransforms(list(edges.values()))
-        self._way = ThinnedWay(config.output.path_length, self.map_frame)
+        self._way = ThinnedPath(config.output.path_length, self.map_frame)
         self._clouds: dict[
             Topic, PointCloud2
         ] = {}  # the newest of each topic, whose memory the next one reuses
@@ -89,7 +89,7 @@ class Outputs:
         self._publishers.clear()
 
     @property
-    def rivals(self) -> int:
+    def other_publishers(self) -> int:
         """Number of others who publish this odometry."""
         return max(0, self._node.count_publishers(self._odometry.topic_name) - 1)  # ours may not be known yet
 
@@ -100,8 +100,8 @@ class Outputs:
     def settings_changed(self, config: NodeConfig) -> None:
         self._config = config
 
-    def forget_way(self) -> None:
-        self._way = ThinnedWay(self._config.output.path_length, self.map_frame)
+    def forget_path(self) -> None:
+        self._way = ThinnedPath(self._config.output.path_length, self.map_frame)
         self._path_due, self._path_withheld, self._pictured = 0.0, False, (-1, 0)
         self._map_took = 0.0  # a new map is shown soon
 
@@ -229,7 +229,7 @@ class Outputs:
         return publisher
 
 
-class ThinnedWay:
+class ThinnedPath:
     """At most ``most`` poses of a path of any length, evenly spread, always including the newest one.
 
     Messages are made on request.

@@ -140,7 +140,7 @@ class Parameters:
             known = sections.get(section, ())
             if name not in self._items and difflib.get_close_matches(setting, known, n=1):
                 refuse_unknown([setting], known, f"{section}.")
-        tell_of_unknown(self._node, self._items)
+        warn_of_unknown(self._node, self._items)
 
     def _check(self, values: Mapping[str, Any]) -> None:
         """Check before the checkpoint is known, which may recommend other values for what was not given."""
@@ -164,7 +164,7 @@ class Parameters:
         return tree
 
 
-def tell_of_unknown(node: Node, known: Collection[str]) -> None:
+def warn_of_unknown(node: Node, known: Collection[str]) -> None:
     """Warn about parameters that were given but have no effect."""
     for name in getattr(node, "_parameter_overrides", {}):
         if node.has_parameter(name) or name.startswith(FOREIGN):

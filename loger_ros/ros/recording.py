@@ -85,7 +85,7 @@ class Recording:
         """Later poses are not connected with earlier ones."""
         self._laps += 1_000_000  # more than a stream ever counts
 
-    def begin_anew(self) -> None:
+    def start_over(self) -> None:
         """From now on ``save`` leaves out what was recorded so far."""
         self.new_segment()
         with self._files_change:

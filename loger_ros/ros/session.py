@@ -26,7 +26,7 @@ from loger_ros.ros.transforms import Mounting, StaticTransforms
 from loger_ros.ros.worker import Worker
 from loger_ros.stream.prepare import Preparation
 
-MOST_TOLD = 16  # different texts that are logged of one camera
+MOST_REPORTED = 16  # different texts that are logged of one camera
 HURRY = 3.0  # s: a last chunk that would take longer is dropped at the end of the process
 
 
@@ -129,7 +129,7 @@ class Session:
             rate = channel.statistics.rate("frame")
             fine = "paused" if paused else f"{rate:.1f} images per second" if channel.inputs else "not active"
             outputs = channel.stream.outputs
-            lasting = channel.health.rivals(outputs.odometry_topic, outputs.rivals)
+            lasting = channel.health.other_publishers(outputs.odometry_topic, outputs.other_publishers)
             if channel.inputs is not None:
                 lasting += _of_the_camera(channel.stream, channel.inputs.info_topic)
             if channel is self.channels[0]:
@@ -146,7 +146,7 @@ class Session:
     def _say_once(self, channel: Channel, lasting: list[Trouble]) -> None:
         """Log them, too, because perhaps nobody looks at the diagnostics."""
         for trouble in lasting:
-            if trouble.message not in channel.said and len(channel.said) < MOST_TOLD:
+            if trouble.message not in channel.said and len(channel.said) < MOST_REPORTED:
                 channel.said.add(trouble.message)
                 self._say(f"{channel.stream.name}: {trouble.message}".removeprefix(": "))
 

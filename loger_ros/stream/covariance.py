@@ -26,7 +26,7 @@ PRIOR_WEIGHT = 3.0  # how many disagreements the prior is worth at first
 PRIOR_ROTATION = np.deg2rad(0.5)
 PRIOR_TRANSLATION = 0.02  # of the chunk's path length
 PRIOR_SCALE = 0.01  # of the scale that one frame gives
-UNTOLD_SCALE = 0.5  # of the log scale, if no pixel of the shared frames gives it
+UNKNOWN_SCALE = 0.5  # of the log scale, if no pixel of the shared frames gives it
 LEAST = 1e-3  # rad and map units: no pose is claimed to be more exact
 LEAST_CONFIDENCE = 0.01
 UNSEEN_SPEED, UNSEEN_TURN = 1.0, 1.0  # map units and rad, per second in which nothing was seen
@@ -78,7 +78,7 @@ class Uncertainty:
             added[:6, :6] = 2 / heard * worse[0] * noise
             if self.alignment in ("sim3", "robust"):
                 told = min(heard, len(scales))
-                added[6, 6] = known._scale_noise / told if told else UNTOLD_SCALE**2
+                added[6, 6] = known._scale_noise / told if told else UNKNOWN_SCALE**2
             known = known._joined((*T_map_shared, T_map_camera[0])[0], added)
         own = worse[:, None, None] * noise
         if known.T_map_join is not None:
@@ -104,7 +104,7 @@ class Uncertainty:
         turn[:3, :3] = turn[3:, 3:] = T_map_camera[:3, :3].T
         at_join[:6, :6] = turn @ covariance @ turn.T + np.diag(moved)
         if self.alignment in ("sim3", "robust"):  # the new memory has a scale of its own
-            at_join[6, 6] = UNTOLD_SCALE**2
+            at_join[6, 6] = UNKNOWN_SCALE**2
         return replace(self, T_map_join=T_map_camera, at_join=at_join)
 
     def _learned(

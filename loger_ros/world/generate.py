@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from loger_ros.world.camera import Camera
+from loger_ros.world.paths.routes import STEP, curve, walk
+from loger_ros.world.paths.trajectories import Mount, Pace, carry, drive
 from loger_ros.world.places.blocks import blocks
 from loger_ros.world.places.builder import Builder
 from loger_ros.world.places.furnish import furnish
@@ -17,8 +19,6 @@ from loger_ros.world.places.light import light_map
 from loger_ros.world.places.rooms import rooms
 from loger_ros.world.scene import Scene
 from loger_ros.world.sequences import ANGLES, FIRST_STAMP, PITCHES, Sequence, SequenceSpec
-from loger_ros.world.ways.routes import STEP, curve, walk
-from loger_ros.world.ways.trajectories import Mount, Pace, carry, drive
 
 CLEARANCE = 0.4  # metres between the path and what is put beside it
 LEAST_CLEARANCE = 0.12  # metres between the camera and any surface, checked at the end

@@ -17,12 +17,12 @@ from loger_ros.geometry import difference, inverse, nearest_rotation
 from loger_ros.types import Frame
 from loger_ros.world.camera import Camera
 from loger_ros.world.effects import BLUR_SAMPLES, Effects, develop
+from loger_ros.world.paths.trajectories import Mount
 from loger_ros.world.render.render import Rendered, render
 from loger_ros.world.render.stage import Stage, build_stage
 from loger_ros.world.render.tiling import TiledRays, tile_rays
 from loger_ros.world.render.views import Views
 from loger_ros.world.scene import Scene
-from loger_ros.world.ways.trajectories import Mount
 
 PLACES = ("rooms", "corridor", "street")
 FIRST_STAMP = 1_000_000_000  # nanoseconds; a stamp of 0 means "no time" in ROS

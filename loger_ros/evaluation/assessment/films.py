@@ -19,7 +19,7 @@ from loger_ros.world.sequences import Sequence, SequenceSpec
 
 BATCH = 32  # frames rendered at once
 ATTEMPTS = 10
-UNTAUGHT = StreamConfig()
+UNTRAINED = StreamConfig()
 OVERSAMPLED = 2  # times the network's size: images are rendered at this size, then averaged down
 
 
@@ -80,7 +80,7 @@ def film(
     *,
     frames: int | None = None,
     fine: bool,
-    taught: StreamConfig = UNTAUGHT,
+    taught: StreamConfig = UNTRAINED,
 ) -> Film:
     """Render the sequence, or its first ``frames``, and average the images down to ``size`` (width, height).
 
@@ -166,7 +166,7 @@ def set_films(
     seed: int | None = None,
     frames: int | None = None,
     fine: bool = True,
-    taught: StreamConfig = UNTAUGHT,
+    taught: StreamConfig = UNTRAINED,
 ) -> Iterator[Film]:
     """A named test set, or with a ``seed`` other places of the same kinds; at most ``frames`` of each."""
     own_seed, specs = NAMED_SETS[name]
@@ -194,7 +194,7 @@ def long_films(
     size: tuple[int, int],
     device: torch.device | str,
     seed: int,
-    taught: StreamConfig = UNTAUGHT,
+    taught: StreamConfig = UNTRAINED,
 ) -> Iterator[Film]:
     """Long sequences through all kinds of places of the test split."""
     places = ("rooms", "corridor", "street")

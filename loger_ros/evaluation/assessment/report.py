@@ -67,7 +67,7 @@ def _goals(result: dict[str, Any]) -> str:
                 ate, goal = found[ON_WHEELS]["mean"][judged(world)], GOALS["ATE, % of path"][side]
                 add(f"ATE, % of path, {ON_WHEELS}", world, f"≤ {goal}", f"{ate:.2f}", ate <= goal)
         for name, baseline in found.get("baselines", {}).items():
-            if (rival := _rival(name, found)) is not None:
+            if (rival := _baseline_score(name, found)) is not None:
                 wanted = CLASSICAL if "KLT" in name else BLIND[world]
                 times = _times(world, name, baseline, rival)
                 add(f"ATE against {name}", world, f"≥ {wanted:.0f} x", f"{times:.1f} x", times >= wanted)
@@ -103,7 +103,7 @@ def _times(world: str, name: str, baseline: dict[str, Any], own: dict[str, Any])
     return float(sum(row[measure] for row in films.values()) / max(mine, 1e-12))
 
 
-def _rival(name: str, found: dict[str, Any]) -> dict[str, Any] | None:
+def _baseline_score(name: str, found: dict[str, Any]) -> dict[str, Any] | None:
     """The model's scores with the same prior knowledge as the baseline, or None if they were not measured."""
     return found.get(ON_WHEELS if name.endswith(ON_WHEELS) else "accuracy")
 
@@ -138,7 +138,7 @@ def _accuracy(world: str, found: dict[str, Any]) -> str:
             rows.append([f"**{called}**", *_cells(found[name]["mean"]), ""])
             rows.append(["its median", *_cells(found[name]["median"]), ""])
     for name, baseline in found.get("baselines", {}).items():
-        rival = _rival(name, found)
+        rival = _baseline_score(name, found)
         times = "" if rival is None else f"{_times(world, name, baseline, rival):.1f} x"
         rows.append([name, *_cells(baseline["mean"]), times])
     heads = [title for title, _ in COLUMNS.values()]

@@ -151,7 +151,7 @@ def method_labels(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     # Poses made elsewhere have one file per recording, so several files of one name are mostly one method.
     cells = zip(stems, sequence_names(runs), strict=True)
     several = {model for model, run in zip(models, runs, strict=True) if run["settings"]}
-    names = _told_apart(stems, models, several | _meeting(cells, models))
+    names = _distinct_names(stems, models, several | _meeting(cells, models))
     settings = [
         _flat(run["settings"] | {k: v for k, v in run["model"].items() if k != "name"}) for run in runs
     ]
@@ -175,7 +175,7 @@ def sequence_names(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     names, paths = [str(run["source"]["name"]) for run in runs], [_path(run) for run in runs]
     methods = [json.dumps([run["model"], run["settings"]]) for run in runs]
-    return _told_apart(names, paths, _meeting(zip(methods, names, strict=True), paths))
+    return _distinct_names(names, paths, _meeting(zip(methods, names, strict=True), paths))
 
 
 def write_comparison(
@@ -271,7 +271,7 @@ def _meeting(cells: Iterable[tuple[str, str]], paths: Sequence[str]) -> set[str]
     return set().union(*(each for each in found.values() if len(each) > 1))
 
 
-def _told_apart(names: Sequence[str], paths: Sequence[str], several: set[str]) -> list[str]:
+def _distinct_names(names: Sequence[str], paths: Sequence[str], several: set[str]) -> list[str]:
     """The names. If ``several`` paths share a name, it gets as many parent folders as tell them apart."""
     made = list(names)
     deepest = max((len(Path(path).parts) for path in paths), default=0)

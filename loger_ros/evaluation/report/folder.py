@@ -30,7 +30,7 @@ PICTURES = (
     *("cloud_above", "cloud_aside", "cloud_along"),
 )
 FILES = (
-    *("report.html", "trajectory.txt", "said_first.txt", "truth.txt", "cloud.ply", "camera.json"),
+    *("report.html", "trajectory.txt", "first_reported.txt", "truth.txt", "cloud.ply", "camera.json"),
     *(f"{name}.png" for name in PICTURES),
 )
 MOST_METRICS = 32 << 20  # bytes; a larger metrics.json is not read
@@ -67,8 +67,8 @@ def write_report(
     for name in (METRICS, *FILES):  # from an earlier run: its metrics.json would vouch for a mixture of both
         (folder / name).unlink(missing_ok=True)
     write_tum(folder / "trajectory.txt", run.trajectory)
-    if len(run.said_first):
-        write_tum(folder / "said_first.txt", run.said_first)
+    if len(run.first_reported):
+        write_tum(folder / "first_reported.txt", run.first_reported)
     if matched is not None:
         stamps = tuple(int(stamp) for stamp in matched.stamps)
         write_tum(folder / "truth.txt", Trajectory(stamps, matched.truth, (0,) * len(stamps)))

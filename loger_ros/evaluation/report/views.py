@@ -15,9 +15,9 @@ from loger_ros.mapping.pictures import (
     TRUTH,
     Scene,
     Track,
-    along_the_way,
+    along_the_path,
     from_above,
-    from_aside,
+    from_the_side,
     levelling,
 )
 
@@ -29,8 +29,8 @@ def cloud_pictures(run: Run, matched: Matched | None, point_size: float, title: 
     scene = _scene(run, matched, point_size)
     made = {
         "cloud_above": from_above(scene, title),
-        "cloud_aside": from_aside(scene),
-        "cloud_along": along_the_way(scene),
+        "cloud_aside": from_the_side(scene),
+        "cloud_along": along_the_path(scene),
     }
     return {name: _png(image) for name, image in made.items()}
 

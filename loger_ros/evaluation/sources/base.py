@@ -137,7 +137,7 @@ class ImageFiles:
 
     def frames(self) -> Iterator[Frame]:
         """Yield the frames in order; several files are decoded at once."""
-        self._tell_unused_bits()
+        self._report_unused_bits()
         waiting: deque[tuple[int, Future[np.ndarray]]] = deque()
         pool = ThreadPoolExecutor(READERS)
         try:
@@ -150,7 +150,7 @@ class ImageFiles:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _tell_unused_bits(self) -> None:
+    def _report_unused_bits(self) -> None:
         highest = 0
         for file in self._files[:FIRST_IMAGES]:
             levels = _grey_levels(file)

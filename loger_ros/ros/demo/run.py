@@ -109,7 +109,7 @@ def _drive(plan: Plan, folder: Path, observer: Observer, stack: ExitStack) -> No
         print(observer.call(f"/{NODE}/save_map", PATIENCE))
     except RuntimeError as error:
         raise DemoFailed(f"The map was not saved: {error}. The node said:\n{node.last_words()}") from error
-    _say_what_was_lost(observer)
+    _report_losses(observer)
     code = node.stop()  # writes the last poses
     if code:
         raise DemoFailed(f"The node ended with code {code}. It said:\n{node.last_words()}")
@@ -186,7 +186,7 @@ def _over(observer: Observer, camera: Child, node: Child) -> bool:
     return time.monotonic() - observer.progress.heard > SILENCE
 
 
-def _say_what_was_lost(observer: Observer) -> None:
+def _report_losses(observer: Observer) -> None:
     for name in observer.status:
         lost = {k: v for k, v in observer.values(name).items() if k.startswith("dropped_")}
         for cause, count in lost.items():

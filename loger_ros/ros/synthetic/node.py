@@ -18,15 +18,15 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from loger_ros.geometry import difference
 from loger_ros.ros.messages import camera_info_message, header, image_message
-from loger_ros.ros.parameters import tell_of_unknown
+from loger_ros.ros.parameters import warn_of_unknown
 from loger_ros.ros.process import refuse_arguments, running_ros
 from loger_ros.ros.synthetic.messages import TransformPublisher, odometry_message, qos
 from loger_ros.ros.synthetic.settings import ABOUT, NODE, Settings, check, make_sequence
 from loger_ros.types import CAMERA_FRAME, Camera
 from loger_ros.world.nuisance import Fate, Nuisances, Troublemaker
+from loger_ros.world.paths.wheels import WheelOdometry
 from loger_ros.world.playback import Playback, Shot
 from loger_ros.world.sequences import BASE_FRAME, TRUTH_FRAME, WORLD_FRAME
-from loger_ros.world.ways.wheels import WheelOdometry
 
 WHEEL_FRAME = "wheel_odom"
 SETTLING = 0.5  # s from the listeners' arrival to the first image, if the camera waits for listeners
@@ -38,7 +38,7 @@ class SyntheticCamera(Node):
         super().__init__(NODE)
         settings = Settings(**self._declared(Settings()))
         nuisances = Nuisances(**self._declared(Nuisances()))
-        tell_of_unknown(self, ABOUT)
+        warn_of_unknown(self, ABOUT)
         check(settings)
         self.get_logger().info("building the scene")
         self._settings = settings
@@ -110,7 +110,7 @@ class SyntheticCamera(Node):
         fate = self._trouble.judge(self._played / self._rate, now)
         self._played += 1
         if fate.published:
-            self._hand_out(shot, fate, now)
+            self._deliver(shot, fate, now)
 
     def _is_heard(self) -> bool:
         """Whether enough listeners have been there for some time: their topics are connected one by one."""
@@ -124,7 +124,7 @@ class SyntheticCamera(Node):
         self._timer.cancel()
         self.exit_code = code
 
-    def _hand_out(self, shot: Shot, fate: Fate, now: int) -> None:
+    def _deliver(self, shot: Shot, fate: Fate, now: int) -> None:
         picture, camera = shot.image, self._sequence.camera
         if fate.half_size:
             camera = camera.resized(max(1, camera.width // 2), max(1, camera.height // 2))

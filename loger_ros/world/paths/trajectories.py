@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loger_ros.world.ways.routes import STEP, Curve
+from loger_ros.world.paths.routes import STEP, Curve
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def walk(layout: Layout, rng: np.random.Generator, length: float, closed: bool) 
     points = [_inside(layout, here, rng)]
     travelled, trail = 0.0, [here]
     while travelled < length:
-        if closed and len(points) > 2 and travelled + _way_home(layout, here, trail[0], points) >= length:
+        if closed and len(points) > 2 and travelled + _path_home(layout, here, trail[0], points) >= length:
             break
         area = layout.areas[here]
         fresh = []
@@ -174,7 +174,7 @@ def _path(layout: Layout, start: int, goal: int) -> list[tuple[int, np.ndarray]]
     return path[::-1]
 
 
-def _way_home(layout: Layout, here: int, home: int, points: list[np.ndarray]) -> float:
+def _path_home(layout: Layout, here: int, home: int, points: list[np.ndarray]) -> float:
     route = [points[-1]]
     for area, via in _path(layout, here, home):
         route += [*via, (layout.areas[area].low + layout.areas[area].high) / 2]
