@@ -14,7 +14,7 @@ from world_folders import write_kitti_folder, write_tum_folder
 from loger_ros.cli.eval import folder_name, sources_of
 from loger_ros.evaluation.sources import Choice, SourceError, find_sources, open_source
 from loger_ros.evaluation.sources.ahead import read_ahead
-from loger_ros.evaluation.sources.base import natural, read_image
+from loger_ros.evaluation.sources.base import ORIENTATION, natural, read_image
 from loger_ros.world import Sequence, SequenceSpec, generate
 
 
@@ -269,6 +269,15 @@ def test_images_of_every_depth_become_rgb(tmp_path: Path) -> None:
     assert read_image(tmp_path / "grey16.png").tolist() == np.full((4, 5, 3), 40_000 >> 8).tolist()
     Image.fromarray(np.full((4, 5), 7, np.uint8)).save(tmp_path / "grey8.png")
     assert read_image(tmp_path / "grey8.png").shape == (4, 5, 3)
+    held = Image.Exif()
+    held[ORIENTATION] = 6  # the phone was turned to the left
+    wide = np.zeros((8, 16, 3), np.uint8)
+    wide[:, :8] = 255
+    Image.fromarray(wide).save(tmp_path / "phone.png", exif=held)
+    upright = read_image(tmp_path / "phone.png")
+    assert upright.shape == (16, 8, 3)
+    assert (upright[:8] == 255).all()
+    assert not upright[8:].any()
     bomb = tmp_path / "bomb.png"
     Image.new("1", (9000, 9000)).save(bomb)
     with pytest.raises(SourceError, match="9000x9000"):

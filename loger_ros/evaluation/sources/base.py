@@ -18,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 import yaml
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from loger_ros.config import yaml_problem
 from loger_ros.events import EventLog
@@ -38,6 +38,7 @@ class SourceError(ValueError):
     """A recording that cannot be used; the message says why and what to do."""
 
 
+ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 RATE = 10.0  # frames per second if nothing says when images were taken
 
 
@@ -196,7 +197,7 @@ def read_image(file: Path) -> np.ndarray:
                 f"{file} has fractions, and nothing says which value is white: store 8 or 16 bits"
             )
         if not _is_deep(image):
-            return np.asarray(image.convert("RGB"))
+            return np.asarray(_upright(image).convert("RGB"))
         levels = np.asarray(image)
         if levels.min(initial=0) < 0 or levels.max(initial=0) >= 1 << 16:
             raise SourceError(
@@ -205,6 +206,15 @@ def read_image(file: Path) -> np.ndarray:
             )
         grey = (levels.astype(np.uint32) >> 8).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Return the image as viewers and OpenCV show it: phones store how they were held beside the pixels."""
+    try:
+        turned = image.getexif().get(ORIENTATION, 1) != 1
+    except Exception:  # a damaged note is no reason to lose the image
+        return image
+    return ImageOps.exif_transpose(image) if turned else image
 
 
 def _is_deep(image: Image.Image) -> bool:
