@@ -252,8 +252,8 @@ class Examination:
         view = ""
         if self.taught.field_of_view:
             view = (
-                f"; resampled for the network to {self.taught.field_of_view:g} degrees across and, on a "
-                f"robot, {self.taught.pitch:g} degrees down, by the true intrinsics and pitch"
+                f"; resampled for the network to a field of view of {self.taught.field_of_view:g} degrees "
+                f"and, on a robot, to a pitch of {self.taught.pitch:g} degrees down, by the true values"
             )
         unit = "the metre" if args.in_metres else "the camera's height above the ground, which is given"
         return (

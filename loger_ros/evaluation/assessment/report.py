@@ -76,7 +76,7 @@ def _goals(result: dict[str, Any]) -> str:
             spread = max(errors) / min(errors)
             add(name, world, f"≤ {SPREAD} x", f"{spread:.2f} x", spread <= SPREAD)
         if found.get("tails"):
-            name = "turn of short last chunks against the same steps in a stream"
+            name = "rotation error of short last chunks against the same steps in a stream"
             worse = _tail_ratio(found["tails"])
             add(name, world, f"≤ {SPREAD} x", f"{worse:.2f} x", worse <= SPREAD)
         if found.get("memory"):

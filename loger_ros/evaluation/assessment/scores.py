@@ -28,9 +28,9 @@ def scores(films: list[Film], judge: Callable[[Film], Score], name: str, say: Sa
     seconds = time.process_time() - started
     frames, mean = sum(len(film) for film in films), found["mean"]
     say(
-        f"{name}: {len(films)} films, ATE {mean['ate_se3']:.2f} % SE(3), {mean['ate_sim3']:.2f} % Sim(3), "
-        f"{mean['rotation']:.3f} degrees per frame, depth {mean['depth']:.3f}; "
-        f"{frames / max(seconds, 1e-9):.0f} frames/s"
+        f"{name}: {len(films)} sequences, ATE {mean['ate_se3']:.2f} % SE(3), "
+        f"{mean['ate_sim3']:.2f} % Sim(3), {mean['rotation']:.3f} degrees per frame, "
+        f"depth {mean['depth']:.3f}; {frames / max(seconds, 1e-9):.0f} frames/s"
     )
     return found
 
