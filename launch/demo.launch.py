@@ -20,7 +20,7 @@ ARGUMENTS = {
     "seed": ("0", "Each number gives another place and path."),
     "rate": ("10.0", "Images per second."),
     "camera_height": ("0.5", "Height above the ground in metres; the node gets it too, as tiny's unit."),
-    "effects": ("mild", "Faults of the camera: none, mild or harsh."),
+    "effects": ("mild", "Effects of the camera: none, mild or harsh."),
     "checkpoint": ("tiny", "tiny, loger, loger_star or the path of a checkpoint."),
     "device": ("", "cpu, cuda or cuda:1; empty: cuda if there is one."),
     "namespace": ("", "Namespace of both nodes and their topics."),

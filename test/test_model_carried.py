@@ -78,7 +78,7 @@ def test_a_unit_that_is_not_the_height_of_the_camera(
     assert bool(said) == doubtful
     if doubtful:
         assert f"{unit:g} m above the ground" in said
-        assert f"{above:g} m above frames.base (frames.level); set stream.unit (--unit) to" in said
+        assert f"{above:g} m above frames.base (or frames.level); set stream.unit (--unit) to" in said
     in_any_unit = Carried(pitch=(0, 20))
     assert not in_any_unit.doubtful(unit, mounted, chosen)
 

@@ -57,9 +57,9 @@ def run(args: argparse.Namespace) -> int:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {args.threads} thread(s)"
     print(
         f"{name}, torch {torch.__version__}, effects {args.effects}; {args.sequences} sequences per kind, "
-        f"{args.repeat} times each.\nframes/s: by the clock, which other programs slow down, and by the CPU "
-        "time of this process (median, best).\nns/px: CPU time per pixel, best; x mul: how many float32 "
-        "multiplications of arrays in cache take as long."
+        f"each rendered {args.repeat} time(s).\nframes/s: by the clock, which other programs slow down, "
+        "and by the CPU time of this process (median, best).\nns/px: CPU time per pixel, best; x mul: how "
+        "many float32 multiplications of arrays in cache take as long."
     )
     for width, height in args.sizes:
         frames = args.frames if width * height <= 200_000 else max(1, args.frames // 8)

@@ -75,7 +75,7 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     )
     own.add_argument("--rate", type=float, help="frames per second (default: 10)")
     own.add_argument("--movers", type=int, help="walkers to place if there is room (default: 0)")
-    own.add_argument("--effects", choices=PRESETS, help="faults of the camera (default: none)")
+    own.add_argument("--effects", choices=PRESETS, help="effects of the camera (default: none)")
 
 
 def run(args: argparse.Namespace) -> int:

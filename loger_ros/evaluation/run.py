@@ -102,8 +102,8 @@ def run_source(
     if pitched and mounted is None and not source.problems.counts["no_mounting"]:
         text = (
             "nothing (such as /tf_static of a bag, or --camera-xyz and --camera-rpy) says how the camera is "
-            "mounted, so images are not rotated to the pitch that the network was trained for; on a vehicle, "
-            "lengths are then wrong by a factor"
+            "mounted, so images are not rotated to the pitch that the network was trained with; on a "
+            "vehicle, lengths are then wrong by a factor"
         )
         events.add("no_mounting", 0, text)
     stream = Reconstructor.from_config(

@@ -70,7 +70,8 @@ class Carried:
             return ""
         return (
             f"stream.unit says that the camera is {height:.3g} m above the ground, but it is {above:.3g} m "
-            "above frames.base (frames.level); set stream.unit (--unit) to its height above ground in metres"
+            "above frames.base (or frames.level); set stream.unit (--unit) to its height above ground in "
+            "metres"
         )
 
 

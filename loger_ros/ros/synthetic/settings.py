@@ -74,7 +74,7 @@ ABOUT = {
     "camera_height": "height of a robot's camera above the ground in metres; 0: drawn from 0.2 to 1.2",
     "camera_pitch": "pitch of a robot's camera in degrees down; negative: drawn from 0 to 20",
     "movers": "number of walkers to place if there is room",
-    "effects": f"faults of the camera: {', '.join(PRESETS)}",
+    "effects": f"effects of the camera: {', '.join(PRESETS)}",
     "rate": "images per second",
     "keep": "render all frames once, before the first image is sent, for rates that rendering cannot reach",
     "device": "device that renders: cpu or cuda",
