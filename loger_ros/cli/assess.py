@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory-sequences",
         type=int,
         default=16,
-        help="sequences per world in the memory part (default: %(default)s)",
+        help="sequences of robots, and of 6-DoF, in the memory part (default: %(default)s of each)",
     )
     parser.add_argument(
         "--memory-frames",

@@ -79,8 +79,8 @@ class CameraHealth:
         if now - self._others_since < LASTING:
             return []
         text = (
-            f"{topic} has another publisher ({count}), so subscribers receive two robots: stop the other "
-            "node, or start one of them in a namespace (__ns)"
+            f"{topic} has another publisher ({count}), so subscribers receive the poses of both: stop the "
+            "other node, or start one of them in a namespace (__ns)"
         )
         return [Trouble(WARN, text)]
 

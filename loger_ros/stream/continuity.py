@@ -44,18 +44,18 @@ class Continuity:
         if step < 0:
             message = (
                 f"stamps jumped back by {-step * 1e-9:.3f} s (a looping bag, or a clock that was set back); "
-                "starting a new memory"
+                "starting a new segment"
             )
             return Verdict(restart=True, event="clock_went_back", message=message)
         if self._max_gap and step > self._max_gap:
             message = (
-                f"no frame for {step * 1e-9:.3f} s according to the stamps; starting a new memory. "
+                f"no frame for {step * 1e-9:.3f} s according to the stamps; starting a new segment. "
                 "If nobody paused the stream or set the clock, check the camera, and whether queue_full says "
                 "that the network is too slow. Raise stream.max_gap if such pauses are normal"
             )
             return Verdict(restart=True, event="long_gap", message=message)
         if shape != self._shape:
-            message = f"images changed from {_text(self._shape)} to {_text(shape)}; starting a new memory"
+            message = f"images changed from {_text(self._shape)} to {_text(shape)}; starting a new segment"
             return Verdict(restart=True, event="size_changed", message=message)
         return Verdict()
 

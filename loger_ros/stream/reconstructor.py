@@ -96,9 +96,9 @@ class Reconstructor:
         self._model = model
         if field_of_view and camera is None:
             message = (
-                "the intrinsics of the camera are not known, so its images are assumed to be "
-                f"{field_of_view:g} degrees wide. Rotations and lengths are wrong for any other lens: "
-                "provide its camera_info (for a recording: --camera-info FILE)"
+                "the intrinsics of the camera are not known, so its images are assumed to have a "
+                f"field of view of {field_of_view:g} degrees. Rotations and lengths are wrong for any other "
+                "lens: provide its camera_info (for a recording: --camera-info FILE)"
             )
             self.events.add("camera_unknown", 0, message)
         self._preparation = partial(
@@ -383,7 +383,7 @@ class Reconstructor:
             lost = len(given_up) - sum(len(update.frames) for update in (*updates, *settled))
             self._state.lost += lost
             reason = str(error) if isinstance(error, ChunkLost) else reason_of(error)
-            message = f"{lost} frames have no pose, and a new memory is started: {reason}"
+            message = f"{lost} frames have no pose, and a new segment is started: {reason}"
             last = given_up[-1] if given_up else self._state.last
             self.events.add("chunk_lost", last.stamp if last else 0, message)
             owed, self._state.owed = self._state.owed, (*self._state.owed, *updates, *settled)
