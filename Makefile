@@ -4,7 +4,7 @@ RUN := $(PYTHON) tools/environment.py
 
 .PHONY: demo test lint bench train doctor clean
 
-demo:  ## run the demo: a synthetic robot drives, and the node says where it is
+demo:  ## run the demo: a synthetic robot drives, and the node's odometry is compared with the truth
 	@$(RUN) loger demo
 
 test:  ## run every test
