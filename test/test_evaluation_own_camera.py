@@ -245,6 +245,7 @@ def test_options_that_a_recording_does_not_read_are_refused(
         (str(images), ["--size", "64x48"]),
         ("robot_rooms/0", ["--rate", "5"]),
         ("robot_rooms/0", ["--camera", "cam1"]),
+        ("robot_rooms/0", ["--truth-frame", "gripper"]),
     ):
         assert main(["eval", source, *option, "--out", str(tmp_path / "out")]) == 2
         said = capsys.readouterr().err

@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     width, height = args.size
     print(
         f"model {args.model}, {width}x{height}, {_device_name(device)}, torch {torch.__version__}, "
-        f"{torch.get_num_threads()} threads; median of {args.repeat} chunks, variants in turn, "
+        f"threads: {torch.get_num_threads()}; median of {args.repeat} chunks, variants in turn, "
         "each with the memory carried from the chunk before"
     )
     with torch.no_grad():

@@ -129,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
     print(
         f"model {args.model}, {width}x{height}, chunks of {args.chunk_size} sharing {args.overlap}, "
         f"alignment {args.alignment}, {args.frames} frames, {device}, torch {torch.__version__}, "
-        f"{args.threads} threads"
+        f"threads: {args.threads}"
     )
     with tempfile.TemporaryDirectory() as folder:
         measured = _stream(model, args, Path(folder) / "journal.txt")

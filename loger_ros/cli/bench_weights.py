@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         _in_fresh_process(_write_published, args.preset, published)
         print(
-            f"{args.preset} with random weights, CPU with {torch.get_num_threads()} threads, torch "
+            f"{args.preset} with random weights, CPU, threads: {torch.get_num_threads()}, torch "
             f"{torch.__version__}, files in the page cache;\neach load is the worst of {args.repeat} fresh "
             "processes, each conversion one process. GB are 1e9 bytes. Anonymous memory is counted\nfrom "
             "before the call to its peak; the resident peak is the process's own, including mapped pages of "

@@ -54,9 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {args.threads} thread(s)"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, threads: {args.threads}"
     print(
-        f"{name}, torch {torch.__version__}, effects {args.effects}; {args.sequences} sequences per kind, "
+        f"{name}, torch {torch.__version__}, effects {args.effects}; sequences per kind: {args.sequences}, "
         f"each rendered {args.repeat} time(s).\nframes/s: by the clock, which other programs slow down, "
         "and by the CPU time of this process (median, best).\nns/px: CPU time per pixel, best; x mul: how "
         "many float32 multiplications of arrays in cache take as long."

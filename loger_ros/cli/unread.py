@@ -15,6 +15,7 @@ from loger_ros.evaluation.sources.vbr import Vbr
 
 READERS: dict[str, tuple[Any, ...]] = {
     "topic": (Bag, Vbr),
+    "truth_frame": (Bag,),
     "depth": (Bag,),
     "camera": (Euroc, KittiOdometry, OxfordSpires, Vbr),
     "rate": (ImageFolder, Video),
@@ -31,6 +32,6 @@ def refuse_unread(source: str, choice: Choice) -> None:
         if getattr(choice, name) != getattr(Choice, name) and found not in readers:
             of_which = ", ".join(reader.kind for reader in readers)
             raise SourceError(
-                f"--{name} has no effect on {source}, which is of the kind {found.kind}: leave it out "
+                f"--{name.replace('_', '-')} has no effect on {source}, which is of the kind {found.kind}: leave it out "
                 f"(it applies to: {of_which})"
             )

@@ -46,9 +46,9 @@ def caption(sequence: Sequence) -> str:
     hfov = math.degrees(2 * math.atan(spec.width / 2 / sequence.camera.fx))
     held = f"{spec.motion}"
     if sequence.mount is not None:
-        held += f", camera {sequence.mount.height:.2f} m high, {sequence.mount.pitch:.0f} deg down"
+        held += f", camera {sequence.mount.height:.2f} m high, {sequence.mount.pitch:.0f}° down"
     return (
-        f"{spec.place}, {held}, {hfov:.0f} deg wide; {len(sequence)} frames, {steps.sum():.1f} m; "
+        f"{spec.place}, {held}, field of view {hfov:.0f}°; {len(sequence)} frames, {steps.sum():.1f} m; "
         f"{spec.split} textures, seed {sequence.seed}, index {sequence.index}"
     )
 
