@@ -32,6 +32,6 @@ def refuse_unread(source: str, choice: Choice) -> None:
         if getattr(choice, name) != getattr(Choice, name) and found not in readers:
             of_which = ", ".join(reader.kind for reader in readers)
             raise SourceError(
-                f"--{name.replace('_', '-')} has no effect on {source}, which is of the kind {found.kind}: leave "
-                f"it out (it applies to: {of_which})"
+                f"--{name.replace('_', '-')} has no effect on {source}, which is of the kind {found.kind}: "
+                f"leave it out (it applies to: {of_which})"
             )
