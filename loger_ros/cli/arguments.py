@@ -1,4 +1,4 @@
-"""Argument types that several commands share."""
+"""Arguments, and types of arguments, that several commands share."""
 
 from __future__ import annotations
 
@@ -76,6 +76,27 @@ def out_folder(text: str) -> Path:
         if os.path.exists(part) and not os.path.isdir(part):  # False without permission to look
             raise argparse.ArgumentTypeError(f"{str(part)!r} is not a folder: choose another name")
     return folder
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    import torch  # not at the top: it takes seconds, and some commands do not need it
+
+    parser.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="cpu or cuda (default: cuda if there is a GPU)",
+    )
+
+
+def add_parameters(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-p",
+        dest="parameters",
+        action="append",
+        default=[],
+        metavar="NAME:=VALUE",
+        help="a parameter of the node",
+    )
 
 
 def add_camera(parser: argparse._ActionsContainer) -> None:

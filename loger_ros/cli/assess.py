@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from loger_ros.cli.arguments import image_size
+from loger_ros.cli.arguments import add_device, image_size
 from loger_ros.config import ALIGNMENTS, StreamConfig
 from loger_ros.files import appearing_whole
 from loger_ros.world.named_sets import NAMED_SETS
@@ -96,11 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[1, 2],
         help="torch threads to measure the speed with (default: 1 2)",
     )
-    parser.add_argument(
-        "--device",
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        help="cpu or cuda (default: cuda if there is a GPU)",
-    )
+    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:

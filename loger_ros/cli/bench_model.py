@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from loger_ros.cli.arguments import image_size, positive
+from loger_ros.cli.arguments import add_device, image_size, positive
 from loger_ros.model import PRESETS, LoGeR, ModelConfig, build_model, load_model
 from loger_ros.model.flops import PARTS, step_flops
 from loger_ros.model.footprint import footprint
@@ -66,11 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overlap", type=int, default=3, help="frames that two chunks share (default: %(default)s)"
     )
-    parser.add_argument(
-        "--device",
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        help="cpu or cuda (default: cuda if there is a GPU)",
-    )
+    add_device(parser)
     parser.add_argument(
         "--variants",
         type=Variant.parse,

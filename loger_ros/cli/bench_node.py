@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from loger_ros.cli.arguments import amount, amount_or_none, image_size, positive
+from loger_ros.cli.arguments import add_parameters, amount, amount_or_none, image_size, positive
 from loger_ros.config import StreamConfig
 from loger_ros.geometry import mount
 from loger_ros.ros.config import FramesConfig, NetworkConfig
@@ -50,14 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=300,
         help="images for the bare Reconstructor (default: %(default)s)",
     )
-    parser.add_argument(
-        "-p",
-        dest="parameters",
-        action="append",
-        default=[],
-        metavar="NAME:=VALUE",
-        help="a parameter of the node",
-    )
+    add_parameters(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from loger_ros.cli.arguments import amount, image_size
+from loger_ros.cli.arguments import add_parameters, amount, image_size
 
 NASTY = (
     *("drop:=0.02", "late:=0.02", "late_by:=0.1", "duplicate:=0.02", "pause_every:=300.0", "pause_for:=15.0"),
@@ -39,14 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("soak.csv"),
         help="CSV file for the measurements; the picture is written beside it (default: %(default)s)",
     )
-    parser.add_argument(
-        "-p",
-        dest="parameters",
-        action="append",
-        default=[],
-        metavar="NAME:=VALUE",
-        help="a parameter of the node",
-    )
+    add_parameters(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from loger_ros.cli.arguments import image_size, positive
+from loger_ros.cli.arguments import add_device, image_size, positive
 from loger_ros.config import ALIGNMENTS, MapConfig, StreamConfig
 from loger_ros.geometry import transform
 from loger_ros.mapping.cloud import Cloud
@@ -81,11 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=60,
         help="chunks to run through the bare model too (default: %(default)s)",
     )
-    parser.add_argument(
-        "--device",
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        help="cpu or cuda (default: cuda if there is a GPU)",
-    )
+    add_device(parser)
     parser.add_argument(
         "--threads", type=positive, default=1, help="torch threads on the CPU (default: %(default)s)"
     )

@@ -8,7 +8,7 @@ import time
 
 import torch
 
-from loger_ros.cli.arguments import image_size, positive
+from loger_ros.cli.arguments import add_device, image_size, positive
 from loger_ros.world import PRESETS, Sequence, SequenceSpec, generate, render_batch
 from loger_ros.world.sequences import PLACES
 
@@ -41,11 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=positive, default=1, help="torch threads on the CPU (default: %(default)s)"
     )
-    parser.add_argument(
-        "--device",
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        help="cpu or cuda (default: cuda if there is a GPU)",
-    )
+    add_device(parser)
     parser.add_argument(
         "--effects", choices=PRESETS, default="none", help="camera effects (default: %(default)s)"
     )

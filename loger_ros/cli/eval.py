@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from loger_ros.cli.arguments import (
     add_camera,
+    add_device,
     amount,
     amount_or_none,
     camera_of,
@@ -81,11 +80,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         default="tiny",
         help="tiny, loger, loger_star or a checkpoint's path (default: %(default)s)",
     )
-    parser.add_argument(
-        "--device",
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        help="cpu or cuda (default: cuda if there is a GPU)",
-    )
+    add_device(parser)
     parser.add_argument(
         "--dtype", default="auto", help="dtype of the network (default: %(default)s, as the node chooses)"
     )
