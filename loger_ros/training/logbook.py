@@ -23,6 +23,19 @@ SHOWN = (
     "robot ATE %",
     "free ATE %",
 )
+FEW = 20  # points of a curve that are marked one by one
+CURVES = {  # titles; columns and what they are called
+    "losses": {"loss": "total", "points": "points", "pose": "poses"},
+    "errors from frame to frame, as a share of those of a network that sees nothing": {
+        "rotation / still": "rotation (1: none is seen)",
+        "translation / mean": "translation (1: always the mean)",
+    },
+    "training aids": {"attention": "attention to true matches", "flow": "flow of tokens"},
+    "validation: ATE in % of the path": {
+        "robot ATE %": "robot, in metres",
+        "free ATE %": "6-DoF, up to scale",
+    },
+}
 
 
 @dataclass
@@ -91,27 +104,32 @@ class Logbook:
             return
         matplotlib.use("Agg")
         from matplotlib import pyplot
+        from matplotlib.ticker import FuncFormatter, NullFormatter
 
-        figure, axes = pyplot.subplots(1, 4, figsize=(20, 4))
-        for axis, names in zip(
-            axes,
-            (
-                ("loss", "points", "pose"),
-                ("rotation / still", "translation / mean"),
-                ("attention", "flow"),
-                ("robot ATE %", "free ATE %"),
-            ),
-            strict=True,
-        ):
-            for name in names:
+        figure, axes = pyplot.subplots(2, 2, figsize=(12, 7), sharex=True)
+        for axis, (title, curves) in zip(axes.flat, CURVES.items(), strict=True):
+            for name, label in curves.items():
                 rows = [row for row in self._rows if row.get(name)]
+                thousands = [int(row["frames"]) / 1000 for row in rows]
                 axis.plot(
-                    [int(row["frames"]) for row in rows], [float(row[name]) for row in rows], label=name
+                    thousands,
+                    [float(row[name]) for row in rows],
+                    label=label,
+                    lw=1.2,
+                    marker="." if len(rows) < FEW else "",
                 )
+            axis.set_title(title, fontsize=10)
             axis.set_yscale("log")
-            axis.set_xlabel("frames")
-            axis.legend()
+            axis.set_yticks([base * 10**power for power in range(-4, 4) for base in (1, 2, 5)])
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.yaxis.set_minor_formatter(NullFormatter())
+            values = [value for line in axis.lines for value in line.get_ydata() if value > 0]
+            if values:
+                axis.set_ylim(min(values) / 1.2, max(values) * 1.2)
+            axis.legend(fontsize=9)
             axis.grid(alpha=0.3)
+        for axis in axes[1]:
+            axis.set_xlabel("thousand frames")
         figure.tight_layout()
         figure.savefig(path, dpi=110)
         pyplot.close(figure)
