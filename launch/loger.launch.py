@@ -47,7 +47,7 @@ ARGUMENTS = {
     "unit": (
         "",
         "Metres per unit of the network; for tiny the camera's height above the ground. Empty: as "
-        "params_file says, or 1.",
+        "params_file says, or automatic: for tiny the camera's height above base_link, for others 1.",
     ),
     "motion": (
         "",

@@ -18,6 +18,7 @@ import yaml
 
 NO_PITCH = -90.0  # degrees: the network was not trained for a pitch
 MOTIONS = ("free", "wheels")
+LEAST_UNIT = 1e-6  # m
 ALIGNMENTS = ("none", "se3", "sim3", "robust")
 WHAT_IT_SEES = (
     "overlap",
@@ -158,10 +159,12 @@ class StreamConfig(Section):
     )
     reset_every: int = setting(0, "Reset the fast weights every N chunks; 0: never", unit="chunks", minimum=0)
     unit: float = setting(
-        1.0,
-        "Metres per unit of length of the network. For tiny, give the height of the camera above the ground",
+        0.0,
+        "Metres per unit of length of the network. 0: automatic, which is the height of the camera above "
+        "frames.level (or frames.base), if known, for a network that measures lengths in camera heights, as "
+        "tiny does, and 1 otherwise. Set it if that frame is not on the ground",
         unit="m",
-        minimum=1e-6,
+        minimum=0,
         maximum=1e6,
     )
     field_of_view: float = setting(
@@ -216,6 +219,8 @@ class StreamConfig(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if 0 < self.unit < LEAST_UNIT:
+            raise self.error("unit", f"must be 0, or at least {LEAST_UNIT:g}")
         if self.overlap >= self.chunk_size:
             raise self.error("overlap", f"must be less than stream.chunk_size ({self.chunk_size})")
         if self.overlap == 0 and (self.alignment != "none" or self.reset_every):

@@ -19,7 +19,7 @@ from loger_ros.cli.unread import READERS
 from loger_ros.config import StreamConfig
 from loger_ros.evaluation.evaluate import Job, choice_of_run
 from loger_ros.evaluation.report.folder import problems_of
-from loger_ros.evaluation.run import Settings, run_source
+from loger_ros.evaluation.run import Run, Settings, run_source
 from loger_ros.evaluation.sources import Choice, SourceError, open_source
 from loger_ros.geometry import mount
 from loger_ros.mapping.trajectory_files import write_tum
@@ -154,7 +154,6 @@ def test_it_replaces_that_of_a_bag_and_goes_into_one(images: Path, calibration: 
     ("unit", "mounted", "said"),
     [
         (0.4, mount((0, 0, 0.4), (0, 0.1, 0)), []),
-        (1.0, mount((0, 0, 0.4), (0, 0.1, 0)), ["lengths are probably not metres"]),
         (0.4, mount((0, 0, 0.4), (0, -0.5, 0)), ["differently than in training: it is -28.6 degrees"]),
         (
             0.05,
@@ -175,6 +174,29 @@ def test_a_mounting_that_the_network_did_not_learn_is_told_once(
     assert run.events.counts == ({"mounted_otherwise": 1} if said else {})
     for words in said:
         assert words in problems_of(source, run)[0]["message"]
+
+
+def test_lengths_are_in_metres_if_the_mounting_is_known(images: Path, calibration: Path) -> None:
+    model = small_model().requires_grad_(False)
+    model.carried = Carried(height=(0.2, 1.2), pitch=(0, 20))
+    source = open_source(images, Choice(camera_info=str(calibration)))
+    unknown, known = source.camera, mount((0, 0, 0.4), (0, 0.1, 0))
+
+    def run(mounted: np.ndarray | None, unit: float) -> Run:
+        source.camera = dataclasses.replace(unknown, T_base_camera=mounted)
+        return run_source(source, model, Settings(dataclasses.replace(SMALL_VIEW, unit=unit)))
+
+    automatic = run(known, 0.0)
+    assert automatic.events.counts == {"unit_assumed": 1}
+    assert "the camera is 0.4 m above the ground" in automatic.events.recent[-1].message
+    given = run(known, 0.4)
+    assert given.events.counts == {}
+    np.testing.assert_array_equal(automatic.trajectory.T_map_camera, given.trajectory.T_map_camera)
+    in_heights = run(known, 1.0).trajectory.T_map_camera
+    np.testing.assert_allclose(automatic.trajectory.T_map_camera[:, :3, 3], 0.4 * in_heights[:, :3, 3])
+    as_is = run(None, 0.0)
+    assert as_is.events.counts == {}
+    np.testing.assert_array_equal(as_is.trajectory.T_map_camera, run(None, 1.0).trajectory.T_map_camera)
 
 
 def test_a_finished_run_knows_how_its_camera_was_given() -> None:

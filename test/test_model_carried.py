@@ -58,29 +58,36 @@ def test_a_camera_that_looks_straight_down() -> None:
 
 
 @pytest.mark.parametrize(
-    ("unit", "chosen", "above", "doubtful"),
+    ("unit", "above", "doubtful"),
     [
-        (1, False, 0.3, True),  # as nobody set it
-        (1, False, 0.6, False),
-        (0.3, True, 0.3, False),
-        (0.6, True, 0.1, False),  # a base far above the ground
-        (0.25, True, 0.4, True),  # below the base
-        (1, False, 0, False),  # the base is where the camera is: it tells nothing
-        (1, False, -0.1, False),
+        (0.3, 0.3, False),
+        (0.6, 0.1, False),  # a base far above the ground
+        (0.25, 0.4, True),  # below the base
+        (1, 0, False),  # the base is where the camera is: it tells nothing
+        (1, -0.1, False),
     ],
 )
-def test_a_unit_that_is_not_the_height_of_the_camera(
-    unit: float, chosen: bool, above: float, doubtful: bool
-) -> None:
+def test_a_unit_that_is_not_the_height_of_the_camera(unit: float, above: float, doubtful: bool) -> None:
     mounted = mounting()
     mounted[2, 3] = above
-    said = TAUGHT.doubtful(unit, mounted, chosen)
+    said = TAUGHT.doubtful(unit, mounted)
     assert bool(said) == doubtful
     if doubtful:
         assert f"{unit:g} m above the ground" in said
         assert f"{above:g} m above frames.base (or frames.level); set stream.unit (--unit) to" in said
     in_any_unit = Carried(pitch=(0, 20))
-    assert not in_any_unit.doubtful(unit, mounted, chosen)
+    assert not in_any_unit.doubtful(unit, mounted)
+
+
+def test_the_unit_is_the_height_of_the_camera_if_that_is_known() -> None:
+    mounted = mounting()
+    mounted[2, 3] = 0.3
+    assert TAUGHT.unit_at(mounted) == 0.3
+    assert TAUGHT.doubts(0.0, mounted) == TAUGHT.doubts(0.3, mounted)
+    assert Carried(pitch=(0, 20)).unit_at(mounted) == 1, "its unit is another one"
+    assert TAUGHT.unit_at(None) == 1
+    mounted[2, 3] = 0.0
+    assert TAUGHT.unit_at(mounted) == 1, "the base is where the camera is"
 
 
 def test_as_a_checkpoint_keeps_it() -> None:

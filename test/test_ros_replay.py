@@ -34,7 +34,7 @@ FRAMES = 44  # more than any queue on the way holds
 @pytest.mark.parametrize(
     ("asked", "unlike"),
     [
-        ([], []),
+        ([], ["--unit", "1"]),  # automatic, by the mounting
         (["--field-of-view", "80", "--pitch", "-3"], ["--pitch", "0"]),
         (["--motion", "wheels", "--unit", "0.02"], ["--motion", "free"]),
     ],
@@ -47,7 +47,7 @@ def test_node_and_core_agree(
     lens = (-0.1, 0.01, 0.0, 0.0, 0.0)
     spec = SequenceSpec("rooms", frames=FRAMES, width=64, height=48, distortion=lens)
     write_bag(generate(spec, seed=4), tmp_path / "bag")
-    checkpoint = small_checkpoint(tmp_path / "small.safetensors")
+    checkpoint = small_checkpoint(tmp_path / "small.safetensors", carried={"height": [0.2, 1.2]})
     words = ["replay", str(tmp_path / "bag"), "--model", str(checkpoint), "--resolution", "32x24"]
     words += ["--chunk-size", "10", "--overlap", "2", "--alignment", "se3"]
     words += asked

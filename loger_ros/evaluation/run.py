@@ -95,8 +95,8 @@ def run_source(
     events = quiet_log()
     camera = usable_camera(source, settings, events)
     mounted = source.camera.T_base_camera if source.camera else None
-    taught, unit = getattr(model, "carried", Carried()), settings.stream.unit
-    if mounted is not None and (doubts := taught.doubts(unit, mounted, unit != StreamConfig.unit)):
+    taught = getattr(model, "carried", Carried())
+    if mounted is not None and (doubts := taught.doubts(settings.stream.unit, mounted)):
         events.add("mounted_otherwise", 0, "; ".join(doubts))
     pitched = settings.stream.pitch != NO_PITCH
     if pitched and mounted is None and not source.problems.counts["no_mounting"]:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 LOWEST = 0.9  # times the camera's height above the base: the base is not below the ground
-HIGHEST = 2.0  # times the same: few bases are farther above the ground than the camera is above the base
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,20 @@ class Carried:
     def to_dict(self) -> dict[str, Any]:
         return {name: list(value) for name, value in dataclasses.asdict(self).items() if value is not None}
 
-    def doubts(self, height: float, T_base_camera: np.ndarray, chosen: bool) -> list[str]:
-        """Return all doubts about a camera's mounting, as sentences."""
+    def unit_at(self, T_base_camera: np.ndarray | None) -> float:
+        """Return the metres per unit of length: the height of the camera above its base, if that is the unit.
+
+        T_base_camera: None if it is not known.
+        """
+        above = 0.0 if T_base_camera is None else float(T_base_camera[2, 3])
+        return above if self.height is not None and above > 0 else 1.0
+
+    def doubts(self, unit: float, T_base_camera: np.ndarray) -> list[str]:
+        """Return all doubts about a camera's mounting, as sentences. unit: 0 if it is automatic."""
+        height = unit or self.unit_at(T_base_camera)
         found = {
             "the camera is mounted differently than in training": self.unlike(height, T_base_camera),
-            "lengths are probably not metres": self.doubtful(height, T_base_camera, chosen),
+            "lengths are probably not metres": self.doubtful(height, T_base_camera),
         }
         return [f"{what}: {reason}" for what, reason in found.items() if reason]
 
@@ -58,15 +66,13 @@ class Carried:
         ]
         return "; ".join(said)
 
-    def doubtful(self, height: float, T_base_camera: np.ndarray, chosen: bool) -> str:
+    def doubtful(self, height: float, T_base_camera: np.ndarray) -> str:
         """Return why the height above the ground, the unit of such a network, is probably wrong; else empty.
 
-        chosen: the user gave that height, and may know that the base is far above the ground.
+        It may be larger than the height above the base, which may be far above the ground.
         """
         above = float(T_base_camera[2, 3])
-        if self.height is None or above <= 0 or (height >= LOWEST * above and chosen):
-            return ""
-        if LOWEST * above <= height <= HIGHEST * above:
+        if self.height is None or height >= LOWEST * above:
             return ""
         return (
             f"stream.unit says that the camera is {height:.3g} m above the ground, but it is {above:.3g} m "

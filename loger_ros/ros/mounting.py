@@ -58,4 +58,4 @@ class Mounted:
             ]
         if taught is None:
             return []
-        return taught.doubts(stream.unit, mounting.T_level_camera, chosen=stream.unit != StreamConfig.unit)
+        return taught.doubts(stream.unit, mounting.T_level_camera)

@@ -65,7 +65,7 @@ class Inference:
         sliding_window: bool,
     ) -> None:
         self._model = model
-        self._iterations, self._unit = config.iterations, config.unit
+        self._iterations = config.iterations
         self._events = events
         self._options: dict[str, Any] = {
             "chunk_size": config.chunk_size,
@@ -85,10 +85,12 @@ class Inference:
         return [features[:, i : i + 1] for i in range(len(images))]
 
     @torch.no_grad()
-    def predict(self, features: Sequence[Any], memory: Any, stamp: int, **updates: bool) -> Answer:
+    def predict(
+        self, features: Sequence[Any], memory: Any, stamp: int, unit: float, **updates: bool
+    ) -> Answer:
         """Run one chunk. Raises ChunkLost if neither the memory nor a new one leads to usable poses.
 
-        updates: update_memory and update_fast_weights of the model's ``step``.
+        unit: metres per unit of the network. updates: update_memory and update_fast_weights of its ``step``.
         """
         joined = type(features[0]).cat(list(features))
         for attempt, known in enumerate((memory, self._model.initial_memory())):
@@ -100,8 +102,8 @@ class Inference:
             assert prediction.camera_poses is not None
             T_chunk_camera = prediction.camera_poses[0].double().cpu().numpy()
             if np.isfinite(T_chunk_camera).all():
-                T_chunk_camera[:, :3, 3] *= self._unit
-                return self._answer(prediction, T_chunk_camera, after, attempt > 0, stamp)
+                T_chunk_camera[:, :3, 3] *= unit
+                return self._answer(prediction, T_chunk_camera, after, attempt > 0, stamp, unit)
             if attempt == 0:
                 message = "the answer of the network is not finite; trying again with a new memory"
                 self._events.add("prediction_not_finite", stamp, message)
@@ -112,12 +114,18 @@ class Inference:
         )
 
     def _answer(
-        self, prediction: Prediction, T_chunk_camera: np.ndarray, memory: Any, memory_lost: bool, stamp: int
+        self,
+        prediction: Prediction,
+        T_chunk_camera: np.ndarray,
+        memory: Any,
+        memory_lost: bool,
+        stamp: int,
+        unit: float,
     ) -> Answer:
         assert prediction.local_points is not None
         local_points = prediction.local_points[0]
-        if self._unit != 1:
-            local_points = local_points * self._unit
+        if unit != 1:
+            local_points = local_points * unit
         if not bool(local_points.sum().isfinite()):  # takes a tenth of the time of checking each point
             self._count_missing(local_points, stamp)
         confidence = (

@@ -19,6 +19,7 @@ import torch
 from loger_ros.config import StreamConfig
 from loger_ros.events import EventLog
 from loger_ros.failures import is_out_of_memory, reason_of
+from loger_ros.model.carried import Carried
 from loger_ros.stream.align import HOME, Aligner, Placement, join
 from loger_ros.stream.chunks import Chunk, Chunker
 from loger_ros.stream.continuity import Continuity
@@ -118,6 +119,7 @@ class Reconstructor:
         self._aligner = Aligner(self._alignment, scale_mode)
         self._record = record
         self._keep_results = keep_results
+        self._assumed_unit = 0.0  # that was reported
         self._state = self._fresh_state(self._preparation(camera=camera))
 
     @classmethod
@@ -270,11 +272,25 @@ class Reconstructor:
             memory = self._model.reset_fast_weights(memory)
         features = [item.features for item in chunk.items]
         stamp = chunk.items[-1].stamp
-        answer = self._inference.predict(features, memory, stamp, **updates)
+        answer = self._inference.predict(features, memory, stamp, self._unit_of(chunk), **updates)
         if self._config.motion == "wheels":
             answer = on_wheels(answer, [item.T_base_view for item in chunk.items], self.events, stamp)
         turns = [item.turn for item in chunk.items]
         return answer.of_cameras(turns, turns[0] if chunk.index == 0 else self._state.home)
+
+    def _unit_of(self, chunk: Chunk[Prepared]) -> float:
+        """Metres per unit of the network."""
+        if self._config.unit:
+            return self._config.unit
+        unit = getattr(self._model, "carried", Carried()).unit_at(chunk.items[-1].T_base_view)
+        if unit not in (1.0, self._assumed_unit):
+            self._assumed_unit = unit
+            message = (
+                f"lengths are in metres if the camera is {unit:.3g} m above the ground, which is its height "
+                "above frames.level (or frames.base); otherwise set stream.unit (--unit)"
+            )
+            self.events.add("unit_assumed", chunk.items[-1].stamp, message)
+        return unit
 
     def _begins_reset_block(self, index: int) -> bool:
         """Whether the chunk of this index starts without what the fast weights had learnt."""
