@@ -46,8 +46,8 @@ def test_small_images_get_the_cloud_settings_that_suit_them_unless_the_user_says
     small = parameters.recommend({"resolution": "56x42"}).cloud
     told = node.get_parameter("cloud.edge_tolerance").value
     large = parameters.recommend({"resolution": "574x434"}).cloud
-    assert (small.stride, small.edge_tolerance, small.min_confidence) == (3, 0.15, 0.1)
-    assert told == 0.15
+    assert (small.stride, small.edge_tolerance, small.min_confidence) == (3, 0.0, 0.5)
+    assert told == 0.0
     assert large == CloudConfig(stride=3)
 
 
