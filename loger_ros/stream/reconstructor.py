@@ -119,7 +119,8 @@ class Reconstructor:
         self._aligner = Aligner(self._alignment, scale_mode)
         self._record = record
         self._keep_results = keep_results
-        self._assumed_unit = 0.0  # that was reported
+        self._carried: Carried = getattr(model, "carried", Carried())
+        self._assumed_unit = 0.0  # the one that was reported
         self._state = self._fresh_state(self._preparation(camera=camera))
 
     @classmethod
@@ -282,7 +283,7 @@ class Reconstructor:
         """Metres per unit of the network."""
         if self._config.unit:
             return self._config.unit
-        unit = getattr(self._model, "carried", Carried()).unit_at(chunk.items[-1].T_base_view)
+        unit = self._carried.unit_at(chunk.items[-1].T_base_view)
         if unit not in (1.0, self._assumed_unit):
             self._assumed_unit = unit
             message = (
