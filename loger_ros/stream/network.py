@@ -14,7 +14,7 @@ from loger_ros.types import Prediction
 class Network(Protocol):
     """For example loger_ros.model.loger.LoGeR. A memory is a value: one that was handed out never changes.
 
-    It may also have ``carried`` (loger_ros.model.carried.Carried): how the cameras of its training were mounted.
+    It may have ``carried`` (loger_ros.model.carried.Carried): how the cameras of its training were mounted.
     """
 
     @property
