@@ -14,11 +14,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import yaml
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from loger_ros.config import yaml_problem
 from loger_ros.events import EventLog
@@ -39,6 +39,16 @@ class SourceError(ValueError):
 
 
 ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
+METHODS: Any = getattr(Image, "Transpose", Image)  # Pillow 9.0 has them in the module itself
+TURNS = {  # what turns images of each orientation upright
+    2: METHODS.FLIP_LEFT_RIGHT,
+    3: METHODS.ROTATE_180,
+    4: METHODS.FLIP_TOP_BOTTOM,
+    5: METHODS.TRANSPOSE,
+    6: METHODS.ROTATE_270,
+    7: METHODS.TRANSVERSE,
+    8: METHODS.ROTATE_90,
+}
 RATE = 10.0  # frames per second if nothing says when images were taken
 
 
@@ -209,12 +219,15 @@ def read_image(file: Path) -> np.ndarray:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Return the image as viewers and OpenCV show it: phones store how they were held beside the pixels."""
+    """Return the image as viewers and OpenCV show it: phones store how they were held beside the pixels.
+
+    ImageOps.exif_transpose also writes the other tags anew, and fails if one of them is damaged.
+    """
     try:
-        turned = image.getexif().get(ORIENTATION, 1) != 1
+        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
     except Exception:  # a damaged note is no reason to lose the image
         return image
-    return ImageOps.exif_transpose(image) if turned else image
+    return image if turn is None else image.transpose(turn)
 
 
 def _is_deep(image: Image.Image) -> bool:
