@@ -360,6 +360,17 @@ def test_a_hole_in_the_truth_is_told(folder: Path, tmp_path: Path) -> None:
     assert "steps from frame to frame: 1," in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.parametrize("tolerance", [0.03, 0.0])
+def test_an_empty_map_names_the_settings_that_could_fill_it(
+    tolerance: float, folder: Path, tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(SETTINGS, cloud=CloudConfig(edge_tolerance=tolerance, min_confidence=1.0))
+    job = Job(str(folder), tmp_path, "small", settings, pictures=False)
+    (said,) = evaluate(job, small_model())["problems"]
+    assert "lower --cloud-min-confidence" in said["message"]
+    assert ("raise --cloud-edge-tolerance" in said["message"]) == (tolerance > 0), "0 leaves out no edge"
+
+
 def test_without_matplotlib_the_numbers_are_there(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

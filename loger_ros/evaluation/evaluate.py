@@ -232,7 +232,9 @@ def _reported(
         source.problems.add("truth_does_not_match", 0, message)
     metrics["problems"] = problems_of(source, run)
     if run.timing.steps and not len(run.cloud):
-        message = "no point was good enough: lower --cloud-min-confidence or raise --cloud-edge-tolerance"
+        edges = job.settings.cloud.edge_tolerance > 0  # 0 leaves out none
+        message = "no point was good enough: lower --cloud-min-confidence"
+        message += " or raise --cloud-edge-tolerance" if edges else ""
         metrics["problems"].append({"name": "empty_cloud", "count": 1, "message": message})
     placed = metrics.get("cloud", {}).get("sim3", {})
     if placed and placed["voxel"] > placed["threshold"]:
