@@ -4,7 +4,15 @@ import dataclasses
 
 import pytest
 
-from loger_ros.config import CloudConfig, Config, ConfigError, MapConfig, QueueConfig, StreamConfig
+from loger_ros.config import (
+    CloudConfig,
+    Config,
+    ConfigError,
+    MapConfig,
+    QueueConfig,
+    StreamConfig,
+    cloud_settings_for,
+)
 from loger_ros.ros.config import NodeConfig
 
 SECTIONS = [type(getattr(NodeConfig(), item.name)) for item in dataclasses.fields(NodeConfig)]
@@ -60,6 +68,7 @@ def test_every_setting_describes_itself():
         ({"stream": {"max_gap": float("nan")}}, "finite"),
         ({"stream": {"max_gap": float("inf")}}, "finite"),
         ({"stream": {"max_gap": -1}}, "at least 0"),
+        ({"stream": {"unit": 1e-7}}, "stream.unit is 1e-07; it must be 0, or at least 1e-06"),
         ({"queue": {"policy": "newest"}}, "latest, keep_all"),
         ({"queue": {"max_rate": 0.05}}, "stream.max_gap"),
         ({"cloud": {"min_range": 3, "max_range": 2}}, "cloud.max_range"),
@@ -94,6 +103,13 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path, text):
         Config.from_yaml(path)
     with pytest.raises(ConfigError, match="missing"):
         Config.from_yaml(tmp_path / "missing.yaml")
+
+
+@pytest.mark.parametrize(("resolution", "small"), [("96x72", True), ("574x434", False), ("auto", False)])
+def test_small_images_have_cloud_settings_of_their_own(resolution, small):
+    suited = CloudConfig(**cloud_settings_for(StreamConfig(resolution=resolution)))
+    expected = {"stride": 1, "edge_tolerance": 0.0, "min_confidence": 0.5} if small else {}
+    assert suited == CloudConfig(**expected)
 
 
 def test_an_empty_file_means_the_defaults(tmp_path):
