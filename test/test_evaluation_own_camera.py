@@ -194,9 +194,29 @@ def test_lengths_are_in_metres_if_the_mounting_is_known(images: Path, calibratio
     np.testing.assert_array_equal(automatic.trajectory.T_map_camera, given.trajectory.T_map_camera)
     in_heights = run(known, 1.0).trajectory.T_map_camera
     np.testing.assert_allclose(automatic.trajectory.T_map_camera[:, :3, 3], 0.4 * in_heights[:, :3, 3])
+    at_one = run(mount((0, 0, 1.0), (0, 0.1, 0)), 0.0)
+    assert at_one.events.counts == {"unit_assumed": 1}, "a height of 1 m is assumed like any other"
     as_is = run(None, 0.0)
     assert as_is.events.counts == {}
     np.testing.assert_array_equal(as_is.trajectory.T_map_camera, run(None, 1.0).trajectory.T_map_camera)
+
+
+def test_an_unknown_height_is_told_if_lengths_should_be_metres(images: Path, calibration: Path) -> None:
+    """Without undistortion the stream knows no camera, and so no mounting."""
+    model = small_model().requires_grad_(False)
+    model.carried = Carried(height=(0.2, 1.2))
+    source = open_source(images, Choice(camera_info=str(calibration), camera_xyz=(0, 0, 0.4)))
+    native = dataclasses.replace(SMALL_VIEW, field_of_view=0.0)
+    used, unused, given = (
+        run_source(source, model, Settings(dataclasses.replace(native, unit=unit), undistort=undistort))
+        for unit, undistort in ((0.0, True), (0.0, False), (1.0, False))
+    )
+    assert used.events.counts == {"unit_assumed": 1}
+    assert unused.events.counts == {"mounted_otherwise": 1}
+    assert "lengths are probably not metres" in unused.events.recent[-1].message
+    np.testing.assert_array_equal(unused.trajectory.T_map_camera, given.trajectory.T_map_camera)
+    source = open_source(images, Choice(camera_info=str(calibration), camera_rpy=(0, 0.1, 0)))
+    assert run_source(source, model, Settings(native)).events.counts == {"mounted_otherwise": 1}
 
 
 def test_a_finished_run_knows_how_its_camera_was_given() -> None:

@@ -79,15 +79,42 @@ def test_a_unit_that_is_not_the_height_of_the_camera(unit: float, above: float, 
     assert not in_any_unit.doubtful(unit, mounted)
 
 
+def raised(above: float, **mounted: float) -> np.ndarray:
+    pose = mounting(**mounted)
+    pose[2, 3] = above
+    return pose
+
+
 def test_the_unit_is_the_height_of_the_camera_if_that_is_known() -> None:
-    mounted = mounting()
-    mounted[2, 3] = 0.3
-    assert TAUGHT.unit_at(mounted) == 0.3
-    assert TAUGHT.doubts(0.0, mounted) == TAUGHT.doubts(0.3, mounted)
-    assert Carried(pitch=(0, 20)).unit_at(mounted) == 1, "its unit is another one"
-    assert TAUGHT.unit_at(None) == 1
-    mounted[2, 3] = 0.0
-    assert TAUGHT.unit_at(mounted) == 1, "the base is where the camera is"
+    assert TAUGHT.unit_at(raised(0.3)) == 0.3
+    assert TAUGHT.unit_at(raised(1.0)) == 1.0
+    assert Carried(pitch=(0, 20)).unit_at(raised(0.3)) is None, "its unit is another one"
+    assert TAUGHT.unit_at(None) is None
+    low = raised(0.05, pitch=60)
+    assert len(TAUGHT.doubts(0.0, low)) == 1
+    assert "it is 0.05 m above the ground" in TAUGHT.doubts(0.0, low)[0]
+    assert TAUGHT.doubts(0.0, low) == TAUGHT.doubts(0.05, low)
+
+
+@pytest.mark.parametrize("above", [0.0, 1e-17, 0.009, -0.2, float("nan"), float("inf")])
+def test_a_camera_at_its_base_or_below_does_not_tell_the_unit(above: float) -> None:
+    """The rounding of a few rotations must not become a scale of 1e-17."""
+    assert TAUGHT.unit_at(raised(above)) is None
+    (said,) = TAUGHT.doubts(0.0, raised(above))
+    assert said.startswith("lengths are probably not metres: ")
+    assert "set stream.unit (--unit)" in said
+    assert not TAUGHT.doubts(0.4, raised(0.0)), "somebody said it"
+    assert not Carried(pitch=(0, 20)).doubts(0.0, raised(above)), "its unit is another one"
+
+
+def test_a_mounting_that_the_stream_does_not_use_does_not_tell_the_unit() -> None:
+    (said,) = TAUGHT.doubts(0.0, raised(0.4), in_use=False)
+    assert said.startswith("lengths are probably not metres: ")
+    assert "camera_info" in said
+    assert not TAUGHT.doubts(0.4, raised(0.4), in_use=False)
+    steep = TAUGHT.doubts(0.0, raised(0.4, pitch=60), in_use=False)[0]
+    assert "60 degrees down" in steep
+    assert "above the ground (stream.unit)" not in steep
 
 
 def test_as_a_checkpoint_keeps_it() -> None:

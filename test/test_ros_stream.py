@@ -21,6 +21,7 @@ from loger_ros.config import ConfigError, MapConfig, QueueConfig, StreamConfig
 from loger_ros.geometry import mount
 from loger_ros.mapping.cloud import Cloud
 from loger_ros.mapping.journal import read_journal
+from loger_ros.model.carried import Carried
 from loger_ros.ros.config import FramesConfig, InputConfig, NodeConfig
 from loger_ros.ros.messages import header, image_message
 from loger_ros.ros.network import WatchedModel
@@ -102,6 +103,25 @@ def test_a_frame_that_is_no_optical_one_is_told() -> None:
         camera = camera_stream(mounting=lambda frame, turn=turn: Mounting(turn, turn))
         assert camera.mounted.find("camera_link")
         assert any("optical frame" in text for text in camera.mounted_otherwise) == said
+
+
+@pytest.mark.parametrize("undistort", [True, False])
+def test_a_camera_that_nobody_describes_leaves_lengths_in_camera_heights(undistort: bool) -> None:
+    """The mounting is known either way, but the stream gets it together with the lens."""
+    mounted = mount((0, 0, 0.5), (0, 0.1, 0))
+    camera = camera_stream(
+        config=NodeConfig(stream=StreamConfig(**SHORT), input=InputConfig(undistort=undistort)),
+        mounting=lambda frame: Mounting(mounted, mounted),
+    )
+    camera._model.carried = Carried(height=(0.2, 1.2))
+    camera.intake.camera = LENS
+    assert camera.mounted.find("camera")
+    assert not camera.mounted_otherwise, "there was no image yet"
+    run(camera, *range(4))
+    assert camera.events.counts["unit_assumed"] == undistort
+    assert [text.partition(":")[0] for text in camera.mounted_otherwise] == (
+        [] if undistort else ["lengths are probably not metres"]
+    )
 
 
 def test_a_map_that_finds_no_room_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

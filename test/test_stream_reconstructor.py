@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loger_ros.config import ALIGNMENTS, SCALE_MODES, ConfigError, StreamConfig
-from loger_ros.geometry import inverse
+from loger_ros.geometry import inverse, mount
+from loger_ros.model.carried import Carried
 from loger_ros.stream import Reconstructor
 from loger_ros.stream.continuity import Continuity
 from loger_ros.stream.prepare import target_size
@@ -149,6 +150,72 @@ def test_a_snapshot_knows_its_camera_and_its_losses(monkeypatch):
     recon.restore(snapshot)
     assert recon.lost == 0
     assert np.array_equal(recon.camera.matrix, camera.matrix)
+
+
+class InHeights(FakeModel):
+    carried = Carried(height=(0.2, 1.2))
+
+
+def at(height, frame):
+    rows, columns = frame.image.shape[:2]
+    return Camera(columns, rows, np.diag([2.0, 2.0, 1.0]), T_base_camera=mount((0, 0, height), (0, 0, 0)))
+
+
+def made(updates):
+    """Final poses, and all points."""
+    final = [frame.T_map_camera for update in updates for frame in update[: update.final_count].frames]
+    return np.array(final), torch.cat([update.local_points for update in updates]).numpy()
+
+
+def fed(recon, frames, end=True):
+    updates = [update for frame in frames for update in recon.push(frame)]
+    return updates + recon.flush() if end else updates
+
+
+@pytest.mark.parametrize("alignment", ["none", "se3"])
+@pytest.mark.parametrize("changed", [5, 1])  # frames until the camera is another one: within chunk 1 or 0
+def test_a_segment_has_one_unit(alignment, changed):
+    frames = clip(14)
+    settings = {"chunk_size": 4, "overlap": 1, "alignment": alignment, "provisional_every": 1}
+    recon = Reconstructor(InHeights(), **settings, camera=at(0.5, frames[0]))
+    updates = fed(recon, frames[:changed], end=False)
+    snapshot = recon.snapshot()
+    recon.use_camera(at(0.25, frames[0]))
+    updates += fed(recon, frames[changed:9])
+    assert recon.events.counts["unit_assumed"] == (1 if changed == 5 else 2)
+    after = fed(recon, frames[9:])
+    assert recon.events.counts["unit_assumed"] == 2
+    assert "0.25 m above the ground" in recon.events.recent[-1].message
+    recon.restore(snapshot)
+    again = fed(recon, frames[changed:9])
+
+    def with_unit(unit):
+        return Reconstructor(FakeModel(), **settings, unit=unit)
+
+    expected = with_unit(0.5 if changed == 5 else 0.25)
+    unchanged = with_unit(0.5)
+    fed(unchanged, frames[:changed], end=False)
+    for seen, true in (
+        (made(updates)[0], made(fed(expected, frames[:9]))[0]),
+        (made(after)[1], made(fed(with_unit(0.25), frames[9:]))[1]),
+        (made(again)[0], made(fed(unchanged, frames[changed:9]))[0]),
+    ):
+        np.testing.assert_allclose(seen, true)
+
+
+def test_a_unit_that_is_not_known_is_that_of_the_network():
+    frames = clip(9)
+    settings = {"chunk_size": 4, "overlap": 1}
+    expected = made(run(frames, **settings)[1])
+    somewhere = at(0.5, frames[0])
+    for model, camera in ((InHeights(), None), (InHeights(), at(0, frames[0])), (FakeModel(), somewhere)):
+        recon = Reconstructor(model, **settings, camera=camera)
+        for seen, true in zip(made(fed(recon, frames)), expected, strict=True):
+            np.testing.assert_array_equal(seen, true)
+        assert not recon.events.counts
+    given = Reconstructor(InHeights(), **settings, unit=2.0, camera=somewhere)
+    np.testing.assert_allclose(made(fed(given, frames))[1], 2 * expected[1])
+    assert not given.events.counts, "somebody said it"
 
 
 @MANY

@@ -96,7 +96,9 @@ def run_source(
     camera = usable_camera(source, settings, events)
     mounted = source.camera.T_base_camera if source.camera else None
     taught = getattr(model, "carried", Carried())
-    if mounted is not None and (doubts := taught.doubts(settings.stream.unit, mounted)):
+    if mounted is not None and (
+        doubts := taught.doubts(settings.stream.unit, mounted, in_use=camera is not None)
+    ):
         events.add("mounted_otherwise", 0, "; ".join(doubts))
     pitched = settings.stream.pitch != NO_PITCH
     if pitched and mounted is None and not source.problems.counts["no_mounting"]:

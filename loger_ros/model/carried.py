@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 LOWEST = 0.9  # times the camera's height above the base: the base is not below the ground
+LEAST_HEIGHT = 0.01  # m above the base; a camera with less is at its origin, as far as numbers tell
 
 
 @dataclass(frozen=True)
 class Carried:
     """Smallest and largest value of each; None if unknown."""
 
-    height: tuple[float, float] | None = None  # metres above the ground
+    height: tuple[float, float] | None = None  # metres above the ground, which is then the unit of length
     pitch: tuple[float, float] | None = None  # degrees downwards
     forward: tuple[float, float] | None = None  # metres ahead of the point about which the robot turns
 
@@ -32,25 +33,35 @@ class Carried:
     def to_dict(self) -> dict[str, Any]:
         return {name: list(value) for name, value in dataclasses.asdict(self).items() if value is not None}
 
-    def unit_at(self, T_base_camera: np.ndarray | None) -> float:
-        """Return the metres per unit of length: the height of the camera above its base, if that is the unit.
+    def unit_at(self, T_base_camera: np.ndarray | None) -> float | None:
+        """Return the metres per unit of length, which are the height of the camera above its base.
 
-        T_base_camera: None if it is not known.
+        None: the unit is another one, or the mounting does not tell it. T_base_camera: None if not known.
         """
-        above = 0.0 if T_base_camera is None else float(T_base_camera[2, 3])
-        return above if self.height is not None and above > 0 else 1.0
+        if self.height is None or T_base_camera is None:
+            return None
+        above = float(T_base_camera[2, 3])
+        return above if LEAST_HEIGHT <= above < math.inf else None
 
-    def doubts(self, unit: float, T_base_camera: np.ndarray) -> list[str]:
-        """Return all doubts about a camera's mounting, as sentences. unit: 0 if it is automatic."""
-        height = unit or self.unit_at(T_base_camera)
+    def doubts(self, unit: float, T_base_camera: np.ndarray, in_use: bool = True) -> list[str]:
+        """Return all doubts about a camera's mounting, as sentences.
+
+        unit: 0 if it is automatic. in_use: whether the stream knows the camera, and thus its mounting.
+        """
+        height = unit or (self.unit_at(T_base_camera) if in_use else None)
         found = {
             "the camera is mounted differently than in training": self.unlike(height, T_base_camera),
-            "lengths are probably not metres": self.doubtful(height, T_base_camera),
+            "lengths are probably not metres": self.doubtful(height, T_base_camera)
+            if height is not None
+            else self.unknown(T_base_camera, in_use),
         }
         return [f"{what}: {reason}" for what, reason in found.items() if reason]
 
-    def unlike(self, height: float, T_base_camera: np.ndarray) -> str:
-        """Return how a camera differs from those of the training, as a sentence; empty if it does not."""
+    def unlike(self, height: float | None, T_base_camera: np.ndarray) -> str:
+        """Return how a camera differs from those of the training, as a sentence; empty if it does not.
+
+        height: above the ground; None if it is not known.
+        """
         ahead = T_base_camera[:3, 2]
         down = math.degrees(math.asin(float(np.clip(-ahead[2], -1, 1))))
         forward = float(T_base_camera[:2, 3] @ ahead[:2]) / max(float(np.linalg.norm(ahead[:2])), 1e-6)
@@ -62,7 +73,9 @@ class Carried:
         said = [
             f"it is {value:.3g} {what}, but the checkpoint was trained with {taught[0]:g} to {taught[1]:g}"
             for taught, value, what in found
-            if taught is not None and not taught[0] - _slack(taught) <= value <= taught[1] + _slack(taught)
+            if taught is not None
+            and value is not None
+            and not taught[0] - _slack(taught) <= value <= taught[1] + _slack(taught)
         ]
         return "; ".join(said)
 
@@ -79,6 +92,18 @@ class Carried:
             "above frames.base (or frames.level); set stream.unit (--unit) to its height above ground in "
             "metres"
         )
+
+    def unknown(self, T_base_camera: np.ndarray, in_use: bool) -> str:
+        """Return why the height above the ground, the unit of such a network, is not known; else empty."""
+        if self.height is None:
+            return ""
+        reason = (
+            f"the camera is {float(T_base_camera[2, 3]):.3g} m above frames.base (or frames.level), which "
+            "says nothing about its height above the ground"
+            if in_use
+            else "the camera's mounting is used only with camera_info, and if images are undistorted"
+        )
+        return f"{reason}; set stream.unit (--unit) to its height above ground in metres"
 
 
 def _slack(taught: tuple[float, float]) -> float:

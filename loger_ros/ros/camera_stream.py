@@ -207,7 +207,8 @@ class CameraStream:
     def mounted_otherwise(self) -> list[str]:
         """Reasons to doubt the known mounting. Any thread may ask."""
         taught = getattr(self._model, "carried", None)
-        return self.mounted.doubts(self.config.stream, taught, self.config.frames.extrinsic == "tf")
+        in_use = self._recon is None or self._camera is not None
+        return self.mounted.doubts(self.config.stream, taught, self.config.frames.extrinsic == "tf", in_use)
 
     def _deliver(self, update: Update) -> None:
         late = bool(update.frames) and self._too_late(update.frames[-1].stamp)

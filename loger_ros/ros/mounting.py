@@ -40,8 +40,13 @@ class Mounted:
         with self._lock:
             self._stale = True
 
-    def doubts(self, stream: StreamConfig, taught: Carried | None, from_tf: bool) -> list[str]:
-        """Reasons to doubt it: the current transforms, or how cameras were mounted in training."""
+    def doubts(
+        self, stream: StreamConfig, taught: Carried | None, from_tf: bool, in_use: bool = True
+    ) -> list[str]:
+        """Reasons to doubt it: the current transforms, or how cameras were mounted in training.
+
+        in_use: whether the stream knows it.
+        """
         with self._lock:
             mounting, frame, stale = self.now, self._frame, self._stale
         if mounting is None or stale:
@@ -58,4 +63,4 @@ class Mounted:
             ]
         if taught is None:
             return []
-        return taught.doubts(stream.unit, mounting.T_level_camera)
+        return taught.doubts(stream.unit, mounting.T_level_camera, in_use)

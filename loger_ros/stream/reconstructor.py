@@ -120,7 +120,7 @@ class Reconstructor:
         self._record = record
         self._keep_results = keep_results
         self._carried: Carried = getattr(model, "carried", Carried())
-        self._assumed_unit = 0.0  # the one that was reported
+        self._assumed_unit = 0.0  # the one that was reported last
         self._state = self._fresh_state(self._preparation(camera=camera))
 
     @classmethod
@@ -157,7 +157,10 @@ class Reconstructor:
         return self._with_owed(self._advance())
 
     def use_camera(self, camera: Camera | None) -> None:
-        """Treat images from now on as this camera's; if their size changes too, a new segment starts."""
+        """Treat images from now on as this camera's; if their size changes too, a new segment starts.
+
+        A segment keeps its automatic unit: ``flush`` first if the mounting becomes known or changes.
+        """
         self._state.prepare = self._preparation(camera=camera)
 
     def flush(self) -> list[Update]:
@@ -244,7 +247,7 @@ class Reconstructor:
         update, uncertainty = self._placed(chunk, answer, count if last else count - self._config.overlap)
         state.memory = answer.memory
         if chunk.index == 0:
-            state.home = chunk.items[0].turn
+            state.home, state.unit = chunk.items[0].turn, self._unit_of(chunk)
         state.uncertainty = uncertainty
         state.segment = update.frames[0].segment
         state.placement = Placement(update.T_map_chunk, update.scale)
@@ -280,11 +283,15 @@ class Reconstructor:
         return answer.of_cameras(turns, turns[0] if chunk.index == 0 else self._state.home)
 
     def _unit_of(self, chunk: Chunk[Prepared]) -> float:
-        """Metres per unit of the network."""
+        """Metres per unit of the network, the same for all chunks of a segment."""
         if self._config.unit:
             return self._config.unit
+        if chunk.index > 0:
+            return self._state.unit
         unit = self._carried.unit_at(chunk.items[-1].T_base_view)
-        if unit not in (1.0, self._assumed_unit):
+        if unit is None:
+            return 1.0
+        if unit != self._assumed_unit:
             self._assumed_unit = unit
             message = (
                 f"lengths are in metres if the camera is {unit:.3g} m above the ground, which is its height "

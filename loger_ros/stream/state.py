@@ -41,6 +41,7 @@ class State:
     shape: tuple[int, ...] = ()  # of the images that ``size`` was chosen for
     waiting: tuple[Prepared, ...] = ()  # not encoded yet
     home: np.ndarray | None = None  # the rotation of the segment's first view against its camera
+    unit: float = 1.0  # metres per unit of the network, throughout the segment
     shared: Update | None = None  # the provisional frames that the next chunk will estimate again
     placement: Placement = HOME  # of the newest chunk
     last: PosedFrame | None = None  # the newest final one
