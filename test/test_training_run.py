@@ -126,6 +126,17 @@ def test_what_only_some_steps_tell_is_a_mean_of_these(tmp_path):
     assert (float(row["loss"]), float(row["chained"])) == (2.0, 2.0)
 
 
+def test_values_that_cannot_be_drawn_do_not_end_a_training(tmp_path):
+    pytest.importorskip("matplotlib")
+    for number, values in enumerate(([1.0, float("inf"), float("nan"), 0.0, 2.0], [float("inf")], [])):
+        logbook = Logbook(tmp_path / f"{number}.csv", 0, Pending())
+        for step, value in enumerate(values, 1):
+            logbook.add({"loss": value}, 10)
+            logbook.write("a", step, 5, 10 * step)
+        logbook.plot(tmp_path / f"{number}.png")
+        assert (tmp_path / f"{number}.png").exists()
+
+
 def test_another_validation_does_not_compare_with_the_one_before(uninterrupted, tmp_path):
     shutil.copytree(uninterrupted, tmp_path / "run")
     same = Trainer(Recipe.from_text(RECIPE), tmp_path / "run", say=lambda line: None)

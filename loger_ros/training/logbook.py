@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,7 +124,7 @@ class Logbook:
             axis.set_yticks([base * 10**power for power in range(-4, 4) for base in (1, 2, 5)])
             axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.yaxis.set_minor_formatter(NullFormatter())
-            values = [value for line in axis.lines for value in line.get_ydata() if value > 0]
+            values = [value for line in axis.lines for value in line.get_ydata() if 0 < value < math.inf]
             if values:
                 axis.set_ylim(min(values) / 1.2, max(values) * 1.2)
             axis.legend(fontsize=9)
