@@ -101,9 +101,10 @@ class Carried:
             f"the camera is {float(T_base_camera[2, 3]):.3g} m above frames.base (or frames.level), which "
             "says nothing about its height above the ground"
             if in_use
-            else "the camera's mounting is used only with camera_info, and if images are undistorted"
+            else "the camera's mounting is not used, because camera_info is missing or unusable, or images "
+            "are not undistorted (input.undistort, --no-undistort)"
         )
-        return f"{reason}; set stream.unit (--unit) to its height above ground in metres"
+        return f"{reason}; set stream.unit (--unit) to the camera's height above ground in metres"
 
 
 def _slack(taught: tuple[float, float]) -> float:
