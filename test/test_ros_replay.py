@@ -84,6 +84,7 @@ def test_what_the_node_warned_of_is_told(
     checkpoint = small_checkpoint(tmp_path / "small.safetensors")
     words = ["replay", str(tmp_path / "images"), "--model", str(checkpoint), "--resolution", "32x24"]
     words += ["--chunk-size", "4", "--overlap", "1", "--alignment", "se3", "--field-of-view", "80"]
+    words += ["--cloud-min-confidence", "1"]
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr()
     assert "camera_unknown: " in said.err

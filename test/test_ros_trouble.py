@@ -295,7 +295,8 @@ def test_on_wheels_it_is_told_where_the_camera_sits(
         stamps = tester.send_images(TEN, SECOND)
         tester.wait(lambda: len(odometry) == 10)
         assert "event_mounting_unknown" not in tester.health()
-        tester.wait(lambda: "is 0.4 m above frames.base" in tester.health().get("message", ""))
+        tester.wait(lambda: "event_unit_assumed" in tester.health())
+        assert said_by(process).count("the camera is 0.4 m above the ground") == 1
         tester.send_mount(np.eye(4), base="base_footprint", camera="base_link")
         tester.wait(lambda: "set frames.base to base_footprint" in tester.health().get("message", ""))
         tester.process = None
@@ -317,6 +318,7 @@ def test_a_camera_that_is_silent_unheard_or_mistaken_is_told_apart(
         **usual(checkpoint, tmp_path),
         "output__journal": '""',
         "input__reliable": True,
+        "stream__unit": 1.0,
         "health__image_timeout": 0.5,
         "frames__publish_map_odom": False,
         "queue__capacity": 1,
