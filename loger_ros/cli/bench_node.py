@@ -28,7 +28,8 @@ from loger_ros.types import Frame
 if TYPE_CHECKING:
     from loger_ros.ros.bench.trial import Trial
 
-STEADY = ("frames.extrinsic:=parameters", "frames.camera_xyz:=[0.0, 0.0, 0.5]", "model.threads:=1")
+MOUNTED = (0.0, 0.0, 0.5)  # metres from the base
+STEADY = ("frames.extrinsic:=parameters", f"frames.camera_xyz:={list(MOUNTED)}", "model.threads:=1")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -143,7 +144,7 @@ def _bare(args: argparse.Namespace) -> float:
         if name.startswith("stream.")
     }
     config = StreamConfig(**{**model.recommended, **stream})
-    level = mount((0.0, 0.0, 0.5), FramesConfig.camera_rpy)
+    level = mount(MOUNTED, FramesConfig.camera_rpy)
     camera = replace(lens(*args.size), T_base_camera=level)
     recon = Reconstructor.from_config(model, config, camera=camera, keep_results=False)
     images = pictures(*args.size)
